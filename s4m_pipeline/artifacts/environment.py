@@ -1,0 +1,40 @@
+"""What an artifact was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+_PACKAGES = (
+    "s4m-pipeline",
+    "torch",
+    "torchvision",
+    "mmdet",
+    "mmengine",
+    "mmcv-lite",
+    "mmcv",
+    "rf-sam-2",
+    "numpy",
+    "pyarrow",
+    "pycocotools",
+    "onnxruntime",
+    "timm",
+)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, read without importing any of the packages."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }

@@ -1,0 +1,121 @@
+"""Digests: of settings, of files, of image sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.errors import UsageError
+
+FORMAT_VERSION = 1
+"""Version of the artifacts' layout and tables. Part of every fingerprint."""
+
+
+def canonical_json(value: Any) -> str:
+    """Write a JSON value in the one form that digests are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def fingerprint(stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> str:
+    """Name a stage's result by what can change it.
+
+    Args:
+        stage: The stage's name.
+        settings: The settings that can change the result; none that only change speed or place.
+        inputs: Fingerprints of input artifacts or digests of input files, by name.
+
+    Returns:
+        The first 16 hex digits of SHA-256 over the canonical JSON of all of it.
+    """
+    return digest_of(
+        {
+            "stage": stage,
+            "format_version": FORMAT_VERSION,
+            "settings": settings,
+            "inputs": inputs,
+        }
+    )[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes.
+
+    Raises:
+        UsageError: The file is missing or cannot be read.
+    """
+    sha = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                sha.update(block)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    return sha.hexdigest()
+
+
+class DigestCache:
+    """Digests of large files, kept beside the artifacts and renewed when size or time change.
+
+    Args:
+        path: The cache's JSON file; made when the first digest is stored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[Any]] = {}
+        if path.is_file():
+            try:
+                self._known = json.loads(path.read_text())
+            except (OSError, ValueError):
+                self._known = {}
+
+    def file(self, path: Path) -> str:
+        """Digest of a file, or of all files below a folder (names and bytes)."""
+        if path.is_dir():
+            parts = sorted(p for p in path.rglob("*") if p.is_file())
+            return digest_of([[str(p.relative_to(path)), self.file(p)] for p in parts])
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror or error}") from error
+        key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(key)
+        if known is not None and known[:2] == stamp:
+            return str(known[2])
+        digest = file_digest(path)
+        self._known[key] = [*stamp, digest]
+        self._save()
+        return digest
+
+    def _save(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self._path.with_suffix(f".{os.getpid()}.tmp")
+            partial.write_text(json.dumps(self._known))
+            partial.replace(self._path)
+        except OSError:  # a read-only work folder: the digest is right all the same
+            return
+
+
+def image_set_digest(root: Path, file_names: Iterable[str]) -> str:
+    """Digest of an image set: names and sizes in bytes, not the pixels, so that it is quick.
+
+    A missing file counts as size -1: whether it may be missing is for the stage to say.
+    """
+    rows = []
+    for name in sorted(file_names):
+        try:
+            size = (root / name).stat().st_size
+        except OSError:
+            size = -1
+        rows.append([name, size])
+    return digest_of(rows)

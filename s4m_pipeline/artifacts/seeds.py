@@ -1,0 +1,21 @@
+"""Random numbers that depend on what they are drawn for, never on who draws them first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from s4m_pipeline.artifacts.fingerprint import digest_of
+
+
+def seed_of(seed: int, *key: str | int) -> int:
+    """Mix a run's seed with a key such as ``("pseudo-label", image_id, instance_id)``.
+
+    Returns:
+        A non-negative 63-bit integer.
+    """
+    return int(digest_of([seed, *key])[:16], 16) >> 1
+
+
+def rng(seed: int, *key: str | int) -> np.random.Generator:
+    """Make the random generator that belongs to ``seed`` and ``key``."""
+    return np.random.default_rng(seed_of(seed, *key))

@@ -1,0 +1,97 @@
+"""Shards: a stage's images in fixed portions, each finished by a marker written last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
+from s4m_pipeline.artifacts.tables import write_table
+
+SHARD_IMAGES = 64
+"""Images in a shard. Fixed, so that a resumed run cuts the same shards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A portion of an image set: its number and the images' ids in order."""
+
+    number: int
+    image_ids: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The stem of the shard's files."""
+        return f"{self.number:05d}"
+
+
+@dataclass(slots=True)
+class ShardResult:
+    """What a worker made of one shard.
+
+    Attributes:
+        rows: Rows by table.
+        counts: Numbers to add up over shards (images, instances ...).
+        seconds: Wall time by part of the work.
+    """
+
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ShardMarker:
+    """A finished shard: its files and counts."""
+
+    files: list[FileEntry]
+    counts: dict[str, int]
+    seconds: dict[str, float]
+
+
+def make_shards(image_ids: Sequence[int], size: int = SHARD_IMAGES) -> list[Shard]:
+    """Cut sorted image ids into shards of ``size``."""
+    ids = sorted(image_ids)
+    return [
+        Shard(number, tuple(ids[start : start + size]))
+        for number, start in enumerate(range(0, len(ids), size))
+    ]
+
+
+def _marker_path(folder: Path, shard: Shard) -> Path:
+    return folder / "shards" / f"{shard.name}.json"
+
+
+def write_shard(
+    folder: Path,
+    shard: Shard,
+    result: ShardResult,
+    categories: Sequence[Mapping[str, Any]],
+) -> ShardMarker:
+    """Write a shard's tables, then its marker."""
+    files = []
+    for table, rows in result.rows.items():
+        path = folder / table / f"{shard.name}.parquet"
+        if table == "quarantine" and not rows:
+            path.unlink(missing_ok=True)
+            continue
+        count = write_table(path, table, rows, categories)
+        files.append(file_entry(folder, path, count))
+    marker = ShardMarker(files, dict(result.counts), dict(result.seconds))
+    write_json(_marker_path(folder, shard), asdict(marker))
+    return marker
+
+
+def read_marker(folder: Path, shard: Shard) -> ShardMarker | None:
+    """The marker of a finished shard; None when it must be made (again)."""
+    try:
+        data = json.loads(_marker_path(folder, shard).read_text())
+        files = [FileEntry(**entry) for entry in data["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if any(not (folder / f.path).is_file() for f in files):
+        return None
+    return ShardMarker(files, data["counts"], data["seconds"])

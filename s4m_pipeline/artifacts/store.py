@@ -1,0 +1,158 @@
+"""Where artifacts live: ``WORK_DIR/STAGE/FINGERPRINT/`` and ``WORK_DIR/STAGE/latest``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.fingerprint import DigestCache
+from s4m_pipeline.artifacts.manifest import (
+    MANIFEST,
+    Manifest,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
+from s4m_pipeline.errors import S4MError
+
+REQUEST = "request.json"
+"""What an unfinished artifact is to become: stage, config and inputs, written first."""
+REPLACED = ".replaced"
+
+
+class Store:
+    """The artifacts of one work folder.
+
+    Args:
+        work_dir: The run's work folder; made when the first artifact is begun.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
+        self.work_dir = work_dir
+        self.digests = DigestCache(work_dir / ".digests.json")
+
+    def folder(self, stage: str, fingerprint: str) -> Path:
+        """The folder of one artifact, whether it is there or not."""
+        return self.work_dir / stage / fingerprint
+
+    def is_complete(self, stage: str, fingerprint: str) -> bool:
+        """Whether the artifact is there and finished."""
+        return (self.folder(stage, fingerprint) / MANIFEST).is_file()
+
+    def is_begun(self, stage: str, fingerprint: str) -> bool:
+        """Whether the artifact is there and unfinished."""
+        folder = self.folder(stage, fingerprint)
+        return folder.is_dir() and not (folder / MANIFEST).is_file()
+
+    def manifest(self, stage: str, fingerprint: str) -> Manifest:
+        """Read a finished artifact's manifest (ArtifactError when it cannot be)."""
+        return read_manifest(self.folder(stage, fingerprint))
+
+    def latest(self, stage: str) -> str | None:
+        """The fingerprint of the stage's last finished artifact."""
+        path = self.work_dir / stage / "latest"
+        try:
+            return path.read_text().strip() or None
+        except OSError:
+            return None
+
+    def artifacts(self) -> list[tuple[str, str, bool]]:
+        """All artifacts as (stage, fingerprint, finished), by stage and time."""
+        found = []
+        for stage in sorted(p for p in self.work_dir.glob("*") if p.is_dir()):
+            folders = [p for p in stage.iterdir() if p.is_dir() and not p.name.startswith(".")]
+            for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
+                done = (folder / MANIFEST).is_file()
+                if done or (folder / REQUEST).is_file():
+                    found.append((stage.name, folder.name, done))
+        return found
+
+    def begin(
+        self, stage: str, fingerprint: str, config: Mapping[str, Any], inputs: Mapping[str, str]
+    ) -> Path:
+        """Make the artifact's folder, or find the unfinished one to go on with."""
+        folder = self.folder(stage, fingerprint)
+        folder.mkdir(parents=True, exist_ok=True)
+        request = {"stage": stage, "config": dict(config), "inputs": dict(inputs)}
+        write_json(folder / REQUEST, request)
+        return folder
+
+    def finish(self, folder: Path, manifest: Manifest) -> None:
+        """Write the manifest, then point ``latest`` at the artifact."""
+        (folder / REQUEST).unlink(missing_ok=True)
+        write_manifest(folder, manifest)
+        self.point_latest(manifest.stage, manifest.fingerprint)
+
+    def point_latest(self, stage: str, fingerprint: str) -> None:
+        """Make ``STAGE/latest`` name this artifact."""
+        path = self.work_dir / stage / "latest"
+        if self.latest(stage) != fingerprint:
+            partial = path.with_name(f"latest.{os.getpid()}.partial")
+            partial.write_text(fingerprint + "\n")
+            partial.replace(path)
+
+    def set_aside(self, stage: str, fingerprint: str) -> None:
+        """Move an artifact out of the way of a forced new version; ``gc`` removes it."""
+        folder = self.folder(stage, fingerprint)
+        if folder.is_dir():
+            aside = self.work_dir / stage / REPLACED / f"{fingerprint}-{time.time_ns()}"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(aside)
+
+    def requested(self, stage: str, fingerprint: str) -> dict[str, Any]:
+        """What an artifact was made for: ``config`` and ``inputs``, finished or not."""
+        folder = self.folder(stage, fingerprint)
+        for name in (MANIFEST, REQUEST):
+            try:
+                data = json.loads((folder / name).read_text())
+                return {"config": data["config"], "inputs": data["inputs"]}
+            except (OSError, ValueError, KeyError):
+                continue
+        return {}
+
+    @contextmanager
+    def lock(self, stage: str, fingerprint: str) -> Iterator[None]:
+        """Hold an artifact's folder while it is made.
+
+        Raises:
+            S4MError: Another process is making the same artifact.
+        """
+        import fcntl
+
+        folder = self.work_dir / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f".{fingerprint}.lock"
+        with path.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise S4MError(
+                    f"{stage} {fingerprint} is being made by another process."
+                ) from error
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def removable(self) -> list[Path]:
+        """Folders that no stage points at: replaced, unfinished or older artifacts."""
+        found = []
+        for stage in sorted({name for name, _, _ in self.artifacts()}):
+            latest = self.latest(stage)
+            found += [
+                self.folder(name, mark)
+                for name, mark, _ in self.artifacts()
+                if name == stage and mark != latest
+            ]
+        return found + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
+
+    def remove(self, folder: Path) -> None:
+        """Delete one artifact's folder, its manifest first, so that no half looks whole."""
+        (folder / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder)

@@ -1,0 +1,264 @@
+"""A run's file: one validated model, read from YAML with overrides.
+
+Every setting has a default but the paths. Paths are relative to the file. Faults are reported all
+at once. Settings that only change speed or place (``device``, ``workers``, ``batch_size`` of an
+inference stage) are marked ``PLACE`` and are no part of an artifact's fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from s4m_pipeline.errors import UsageError
+
+PLACE: dict[str, JsonValue] = {"place": True}
+"""Marks a setting that cannot change a stage's result."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A section of the run's file: unknown keys are faults."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class LabelledSet(Section):
+    """Images with masks: a folder and a COCO annotation file."""
+
+    images: Path
+    annotations: Path
+
+
+class UnlabelledSet(Section):
+    """Images without masks: a folder, and optionally a COCO file that lists images in it."""
+
+    images: Path
+    annotations: Path | None = None
+
+
+class DataSection(Section):
+    """The image sets."""
+
+    labelled: LabelledSet
+    unlabelled: UnlabelledSet | None = None
+    validation: LabelledSet | None = None
+
+
+class SegmenterSection(Section):
+    """The promptable segmenter.
+
+    ``checkpoint`` is a file (SAM 2), a folder (MobileSAM), a Hugging Face id, or none (demo).
+    """
+
+    name: str = "sam2.1_hiera_large"
+    checkpoint: str | None = None
+    image_size: Positive | None = None
+    batch_size: Positive = Field(1, json_schema_extra=PLACE)
+
+
+class StructureSection(Section):
+    """Structural targets (METHOD, section 1)."""
+
+    points: Positive = 256
+    grid: Positive = 64
+
+
+class TrainingSection(Section):
+    """What teacher and student share."""
+
+    model: str = "mask2former_r50"
+    iterations: Positive = 90000
+    batch_size: Positive = 4
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    structure_weight: Weight = 1.0
+    validation_interval: Positive = Field(5000, json_schema_extra=PLACE)
+    checkpoint_interval: Positive = Field(1000, json_schema_extra=PLACE)
+    workers: Annotated[int, Field(ge=0)] = Field(2, json_schema_extra=PLACE)
+
+
+class TeacherSection(TrainingSection):
+    """Teacher training."""
+
+
+class PseudoLabelSection(Section):
+    """What is kept of the teacher's predictions, and what of it becomes a label.
+
+    ``min_score`` and ``points`` shape the stored predictions; ``score`` and ``min_area`` (the sum
+    of mask probabilities, in cells of the soft mask) choose among them when they are refined.
+    """
+
+    min_score: Share = 0.05
+    score: Share = 0.7
+    min_area: Weight = 5.0
+    points: Positive = 16
+    batch_size: Positive = Field(4, json_schema_extra=PLACE)
+
+
+class RefineSection(Section):
+    """How the segmenter is prompted and which mask is taken.
+
+    Policy ``none`` keeps every teacher's mask and needs no segmenter: plain pseudo-labels.
+    """
+
+    policy: Literal["points", "box", "box+mask", "box+points", "none"] = "points"
+    points: Positive = 3
+    candidate: Literal["argmax-iou", "single", "closest", "fuse"] = "fuse"
+    min_agreement: Share = 0.3
+
+
+class StudentSection(TrainingSection):
+    """Student training."""
+
+    batch_size: Positive = 16
+    structure_weight: Weight = 0.0
+    class_weight: Weight = 0.0
+    unlabelled_weight: Weight = 2.0
+    unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.9996
+    start: Literal["model", "teacher"] = "model"
+
+
+class ExecutionSection(Section):
+    """Where the inference stages run."""
+
+    workers: Positive = Field(1, json_schema_extra=PLACE)
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    work_dir: Path
+    seed: int = 0
+    device: str = Field("auto", json_schema_extra=PLACE)
+    data: DataSection
+    segmenter: SegmenterSection = SegmenterSection()
+    structure: StructureSection = StructureSection()
+    teacher: TeacherSection = TeacherSection()
+    pseudo_label: PseudoLabelSection = PseudoLabelSection()
+    refine: RefineSection = RefineSection()
+    student: StudentSection = StudentSection()
+    execution: ExecutionSection = ExecutionSection()
+
+    @model_validator(mode="after")
+    def _enough_points(self) -> RunConfig:
+        if self.refine.points > self.pseudo_label.points:
+            raise ValueError(
+                f"refine.points is {self.refine.points}, but pseudo_label.points stores only "
+                f"{self.pseudo_label.points} an instance"
+            )
+        if self.pseudo_label.min_score > self.pseudo_label.score:
+            raise ValueError("pseudo_label.min_score is above pseudo_label.score")
+        return self
+
+
+def result_settings(section: Section) -> dict[str, Any]:
+    """The settings of a section that can change a result, as JSON values."""
+    dumped = section.model_dump(mode="json")
+    for name, info in type(section).model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("place"):
+            dumped.pop(name, None)
+    return dumped
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read and validate a run's file.
+
+    Args:
+        path: The YAML file.
+        overrides: ``section.key=value`` strings; values are read as YAML.
+
+    Returns:
+        The run, its paths absolute.
+
+    Raises:
+        UsageError: The file is missing or no YAML, or settings are wrong (all are named).
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: no valid YAML: {_one_line(str(error))}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
+    for override in overrides:
+        _apply_override(data, override)
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(_describe(path, error)) from error
+    return _absolute(config, path.resolve().parent)
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"override '{override}' is not of the form section.key=value")
+    *sections, last = key.split(".")
+    target = data
+    for name in sections:
+        inner = target.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"override '{override}': '{name}' is no section")
+        target = inner
+    try:
+        target[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"override '{override}': its value is no valid YAML") from error
+
+
+def _describe(path: Path, error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown key{_suggestion(fault['loc'])}"
+        elif fault["type"] != "missing" and fault["loc"]:
+            message += f", found {fault['input']!r}"
+        lines.append(f"{where}: {message}" if where else message)
+    return f"{path}: " + "; ".join(lines)
+
+
+def _suggestion(location: Sequence[int | str]) -> str:
+    import difflib
+
+    model: Any = RunConfig
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    close = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def _absolute(config: RunConfig, base: Path) -> RunConfig:
+    config.work_dir = base / config.work_dir.expanduser()
+    for images in (config.data.labelled, config.data.unlabelled, config.data.validation):
+        if images is None:
+            continue
+        images.images = base / images.images.expanduser()
+        if images.annotations is not None:
+            images.annotations = base / images.annotations.expanduser()
+    checkpoint = config.segmenter.checkpoint
+    if checkpoint is not None and (base / Path(checkpoint).expanduser()).exists():
+        config.segmenter.checkpoint = str(base / Path(checkpoint).expanduser())
+    for training in (config.teacher, config.student):
+        if training.model.endswith(".py"):
+            training.model = str(base / Path(training.model).expanduser())
+    return config
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
