@@ -1,0 +1,1 @@
+"""Where work runs. Knows shards, not what is in them."""

@@ -1,0 +1,38 @@
+"""The device a stage runs on, and a worker's share of it."""
+
+from __future__ import annotations
+
+import os
+
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.local import Place
+
+
+def resolve_device(name: str) -> str:
+    """Turn ``auto`` into ``cuda`` where there is one, else ``cpu``; check any other name.
+
+    Raises:
+        UsageError: torch knows no such device, or it is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device: torch knows no device '{name}'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device: '{name}' was asked for, but torch sees no CUDA device here")
+    return name
+
+
+def settle(device: str, place: Place) -> str:
+    """Give a worker its device: one of several GPUs, or its share of the processor's threads."""
+    import torch
+
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        return f"cuda:{place.index % torch.cuda.device_count()}"
+    if place.workers > 1 and device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.workers))
+    return device

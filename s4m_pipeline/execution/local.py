@@ -1,0 +1,136 @@
+"""Shards over this machine's processes.
+
+One worker runs in this process; more run in spawned ones that take shards from a queue. A worker is
+made once in each process by a factory, because what it holds (models) cannot be sent over.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.errors import S4MError
+
+Advance = Callable[[int], None]
+"""Called with the number of images finished since the last call."""
+
+
+class Worker(Protocol):
+    """What processes shards."""
+
+    def process(self, shard: Shard, advance: Advance) -> ShardResult:
+        """Make a shard's rows; call ``advance`` as images are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of how many workers this is; a device index where there are several devices."""
+
+    index: int = 0
+    workers: int = 1
+
+
+WorkerFactory = Callable[[Any, Place], Worker]
+"""A module-level function that makes a worker from a picklable argument and its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: BaseException | None
+    text: str
+
+
+def run_shards(
+    shards: Sequence[Shard],
+    factory: WorkerFactory,
+    argument: Any,
+    workers: int,
+    advance: Advance,
+) -> Iterator[tuple[Shard, ShardResult]]:
+    """Process shards, giving each back as it is done (in any order).
+
+    Args:
+        shards: The shards to process.
+        factory: Makes a worker from ``argument``, in the process where it will run.
+        argument: Picklable.
+        workers: Processes; 1 works in this one.
+        advance: Progress callback, called in this process.
+
+    Raises:
+        S4MError: A worker failed; its message is the worker's.
+    """
+    if workers <= 1 or len(shards) <= 1:
+        if shards:
+            worker = factory(argument, Place())
+            for shard in shards:
+                yield shard, worker.process(shard, advance)
+        return
+    yield from _run_processes(shards, factory, argument, min(workers, len(shards)), advance)
+
+
+def _run_processes(
+    shards: Sequence[Shard], factory: WorkerFactory, argument: Any, workers: int, advance: Advance
+) -> Iterator[tuple[Shard, ShardResult]]:
+    context = multiprocessing.get_context("spawn")
+    tasks: Any = context.Queue()
+    results: Any = context.Queue()
+    for shard in shards:
+        tasks.put(shard)
+    for _ in range(workers):
+        tasks.put(None)
+    processes = [
+        context.Process(
+            target=_work,
+            args=(factory, argument, Place(index, workers), tasks, results),
+            daemon=True,
+        )
+        for index in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        left = len(shards)
+        while left:
+            message = _next_message(results, processes)
+            if isinstance(message, int):
+                advance(message)
+            elif isinstance(message, _Failure):
+                raise message.error or S4MError(f"a worker failed:\n{message.text}")
+            else:
+                left -= 1
+                yield message
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _next_message(results: Any, processes: Sequence[Any]) -> Any:
+    while True:
+        try:
+            return results.get(timeout=1.0)
+        except queue.Empty:
+            dead = [p.exitcode for p in processes if p.exitcode not in (None, 0)]
+            if dead:
+                raise S4MError(
+                    f"a worker process ended with exit code {dead[0]} (out of memory?)"
+                ) from None
+
+
+def _work(factory: WorkerFactory, argument: Any, place: Place, tasks: Any, results: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    try:
+        worker = factory(argument, place)
+        while (shard := tasks.get()) is not None:
+            results.put((shard, worker.process(shard, results.put)))
+    except S4MError as error:
+        results.put(_Failure(error, str(error)))
+    except Exception:
+        results.put(_Failure(None, traceback.format_exc()))
