@@ -2,14 +2,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup headless demo test lint clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -c 'import cv2' 2>/dev/null || $(MAKE) headless
 	touch $@
+
+# Without a desktop's libraries (libGL) opencv-python cannot be imported; its headless build can.
+headless:
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		"opencv-python-headless==$$(sed -n 's/^opencv-python==//p' constraints.txt)"
 
 demo: setup
 	$(BIN)/s4m demo

@@ -1,0 +1,1 @@
+"""The commands that ``cli.py`` puts together: parse, call one stage, print. No logic."""

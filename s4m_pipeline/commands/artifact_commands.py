@@ -1,0 +1,77 @@
+"""``s4m artifacts``: look at, check, compare and clear the artifacts of a work folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s4m_pipeline.artifacts.store import Store
+from s4m_pipeline.commands.options import Json, Verbose
+
+artifacts_app = typer.Typer(help="Look at and clear artifacts.", no_args_is_help=True)
+
+WorkDir = Annotated[Path, typer.Argument(help="The run's work folder.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="An artifact's folder.", show_default=False)]
+
+
+@artifacts_app.command("list")
+def list_artifacts(work_dir: WorkDir, as_json: Json = False, verbose: Verbose = False) -> None:
+    """List all artifacts, the newest of each stage last."""
+    from s4m_pipeline.stages.artifact_views import list_rows
+
+    rows = list_rows(Store(work_dir))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        mark = "*" if row["latest"] else " "
+        typer.echo(f"{mark} {row['stage']:14} {row['fingerprint']} {row['state']:10} {row['made']}")
+
+
+@artifacts_app.command("show")
+def show(folder: Folder, verbose: Verbose = False) -> None:
+    """Print an artifact's manifest."""
+    from s4m_pipeline.artifacts.manifest import read_manifest
+
+    typer.echo(json.dumps(read_manifest(folder).to_dict(), indent=2, ensure_ascii=False))
+
+
+@artifacts_app.command("verify")
+def verify(folder: Folder, verbose: Verbose = False) -> None:
+    """Compare an artifact's files with its manifest, digests included."""
+    from s4m_pipeline.stages.artifact_views import verify_artifact
+
+    typer.echo(verify_artifact(folder))
+
+
+@artifacts_app.command("diff")
+def diff(first: Folder, second: Folder, verbose: Verbose = False) -> None:
+    """Say in which settings, inputs, counts and metrics two artifacts differ."""
+    from s4m_pipeline.stages.artifact_views import differences
+
+    for line in differences(first, second):
+        typer.echo(line)
+
+
+@artifacts_app.command("gc")
+def collect(
+    work_dir: WorkDir,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Delete them; without this they are only listed.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """List, or delete, what no stage points at: replaced, unfinished and older artifacts."""
+    store = Store(work_dir)
+    for folder in store.removable():
+        typer.echo(f"{'removed ' if remove else ''}{folder}")
+        if remove:
+            store.remove(folder)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register these commands."""
+    app.add_typer(artifacts_app, name="artifacts")

@@ -1,0 +1,31 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from s4m_pipeline.stages.base import Run
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The run's YAML file.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings to override: section.key=value ...", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Make a new version even if it is fresh.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run; do nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+
+
+def open_run(config: Path, overrides: list[str] | None) -> Run:
+    """Read a run's file."""
+    from s4m_pipeline.config import load_config
+    from s4m_pipeline.stages.base import Run
+
+    return Run(load_config(config, overrides or []))

@@ -1,0 +1,81 @@
+"""``demo``, ``init``, ``report`` and ``doctor``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s4m_pipeline.commands.options import ConfigOption, Json, Overrides, Verbose, open_run
+
+
+def demo(
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Folder for scenes, artifacts and the page.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of scenes and run.")] = 0,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run all stages on generated scenes: no network, no files, under ten minutes on two cores."""
+    from s4m_pipeline.review.terminal import comparison_table, print_table
+    from s4m_pipeline.stages.demo import run_demo
+
+    result = run_demo(out, seed, overrides)
+    if as_json:
+        typer.echo(json.dumps({"seed": seed, "rows": result.rows}, indent=2))
+    else:
+        print_table(comparison_table(result.rows))
+    typer.echo(f"pictures: {result.page}  ({result.seconds / 60:.1f} minutes)", err=True)
+
+
+def init(
+    out: Annotated[Path, typer.Argument(help="The file to write.")] = Path("run.yaml"),
+    template: Annotated[str, typer.Option(help="Name of a run file that ships with s4m.")] = "run",
+    verbose: Verbose = False,
+) -> None:
+    """Write a run's file to start from."""
+    from s4m_pipeline.configs import write_run_template
+
+    write_run_template(template, out)
+    typer.echo(f"wrote {out}; set the paths in it, then: s4m run -c {out} --dry-run")
+
+
+def report(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    stage: Annotated[
+        str, typer.Option(help="refine, pseudo-label, train-teacher or train-student.")
+    ] = "refine",
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    limit: Annotated[int, typer.Option(help="Images to show at most.")] = 24,
+    verbose: Verbose = False,
+) -> None:
+    """Write a page about a stage's artifact: figures, and teacher's and refined masks."""
+    from s4m_pipeline.stages.reporting import write_stage_report
+
+    write_stage_report(open_run(config, overrides), stage, out, limit)
+    typer.echo(out)
+
+
+def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
+    """Say what is installed, which device is there, and whether the models' operators work."""
+    from s4m_pipeline.stages.doctor import examine
+
+    found = examine()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        typer.echo(f"{name:24} {value}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register these commands."""
+    app.command("demo")(demo)
+    app.command("init")(init)
+    app.command("report")(report)
+    app.command("doctor")(doctor)

@@ -1,0 +1,83 @@
+"""What commands print on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from s4m_pipeline.artifacts.manifest import Manifest
+    from s4m_pipeline.stages.base import Run, Stage
+
+
+def human_bytes(count: float) -> str:
+    """Bytes in a unit that reads well."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print where the stages stand."""
+    from s4m_pipeline.review.terminal import print_table, status_table
+
+    print_table(status_table(rows))
+
+
+def print_metrics(manifest: Manifest, as_json: bool) -> None:
+    """Print an evaluation."""
+    from s4m_pipeline.review.ap_tables import ap_table
+    from s4m_pipeline.review.terminal import print_table
+
+    if as_json:
+        typer.echo(json.dumps(manifest.metrics, indent=2))
+    else:
+        print_table(ap_table(manifest.metrics))
+
+
+def print_quality(figures: Mapping[str, Mapping[str, Any]], as_json: bool) -> None:
+    """Print the label quality before and after refinement."""
+    from s4m_pipeline.review.terminal import comparison_table, print_table
+
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2))
+        return
+    rows = [
+        {"name": f"{name} masks"}
+        | {key: value for key, value in found.items() if isinstance(value, (int, float))}
+        for name, found in figures.items()
+    ]
+    print_table(comparison_table(rows))
+
+
+def print_plan(run: Run, stages: Sequence[Stage]) -> None:
+    """Print what would run: the state, images, shards, iterations and disk of each stage."""
+    from s4m_pipeline.review.table import Cell, Table
+    from s4m_pipeline.review.terminal import print_table
+    from s4m_pipeline.stages.perform import freshness
+    from s4m_pipeline.stages.pipeline import label_of
+
+    rows: list[list[Cell]] = []
+    for stage in stages:
+        found = freshness(run, stage)
+        plan = stage.plan(run)
+        todo = "nothing, it is fresh" if found.state == "fresh" else found.why
+        shards = f"{plan.shards_done}/{plan.shards}" if plan.shards else ""
+        rows.append(
+            [
+                label_of(stage),
+                found.state,
+                plan.images,
+                shards,
+                plan.steps or "",
+                "" if found.state == "fresh" else human_bytes(plan.disk_bytes),
+                todo,
+            ]
+        )
+    heads = ["stage", "state", "images", "shards done", "iterations", "disk", "to do"]
+    print_table(Table("", heads, rows))

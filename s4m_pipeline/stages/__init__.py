@@ -1,0 +1,1 @@
+"""The stages: one file each, talking to each other only through artifacts."""

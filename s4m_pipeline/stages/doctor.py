@@ -1,0 +1,34 @@
+"""What is installed here and whether it works together."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from s4m_pipeline.artifacts.environment import environment
+
+
+def examine() -> dict[str, Any]:
+    """Versions, device, free disk, and a try of MMDetection's operators.
+
+    Returns:
+        Findings by name, for people and as JSON.
+    """
+    found = environment()
+    report: dict[str, Any] = {
+        "python": found["python"],
+        "platform": found["platform"],
+        "processors": found["cpus"],
+        **found["packages"],
+    }
+    import torch
+
+    report["cuda"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    report["free disk here"] = f"{shutil.disk_usage('.').free / 1e9:.0f} GB"
+    from s4m_pipeline.models.openmmlab import has_compiled_operators, prepare
+
+    prepare()
+    report["mmcv operators"] = (
+        "compiled" if has_compiled_operators() else "PyTorch and torchvision (no mmcv._ext)"
+    )
+    return report

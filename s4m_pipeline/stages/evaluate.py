@@ -1,0 +1,166 @@
+"""Stage ``evaluate``: COCO mask and box AP of a checkpoint artifact on an image set with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from s4m_pipeline.artifacts.manifest import file_entry, write_json
+from s4m_pipeline.config import LabelledSet, RunConfig
+from s4m_pipeline.data.image_set import ImageSet, check_same_categories
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
+from s4m_pipeline.stages.image_sets import read_labelled
+from s4m_pipeline.stages.sharded import in_batches, load_images
+from s4m_pipeline.stages.train_student import TrainStudent
+from s4m_pipeline.stages.train_teacher import TrainTeacher
+from s4m_pipeline.stages.training import CHECKPOINT
+
+BATCH = 4
+DETECTIONS = "detections.json"
+
+
+@dataclass(frozen=True)
+class Evaluate(Stage):
+    """AP of one checkpoint on one image set.
+
+    Attributes:
+        of: ``student``, ``teacher``, or the path of a training artifact's folder or checkpoint.
+        split: ``validation`` or ``labelled``; or ``file`` with ``images`` and ``annotations``.
+        averaged: Take the averaged weights (EMA) where the checkpoint has them.
+        source: The image set of ``split`` ``file``.
+    """
+
+    name: ClassVar[str] = "evaluate"
+
+    of: str = "student"
+    split: str = "validation"
+    averaged: bool = True
+    source: LabelledSet | None = None
+
+    @property
+    def key(self) -> str:
+        """What is evaluated on what."""
+        return f"evaluate {self.of} {self.split} {self.averaged} {self.source}"
+
+    def settings(self, config: RunConfig) -> dict[str, Any]:
+        """What is evaluated."""
+        return {"of": Path(self.of).name, "split": self.split, "averaged": self.averaged}
+
+    def sources(self, run: Run) -> dict[str, str]:
+        """The image set, and a checkpoint given by path."""
+        sources = {self.split: run.images.digest(self._section(run.config))}
+        if not self.upstream(run.config):
+            sources["checkpoint"] = run.store.digests.file(self._given())
+        return sources
+
+    def upstream(self, config: RunConfig) -> dict[str, Stage]:
+        """The training, when it is this run's."""
+        trainings: dict[str, Stage] = {"student": TrainStudent(), "teacher": TrainTeacher()}
+        return {self.of: trainings[self.of]} if self.of in trainings else {}
+
+    def _section(self, config: RunConfig) -> LabelledSet:
+        if self.split == "labelled":
+            return config.data.labelled
+        section = config.data.validation if self.split == "validation" else self.source
+        if section is None:
+            raise UsageError(
+                f"nothing to evaluate on: data.{self.split} is missing; "
+                "give data.validation, or --images with --annotations"
+            )
+        return section
+
+    def _given(self) -> Path:
+        path = Path(self.of)
+        path = path / CHECKPOINT if path.is_dir() else path
+        if not path.is_file():
+            raise UsageError(
+                f"'{self.of}' is neither 'student' nor 'teacher' nor a training artifact's folder"
+            )
+        return path
+
+    def _checkpoint(self, run: Run) -> Path:
+        for training in self.upstream(run.config).values():
+            return run.require(training) / CHECKPOINT
+        return self._given()
+
+    def _truth(self, run: Run) -> ImageSet:
+        truth = read_labelled(self._section(run.config), f"data.{self.split}")
+        if self.upstream(run.config):
+            check_same_categories(
+                run.images.labelled.categories,
+                truth.categories,
+                "data.labelled",
+                f"data.{self.split}",
+            )
+        return truth
+
+    def plan(self, run: Run) -> Plan:
+        """Images to run over."""
+        return Plan(images=len(self._truth(run).images), disk_bytes=1_000_000)
+
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Detect on every image, then score."""
+        from s4m_pipeline.data.average_precision import coco_ap
+
+        truth = self._truth(run)
+        aside: list[dict[str, Any]] = []
+        detections = list(self._detect(run, truth, aside))
+        if aside:
+            first = aside[0]["error"]
+            raise UsageError(f"{len(aside)} images cannot be read, the first: {first}")
+        metrics = coco_ap(truth, detections)
+        write_json(folder / DETECTIONS, detections)
+        counts = {"images": len(truth.images), "instances": truth.instance_count}
+        return Outcome([file_entry(folder, folder / DETECTIONS)], counts, metrics)
+
+    def _detect(
+        self, run: Run, truth: ImageSet, aside: list[dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        from s4m_pipeline.models.predictor import Predictor
+
+        predictor = Predictor(self._checkpoint(run), run.device, averaged=self.averaged)
+        names = [category["name"] for category in predictor.categories]
+        expected = [category.name for category in truth.categories]
+        if names != expected:
+            raise UsageError(
+                f"the checkpoint's classes are {', '.join(names)}; "
+                f"data.{self.split} has {', '.join(expected)}"
+            )
+        ids = [int(category["id"]) for category in predictor.categories]
+        with run.reporter.progress(self.name, len(truth.images)) as advance:
+            for batch in in_batches(load_images(truth.images, self.name, aside), BATCH):
+                found = predictor.detect([image for _, image in batch])
+                for (record, image), detected in zip(batch, found, strict=True):
+                    size = [int(image.shape[0]), int(image.shape[1])]
+                    for label, score, box, rle in zip(
+                        detected.labels, detected.scores, detected.boxes, detected.rles, strict=True
+                    ):
+                        x0, y0, x1, y1 = (float(value) for value in box)
+                        yield {
+                            "image_id": record.id,
+                            "category_id": ids[int(label)],
+                            "score": float(score),
+                            "bbox": [x0, y0, x1 - x0, y1 - y0],
+                            "segmentation": {"size": size, "counts": rle.decode("ascii")},
+                        }
+                advance(len(batch), "")
+
+
+def evaluated_set(
+    split: str, images: Path | None, annotations: Path | None
+) -> tuple[str, LabelledSet | None]:
+    """Turn the command line's words for an image set into ``Evaluate``'s split and source.
+
+    Raises:
+        UsageError: An unknown split, or a folder without its annotation file.
+    """
+    if images is None and annotations is None:
+        if split not in ("validation", "labelled"):
+            raise UsageError(f"--split is 'validation' or 'labelled', not '{split}'")
+        return split, None
+    if images is None or annotations is None:
+        raise UsageError("--images and --annotations go together")
+    return "file", LabelledSet(images=images.resolve(), annotations=annotations.resolve())

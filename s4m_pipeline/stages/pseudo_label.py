@@ -1,0 +1,222 @@
+"""Stage ``pseudo-label``: the teacher over the unlabelled images, streamed to Parquet.
+
+Everything above a low score is kept with its class distribution and soft mask, so that thresholds
+can be moved and masks fused later without the teacher. Prompt points are drawn here, from the
+softmax of the mask logits (METHOD, section 2).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from s4m_pipeline.artifacts.seeds import rng
+from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.config import RunConfig, result_settings
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.execution.devices import settle
+from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
+from s4m_pipeline.stages.base import Run, Stage, label_categories
+from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
+from s4m_pipeline.stages.train_teacher import TrainTeacher
+
+if TYPE_CHECKING:
+    from s4m_pipeline.models.predictor import InstancePredictions
+
+
+class PseudoLabel(ShardedStage):
+    """The teacher's predictions on the unlabelled images."""
+
+    name: ClassVar[str] = "pseudo-label"
+
+    def settings(self, config: RunConfig) -> dict[str, Any]:
+        """What shapes the stored predictions; ``score`` and ``min_area`` act later."""
+        section = result_settings(config.pseudo_label)
+        return {"seed": config.seed, "min_score": section["min_score"], "points": section["points"]}
+
+    def sources(self, run: Run) -> dict[str, str]:
+        """The unlabelled images."""
+        return {"unlabelled": run.images.unlabelled_digest()}
+
+    def upstream(self, config: RunConfig) -> dict[str, Stage]:
+        """The teacher."""
+        return {"teacher": TrainTeacher()}
+
+    def records(self, run: Run) -> list[ImageRecord]:
+        """The unlabelled images."""
+        return run.images.unlabelled.images
+
+    def categories(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """The labelled set's categories, which the teacher was trained on."""
+        return label_categories(run.images.labelled.categories)
+
+    def bytes_per_image(self, run: Run) -> int:
+        """About 20 KB: some ten instances of 2 KB."""
+        return 20_000
+
+    def factory(self) -> WorkerFactory:
+        """Makes a ``_Worker``."""
+        return _make_worker
+
+    def argument(self, run: Run) -> _Task:
+        """The teacher's checkpoint, the images and the settings."""
+        section = run.config.pseudo_label
+        return _Task(
+            checkpoint=run.require(TrainTeacher()) / "checkpoint.pth",
+            device=run.device,
+            records={record.id: record for record in self.records(run)},
+            settings=PredictionSettings(run.config.seed, section.min_score, section.points),
+            batch_size=section.batch_size,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSettings:
+    """What a prediction must reach to be stored, and the points drawn from it."""
+
+    seed: int
+    min_score: float
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    checkpoint: Path
+    device: str
+    records: Mapping[int, ImageRecord]
+    settings: PredictionSettings
+    batch_size: int
+
+
+def prediction_rows(
+    record: ImageRecord,
+    size: tuple[int, int],
+    found: InstancePredictions,
+    category_ids: Sequence[int],
+    settings: PredictionSettings,
+) -> list[dict[str, Any]]:
+    """Turn one image's network output into rows of the ``predictions`` table.
+
+    Args:
+        record: The image.
+        size: Its height and width in pixels.
+        found: Class probabilities (N, K) and mask logits (N, h, w) of its queries.
+        category_ids: COCO category id of each class.
+        settings: Score limit, number of points, seed.
+
+    Returns:
+        Rows by falling score; queries below the limit or with an empty mask have none.
+    """
+    if len(found.class_probs) == 0:
+        return []
+    labels = found.class_probs.argmax(axis=1)
+    scores = found.class_probs.max(axis=1)
+    rows: list[dict[str, Any]] = []
+    for query in np.argsort(-scores, kind="stable"):
+        if scores[query] < settings.min_score:
+            break
+        row = _mask_columns(found.mask_logits[query], found.stride, size)
+        if row is None:
+            continue
+        generator = rng(settings.seed, "pseudo-label", record.id, len(rows))
+        row |= {
+            "image_id": record.id,
+            "file_name": record.file_name,
+            "height": size[0],
+            "width": size[1],
+            "instance_id": len(rows),
+            "category_id": category_ids[int(labels[query])],
+            "score": float(scores[query]),
+            "class_probs": found.class_probs[query],
+            "prompt_points": _points(found, int(query), size, settings.points, generator),
+        }
+        rows.append(row)
+    return rows
+
+
+def _points(
+    found: InstancePredictions,
+    query: int,
+    size: tuple[int, int],
+    count: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    from s4m_pipeline.segmenter.soft_masks import draw_prompt_points
+
+    logits = found.mask_logits[query]
+    count = min(count, logits.size)
+    return draw_prompt_points(logits, count, found.stride, *size, generator).reshape(-1)
+
+
+def _mask_columns(
+    logits: np.ndarray, stride: float, size: tuple[int, int]
+) -> dict[str, Any] | None:
+    """The mask in both its forms; None where it has no pixel."""
+    from s4m_pipeline.segmenter.rle import bbox_area, encode_crop
+    from s4m_pipeline.segmenter.soft_masks import (
+        decode_soft_mask,
+        encode_soft_mask,
+        soft_mask_to_pixels,
+        soft_mask_window,
+    )
+
+    probabilities = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
+    data, box = encode_soft_mask(probabilities.astype(np.float32))
+    if box[2] == 0:
+        return None
+    crop = decode_soft_mask(data, box)
+    window = soft_mask_window(crop > 127, box, stride, *size)
+    pixels = soft_mask_to_pixels(crop, box, stride, *size, window=window) > 0.5
+    rle = encode_crop(pixels, window.x, window.y, *size)
+    bbox, area = bbox_area(rle, *size)
+    if area == 0:
+        return None
+    return {
+        "bbox": bbox,
+        "area": area,
+        "mask_rle": rle,
+        "soft_mask": data,
+        "soft_mask_box": box,
+        "soft_mask_stride": stride,
+    }
+
+
+class _Worker:
+    def __init__(self, task: _Task, place: Place) -> None:
+        from s4m_pipeline.models.predictor import Predictor
+
+        self._task = task
+        self._teacher = Predictor(task.checkpoint, settle(task.device, place))
+        self._category_ids = [int(c["id"]) for c in self._teacher.categories]
+
+    def process(self, shard: Shard, advance: Advance) -> ShardResult:
+        """Predict a shard's images."""
+        start = time.perf_counter()
+        rows: dict[int, list[dict[str, Any]]] = {}
+        aside: list[dict[str, Any]] = []
+        records = [self._task.records[image_id] for image_id in shard.image_ids]
+        images = load_images(records, PseudoLabel.name, aside)
+        for batch in in_batches(images, self._task.batch_size):
+            found = self._teacher.predict([image for _, image in batch])
+            for (record, image), predictions in zip(batch, found, strict=True):
+                size = (image.shape[0], image.shape[1])
+                rows[record.id] = prediction_rows(
+                    record, size, predictions, self._category_ids, self._task.settings
+                )
+            advance(len(batch))
+        advance(len(aside))
+        flat = [row for image_id in sorted(rows) for row in rows[image_id]]
+        return ShardResult(
+            {"predictions": flat, "quarantine": aside},
+            {"images": len(rows), "instances": len(flat), "quarantined": len(aside)},
+            {"pseudo-label": time.perf_counter() - start},
+        )
+
+
+def _make_worker(task: _Task, place: Place) -> _Worker:
+    return _Worker(task, place)

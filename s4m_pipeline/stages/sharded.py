@@ -1,0 +1,159 @@
+"""What the inference stages share: images in shards, rows streamed to Parquet, bad images aside."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s4m_pipeline.artifacts.shards import (
+    ShardMarker,
+    make_shards,
+    read_marker,
+    write_shard,
+)
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.data.images import read_image
+from s4m_pipeline.errors import S4MError, UsageError
+from s4m_pipeline.execution.local import WorkerFactory, run_shards
+from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
+
+
+class ShardedStage(Stage):
+    """A stage that works image by image."""
+
+    @abstractmethod
+    def records(self, run: Run) -> list[ImageRecord]:
+        """The images it works over."""
+
+    @abstractmethod
+    def categories(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """Categories to write into the tables."""
+
+    @abstractmethod
+    def factory(self) -> WorkerFactory:
+        """The module-level function that makes a worker."""
+
+    @abstractmethod
+    def argument(self, run: Run) -> Any:
+        """What the factory needs; picklable."""
+
+    @abstractmethod
+    def bytes_per_image(self, run: Run) -> int:
+        """Forecast of the artifact's bytes an image."""
+
+    def check(self, run: Run) -> None:
+        """Refuse wrong settings before any work (UsageError)."""
+
+    def plan(self, run: Run) -> Plan:
+        """Images, shards and disk of the whole stage."""
+        self.check(run)
+        ids = [record.id for record in self.records(run)]
+        shards = make_shards(ids)
+        folder = run.folder(self)
+        done = sum(read_marker(folder, shard) is not None for shard in shards)
+        return Plan(len(ids), len(shards), done, len(ids) * self.bytes_per_image(run))
+
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Process the shards that have no marker yet, then add all of them up."""
+        self.check(run)
+        shards = make_shards([record.id for record in self.records(run)])
+        markers: dict[int, ShardMarker] = {}
+        for shard in shards:
+            marker = read_marker(folder, shard)
+            if marker is not None:
+                markers[shard.number] = marker
+        todo = [shard for shard in shards if shard.number not in markers]
+        total = sum(len(shard.image_ids) for shard in shards)
+        done = total - sum(len(shard.image_ids) for shard in todo)
+        categories = self.categories(run)
+        argument = self.argument(run) if todo else None
+        with run.reporter.progress(self.name, total, done) as advance:
+            for shard, result in run_shards(
+                todo, self.factory(), argument, run.config.execution.workers, _counting(advance)
+            ):
+                markers[shard.number] = write_shard(folder, shard, result, categories)
+        return self._outcome(run, [markers[shard.number] for shard in shards])
+
+    def _outcome(self, run: Run, markers: Sequence[ShardMarker]) -> Outcome:
+        counts: Counter[str] = Counter({"images": 0, "instances": 0, "quarantined": 0})
+        seconds: Counter[str] = Counter()
+        for marker in markers:
+            counts.update(marker.counts)
+            seconds.update(marker.seconds)
+        if counts["images"] == 0:
+            raise S4MError(
+                f"{self.name}: all {counts['quarantined']} images were set aside; "
+                "their errors stand in the quarantine table of the unfinished artifact."
+            )
+        if counts["quarantined"]:
+            run.reporter.warn(
+                f"{self.name}: {counts['quarantined']} images were set aside, see "
+                f"{run.folder(self) / 'quarantine'}"
+            )
+        files = [entry for marker in markers for entry in marker.files]
+        metrics = {"seconds": {part: round(value, 3) for part, value in seconds.items()}}
+        return Outcome(files, dict(counts), metrics)
+
+
+def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:
+    return lambda count: advance(count, "")
+
+
+def load_image(record: ImageRecord) -> np.ndarray:
+    """Read an image and hold it against its record.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        UsageError: It cannot be read, or it has another size than its record says.
+    """
+    image = read_image(record.path)
+    height, width = image.shape[:2]
+    if record.height and (height, width) != (record.height, record.width):
+        raise UsageError(
+            f"{record.path}: is {width} x {height} pixels, "
+            f"the annotation file says {record.width} x {record.height}"
+        )
+    return image
+
+
+def load_images(
+    records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
+) -> Iterator[tuple[ImageRecord, np.ndarray]]:
+    """Read images one by one; those that cannot be read become rows of ``quarantine``."""
+    for record in records:
+        try:
+            yield record, load_image(record)
+        except UsageError as error:
+            quarantine.append(quarantine_row(record, stage, error))
+
+
+def quarantine_row(record: ImageRecord, stage: str, error: Exception) -> dict[str, Any]:
+    """A row of the quarantine table."""
+    return {
+        "image_id": record.id,
+        "file_name": record.file_name,
+        "stage": stage,
+        "error": str(error),
+        "attempts": 1,
+    }
+
+
+def in_batches(
+    items: Iterator[tuple[ImageRecord, np.ndarray]], size: int
+) -> Iterator[list[tuple[ImageRecord, np.ndarray]]]:
+    """Group images into batches of ``size``, the last one smaller."""
+    batch: list[tuple[ImageRecord, np.ndarray]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,186 @@
+"""Stage ``structure``: the segmenter's structural targets of the labelled images.
+
+METHOD, section 1: per image, query points half from the union of the masks and half from the whole
+image; each point alone prompts the segmenter; stored is how similar the decoder's image features at
+the point are to those of every cell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pycocotools import mask as mask_api
+
+from s4m_pipeline.artifacts.seeds import rng
+from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.config import RunConfig, result_settings
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.data.segmentation import as_coco_rles
+from s4m_pipeline.execution.devices import settle
+from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
+from s4m_pipeline.stages.base import Run, label_categories
+from s4m_pipeline.stages.segmenter_settings import (
+    SegmenterSettings,
+    check_segmenter_section,
+    segmenter_digest,
+    segmenter_settings,
+)
+from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
+
+if TYPE_CHECKING:
+    from s4m_pipeline.segmenter.base import Embeddings, Segmenter
+
+
+class Structure(ShardedStage):
+    """Structural targets of the labelled images."""
+
+    name: ClassVar[str] = "structure"
+
+    def settings(self, config: RunConfig) -> dict[str, Any]:
+        """Segmenter, points, grid and seed."""
+        return {
+            "seed": config.seed,
+            "segmenter": segmenter_settings(config),
+            "structure": result_settings(config.structure),
+        }
+
+    def sources(self, run: Run) -> dict[str, str]:
+        """Labelled images and the segmenter's weights."""
+        return {"labelled": run.images.labelled_digest(), "segmenter": segmenter_digest(run)}
+
+    def check(self, run: Run) -> None:
+        """Refuse a segmenter that cannot be built."""
+        check_segmenter_section(run.config)
+
+    def records(self, run: Run) -> list[ImageRecord]:
+        """The labelled images."""
+        return run.images.labelled.images
+
+    def categories(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """The labelled set's categories."""
+        return label_categories(run.images.labelled.categories)
+
+    def bytes_per_image(self, run: Run) -> int:
+        """About 0.7 byte a cell of each map, after compression."""
+        return int(0.7 * run.config.structure.points * run.config.structure.grid**2)
+
+    def factory(self) -> WorkerFactory:
+        """Makes a ``_Worker``."""
+        return _make_worker
+
+    def argument(self, run: Run) -> _Task:
+        """Images, their masks and the settings."""
+        labelled = run.images.labelled
+        return _Task(
+            segmenter=SegmenterSettings.of(run.config, run.device),
+            records={record.id: record for record in labelled.images},
+            masks={key: [i.rle for i in value] for key, value in labelled.instances.items()},
+            targets=TargetSettings.of(run.config),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """What structural targets are made with."""
+
+    points: int
+    grid: int
+    seed: int
+
+    @classmethod
+    def of(cls, config: RunConfig) -> TargetSettings:
+        """Take them from a run's configuration."""
+        return cls(config.structure.points, config.structure.grid, config.seed)
+
+
+def structure_row(
+    segmenter: Segmenter,
+    embeddings: Embeddings,
+    index: int,
+    record: ImageRecord,
+    size: tuple[int, int],
+    rles: Sequence[bytes],
+    settings: TargetSettings,
+) -> dict[str, Any]:
+    """Make one image's row of the ``structure`` table.
+
+    Args:
+        segmenter: The segmenter.
+        embeddings: Features of a batch of images.
+        index: The image's place in the batch.
+        record: The image.
+        size: Its height and width in pixels.
+        rles: Masks whose union half of the query points is drawn from; may be empty.
+        settings: Number of points, grid and seed.
+    """
+    from s4m_pipeline.segmenter.structure import draw_query_points, structure_target
+
+    height, width = size
+    union = _union(rles, height, width)
+    generator = rng(settings.seed, "structure", record.id)
+    points = draw_query_points(union, settings.points, generator)
+    target = structure_target(segmenter, embeddings, index, points, settings.grid)
+    return {
+        "image_id": record.id,
+        "file_name": record.file_name,
+        "height": height,
+        "width": width,
+        "grid": settings.grid,
+        "points": target.points.reshape(-1),
+        "similarity": target.similarity.tobytes(),
+        "scale": target.scale,
+        "offset": target.offset,
+    }
+
+
+def _union(rles: Sequence[bytes], height: int, width: int) -> np.ndarray:
+    if not rles:
+        return np.zeros((height, width), dtype=bool)
+    merged = mask_api.merge(as_coco_rles(rles, height, width))
+    return np.asarray(mask_api.decode(merged), dtype=bool)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    segmenter: SegmenterSettings
+    records: Mapping[int, ImageRecord]
+    masks: Mapping[int, list[bytes]]
+    targets: TargetSettings
+
+
+class _Worker:
+    def __init__(self, task: _Task, place: Place) -> None:
+        self._task = task
+        self._segmenter = task.segmenter.build(settle(task.segmenter.device, place))
+
+    def process(self, shard: Shard, advance: Advance) -> ShardResult:
+        """Make the targets of a shard's images."""
+        start = time.perf_counter()
+        rows: list[dict[str, Any]] = []
+        aside: list[dict[str, Any]] = []
+        records = [self._task.records[image_id] for image_id in shard.image_ids]
+        images = load_images(records, Structure.name, aside)
+        for batch in in_batches(images, self._task.segmenter.batch_size):
+            embeddings = self._segmenter.encode([image for _, image in batch])
+            for index, (record, image) in enumerate(batch):
+                rles = self._task.masks.get(record.id, [])
+                size = (image.shape[0], image.shape[1])
+                row = structure_row(
+                    self._segmenter, embeddings, index, record, size, rles, self._task.targets
+                )
+                rows.append(row)
+                advance(1)
+        advance(len(aside))
+        return ShardResult(
+            {"structure": rows, "quarantine": aside},
+            {"images": len(rows), "quarantined": len(aside)},
+            {"structure": time.perf_counter() - start},
+        )
+
+
+def _make_worker(task: _Task, place: Place) -> _Worker:
+    return _Worker(task, place)

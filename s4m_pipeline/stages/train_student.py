@@ -1,0 +1,107 @@
+"""Stage ``train-student``: labelled and pseudo-labelled images in each batch, and distillation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.errors import S4MError
+from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
+from s4m_pipeline.stages.pseudo_label import PseudoLabel
+from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.structure import Structure
+from s4m_pipeline.stages.train_teacher import TrainTeacher
+from s4m_pipeline.stages.training import (
+    CHECKPOINT,
+    CHECKPOINT_BYTES,
+    labelled_dataset,
+    train_stage,
+    training_settings,
+)
+
+
+class TrainStudent(Stage):
+    """The student; its averaged weights (EMA) are what is evaluated."""
+
+    name: ClassVar[str] = "train-student"
+
+    def settings(self, config: RunConfig) -> dict[str, Any]:
+        """The student's section, its model's content and the seed."""
+        return {"seed": config.seed, "student": training_settings(config.student)}
+
+    def sources(self, run: Run) -> dict[str, str]:
+        """Both image sets."""
+        return {
+            "labelled": run.images.labelled_digest(),
+            "unlabelled": run.images.unlabelled_digest(),
+        }
+
+    def upstream(self, config: RunConfig) -> dict[str, Stage]:
+        """Refined labels; structural targets and the teacher where they are used."""
+        above: dict[str, Stage] = {"refined": Refine()}
+        if config.student.structure_weight > 0:
+            above["structure"] = Structure()
+        if config.student.start == "teacher":
+            above["teacher"] = TrainTeacher()
+        return above
+
+    def plan(self, run: Run) -> Plan:
+        """Iterations and checkpoints."""
+        images = len(run.images.labelled.images) + len(run.images.unlabelled.images)
+        steps = run.config.student.iterations
+        return Plan(images=images, disk_bytes=4 * CHECKPOINT_BYTES, steps=steps)
+
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Train on labelled images and refined labels."""
+        config, section = run.config, run.config.student
+        refined = run.require(Refine())
+        self._check_labels(run, refined)
+        learns_structure = section.structure_weight > 0
+        structure = run.require(Structure()) if learns_structure else None
+        teacher = run.require(TrainTeacher()) / CHECKPOINT if section.start == "teacher" else None
+        extra = {
+            "labelled": labelled_dataset(config.data.labelled, structure),
+            "unlabelled": self._unlabelled(run, refined, learns_structure),
+            "unlabelled_fraction": section.unlabelled_fraction,
+            "class_weight": section.class_weight,
+            "unlabelled_weight": section.unlabelled_weight,
+            "ema": section.ema or None,
+            "init_checkpoint": teacher,
+        }
+        return train_stage(run, self, folder, section, extra)
+
+    def _unlabelled(self, run: Run, refined: Path, learns_structure: bool) -> dict[str, Any]:
+        aside = read_table(run.require(PseudoLabel()), "quarantine", ["image_id"])
+        images = run.images.unlabelled.images
+        return {
+            "type": "RefinedInstances",
+            "artifact": str(refined),
+            "images": [(i.id, i.file_name, str(i.path), i.height, i.width) for i in images],
+            "categories": label_categories(run.images.labelled.categories),
+            "structure": str(refined) if learns_structure else None,
+            "branch": "unlabelled",
+            "exclude": aside["image_id"].to_pylist(),
+        }
+
+    def _check_labels(self, run: Run, refined: Path) -> None:
+        """Say how many pseudo-labels there are against the labelled rate; refuse none at all."""
+        counts = run.store.manifest(Refine.name, refined.name).counts
+        labelled = run.images.labelled
+        rate = labelled.instance_count / len(labelled.images)
+        pseudo = counts["instances"] / max(1, counts["images"])
+        if not counts["instances"]:
+            raise S4MError(
+                "there is not one pseudo-label to learn from: no prediction reaches "
+                f"pseudo_label.score {run.config.pseudo_label.score:g}.\n"
+                "Train the teacher for longer or lower pseudo_label.score."
+            )
+        run.reporter.say(
+            f"{self.name}: {pseudo:.2f} pseudo-instances an image, {rate:.2f} labelled ones"
+        )
+        if pseudo < 0.25 * rate or pseudo > 4 * rate:
+            run.reporter.warn(
+                f"{pseudo:.2f} pseudo-instances an image is far from the labelled {rate:.2f}; "
+                "look at them with 's4m report' and move pseudo_label.score"
+            )

@@ -1,0 +1,55 @@
+"""Stage ``train-teacher``: an MMDetection segmentor on the labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
+from s4m_pipeline.stages.structure import Structure
+from s4m_pipeline.stages.training import (
+    CHECKPOINT_BYTES,
+    labelled_dataset,
+    train_stage,
+    training_settings,
+)
+
+
+class TrainTeacher(Stage):
+    """The teacher, with the structural loss when its weight is above 0."""
+
+    name: ClassVar[str] = "train-teacher"
+
+    def settings(self, config: RunConfig) -> dict[str, Any]:
+        """The teacher's section, its model's content and the seed."""
+        return {"seed": config.seed, "teacher": training_settings(config.teacher)}
+
+    def sources(self, run: Run) -> dict[str, str]:
+        """The labelled images. Validation images do not shape the weights."""
+        return {"labelled": run.images.labelled_digest()}
+
+    def upstream(self, config: RunConfig) -> dict[str, Stage]:
+        """Structural targets, when they are learned from."""
+        return {"structure": Structure()} if config.teacher.structure_weight > 0 else {}
+
+    def plan(self, run: Run) -> Plan:
+        """Iterations and checkpoints."""
+        images = len(run.images.labelled.images)
+        steps = run.config.teacher.iterations
+        return Plan(images=images, disk_bytes=2 * CHECKPOINT_BYTES, steps=steps)
+
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Train on the labelled images."""
+        section = run.config.teacher
+        structure = run.require(Structure()) if section.structure_weight > 0 else None
+        extra = {
+            "labelled": labelled_dataset(run.config.data.labelled, structure),
+            "unlabelled": None,
+            "unlabelled_fraction": 0.0,
+            "class_weight": 0.0,
+            "unlabelled_weight": 0.0,
+            "ema": None,
+            "init_checkpoint": None,
+        }
+        return train_stage(run, self, folder, section, extra)

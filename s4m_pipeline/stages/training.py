@@ -1,0 +1,134 @@
+"""What teacher and student training share: calling MMEngine, progress, the artifact's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s4m_pipeline.artifacts.manifest import FileEntry, file_entry
+from s4m_pipeline.config import LabelledSet, TrainingSection, result_settings
+from s4m_pipeline.configs import model_config_digest
+from s4m_pipeline.errors import S4MError
+from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
+
+if TYPE_CHECKING:
+    from s4m_pipeline.models.training import TrainingSpec
+
+CHECKPOINT = "checkpoint.pth"
+LOG = "log.jsonl"
+CHECKPOINT_BYTES = 200_000_000
+
+
+def training_settings(section: TrainingSection) -> dict[str, Any]:
+    """A training's settings; the model goes by its config's content, not by its name.
+
+    The batch size changes the result of a training, so it is among them.
+    """
+    return result_settings(section) | {"model": model_config_digest(section.model)}
+
+
+def labelled_dataset(section: LabelledSet, structure: Path | None = None) -> dict[str, Any]:
+    """Config of the dataset of a labelled image set, without its pipeline."""
+    return {
+        "type": "CocoInstances",
+        "annotations": str(section.annotations),
+        "images": str(section.images),
+        "structure": None if structure is None else str(structure),
+        "branch": "labelled",
+    }
+
+
+def validation_dataset(run: Run) -> dict[str, Any] | None:
+    """Config of the validation dataset; None where the run has none."""
+    section = run.config.data.validation
+    if section is None:
+        return None
+    if run.images.validation is None:  # read here, so that its faults come before training
+        return None
+    return labelled_dataset(section)
+
+
+def train_stage(
+    run: Run, stage: Stage, folder: Path, section: TrainingSection, extra: Mapping[str, Any]
+) -> Outcome:
+    """Train, going on from the last checkpoint in ``folder``, and describe what came out.
+
+    Args:
+        run: The run.
+        stage: The training stage, for its name.
+        folder: The artifact's folder.
+        section: The stage's settings.
+        extra: Fields of ``TrainingSpec`` that differ between teacher and student.
+    """
+    from s4m_pipeline.models.training import TrainingSpec, train
+
+    labelled = run.images.labelled
+    with run.reporter.progress(stage.name, section.iterations, unit="iterations") as advance:
+        spec = TrainingSpec(
+            folder=folder / "training",
+            model=section.model,
+            categories=label_categories(labelled.categories),
+            validation=validation_dataset(run),
+            iterations=section.iterations,
+            batch_size=section.batch_size,
+            learning_rate=section.learning_rate,
+            seed=run.config.seed,
+            device=run.device,
+            workers=section.workers,
+            validation_interval=section.validation_interval,
+            checkpoint_interval=section.checkpoint_interval,
+            structure_weight=section.structure_weight,
+            log_file=folder / LOG,
+            on_step=_step_counter(advance),
+            **extra,
+        )
+        trained = train(spec)
+    return training_outcome(spec, trained.checkpoint, folder, run)
+
+
+def _step_counter(
+    advance: Callable[[int, str], None],
+) -> Callable[[int, Mapping[str, float]], None]:
+    last = 0
+
+    def on_step(iteration: int, losses: Mapping[str, float]) -> None:
+        nonlocal last
+        loss = losses.get("loss")
+        advance(iteration - last, "" if loss is None else f"loss {loss:.3f}")
+        last = iteration
+
+    return on_step
+
+
+def training_outcome(spec: TrainingSpec, checkpoint: Path, folder: Path, run: Run) -> Outcome:
+    """Put the checkpoint and the log into the artifact and read off the last validation."""
+    final = folder / CHECKPOINT
+    if checkpoint != final:
+        checkpoint.replace(final)
+    for old in spec.folder.glob("iter_*.pth"):
+        old.unlink()  # the artifact's checkpoint holds the weights; resuming is over
+    files: list[FileEntry] = [file_entry(folder, final)]
+    log = folder / LOG
+    if log.is_file():
+        files.append(file_entry(folder, log))
+    labelled = run.images.labelled
+    counts = {"images": len(labelled.images), "instances": labelled.instance_count}
+    return Outcome(files, counts, {"validation": last_validation(log)})
+
+
+def last_validation(log: Path) -> dict[str, float]:
+    """The last line of a training log that holds a validation's AP; empty where there is none."""
+    found: dict[str, float] = {}
+    if not log.is_file():
+        return found
+    for line in log.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise S4MError(f"{log}: a line is no JSON: {line[:80]}") from error
+        figures = {key: value for key, value in entry.items() if "mAP" in key}
+        if figures:
+            found = figures
+    return found
