@@ -11,8 +11,8 @@ from typing import Any
 from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
 from s4m_pipeline.artifacts.tables import write_table
 
-SHARD_IMAGES = 64
-"""Images in a shard. Fixed, so that a resumed run cuts the same shards."""
+SMALLEST, LARGEST, SHARDS = 8, 1024, 64
+"""Images in a shard at least and at most, and how many shards are aimed at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,15 @@ class ShardMarker:
     seconds: dict[str, float]
 
 
-def make_shards(image_ids: Sequence[int], size: int = SHARD_IMAGES) -> list[Shard]:
-    """Cut sorted image ids into shards of ``size``."""
+def shard_size(images: int) -> int:
+    """Images in a shard of a set: it follows from the set alone, so a resumed run cuts the same."""
+    return min(LARGEST, max(SMALLEST, -(-images // SHARDS)))
+
+
+def make_shards(image_ids: Sequence[int], size: int | None = None) -> list[Shard]:
+    """Cut sorted image ids into shards of ``size`` (by default ``shard_size``)."""
     ids = sorted(image_ids)
+    size = size or shard_size(len(ids))
     return [
         Shard(number, tuple(ids[start : start + size]))
         for number, start in enumerate(range(0, len(ids), size))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION
 from s4m_pipeline.errors import ArtifactError
 
 ROW_GROUP = 1024
+_ROW_GROUPS = {"structure": 1}  # a row is up to a megabyte and read alone
 
 _PREDICTIONS: list[tuple[str, pa.DataType]] = [
     ("image_id", pa.int64()),
@@ -112,7 +114,7 @@ def write_table(
         data,
         partial,
         compression="zstd",
-        row_group_size=ROW_GROUP,
+        row_group_size=_ROW_GROUPS.get(table, ROW_GROUP),
         use_dictionary=[n for n in schema.names if n not in _NO_DICTIONARY],
     )
     partial.replace(path)
@@ -204,10 +206,26 @@ def read_rows(folder: Path, table: str, image_ids: Sequence[int]) -> list[dict[s
     wanted = set(image_ids)
     rows: list[dict[str, Any]] = []
     for path in table_files(folder, table):
-        check_schema(path, table)
+        first, last = _image_span(path, table)
+        if last < low or first > high:
+            continue
         try:
             found = pq.read_table(path, filters=keep, partitioning=None)
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
         rows += [row for row in found.to_pylist() if row["image_id"] in wanted]
     return rows
+
+
+@lru_cache(maxsize=4096)
+def _image_span(path: Path, table: str) -> tuple[int, int]:
+    """Smallest and largest image id of a file, from its statistics; (1, 0) where it has no row."""
+    schema = check_schema(path, table)
+    metadata = pq.read_metadata(path)
+    column = schema.names.index("image_id")
+    spans = [
+        metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)
+    ]
+    if not metadata.num_rows:
+        return 1, 0
+    return min(span.min for span in spans), max(span.max for span in spans)

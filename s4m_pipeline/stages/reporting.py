@@ -28,4 +28,4 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int) -> None:
         raise UsageError(f"there is no report of '{name}', only of {known}")
     folder = run.require(stage)
     images = {record.id: record.path for record in run.images.unlabelled.images}
-    stage_report(folder, images, out, limit, run.config.seed)
+    stage_report(folder, images, out, limit, run.config.seed, run.config.pseudo_label.score)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s4m_pipeline.artifacts.manifest import FileEntry, file_entry
+from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.config import LabelledSet, TrainingSection, result_settings
 from s4m_pipeline.configs import model_config_digest
-from s4m_pipeline.errors import S4MError
 from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
 
 if TYPE_CHECKING:
-    from s4m_pipeline.models.training import TrainingSpec
+    from s4m_pipeline.models.training import TrainingResult
 
 CHECKPOINT = "checkpoint.pth"
 LOG = "log.jsonl"
@@ -67,7 +65,7 @@ def train_stage(
     labelled = run.images.labelled
     with run.reporter.progress(stage.name, section.iterations, unit="iterations") as advance:
         spec = TrainingSpec(
-            folder=folder / "training",
+            folder=folder,
             model=section.model,
             categories=label_categories(labelled.categories),
             validation=validation_dataset(run),
@@ -85,7 +83,7 @@ def train_stage(
             **extra,
         )
         trained = train(spec)
-    return training_outcome(spec, trained.checkpoint, folder, run)
+    return training_outcome(trained, folder, run)
 
 
 def _step_counter(
@@ -102,33 +100,10 @@ def _step_counter(
     return on_step
 
 
-def training_outcome(spec: TrainingSpec, checkpoint: Path, folder: Path, run: Run) -> Outcome:
-    """Put the checkpoint and the log into the artifact and read off the last validation."""
-    final = folder / CHECKPOINT
-    if checkpoint != final:
-        checkpoint.replace(final)
-    for old in spec.folder.glob("iter_*.pth"):
-        old.unlink()  # the artifact's checkpoint holds the weights; resuming is over
-    files: list[FileEntry] = [file_entry(folder, final)]
-    log = folder / LOG
-    if log.is_file():
-        files.append(file_entry(folder, log))
+def training_outcome(trained: TrainingResult, folder: Path, run: Run) -> Outcome:
+    """Describe what a training left in the artifact's folder."""
+    files = [file_entry(folder, folder / name) for name in (CHECKPOINT, LOG)]
     labelled = run.images.labelled
     counts = {"images": len(labelled.images), "instances": labelled.instance_count}
-    return Outcome(files, counts, {"validation": last_validation(log)})
-
-
-def last_validation(log: Path) -> dict[str, float]:
-    """The last line of a training log that holds a validation's AP; empty where there is none."""
-    found: dict[str, float] = {}
-    if not log.is_file():
-        return found
-    for line in log.read_text().splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise S4MError(f"{log}: a line is no JSON: {line[:80]}") from error
-        figures = {key: value for key, value in entry.items() if "mAP" in key}
-        if figures:
-            found = figures
-    return found
+    metrics = {"losses": trained.losses, "validation": trained.metrics}
+    return Outcome(files, counts, metrics)

@@ -1,0 +1,130 @@
+import json
+
+import pytest
+
+from s4m_pipeline.artifacts.manifest import Manifest, file_entry, read_manifest, verify
+from s4m_pipeline.artifacts.shards import (
+    ShardResult,
+    make_shards,
+    read_marker,
+    shard_size,
+    write_shard,
+)
+from s4m_pipeline.artifacts.store import Store
+from s4m_pipeline.errors import ArtifactError, S4MError
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "work")
+
+
+def finish(store, mark="a" * 16, stage="refine"):
+    folder = store.begin(stage, mark, {"score": 0.7}, {"predictions": "p"})
+    (folder / "table").write_text("content")
+    files = [file_entry(folder, folder / "table")]
+    store.finish(folder, Manifest(stage, mark, {"score": 0.7}, {"predictions": "p"}, files))
+    return folder
+
+
+def test_an_artifact_is_unfinished_until_its_manifest_is_there(store):
+    store.begin("refine", "m", {}, {})
+    assert store.is_begun("refine", "m")
+    assert not store.is_complete("refine", "m")
+    assert store.latest("refine") is None
+    finish(store, "m")
+    assert store.is_complete("refine", "m")
+    assert store.latest("refine") == "m"
+
+
+def test_manifest_has_what_the_design_promises(store):
+    written = json.loads((finish(store) / "manifest.json").read_text())
+    assert set(written) == {
+        "format_version",
+        "stage",
+        "fingerprint",
+        "created",
+        "config",
+        "inputs",
+        "files",
+        "counts",
+        "metrics",
+        "environment",
+    }
+    assert set(written["files"][0]) == {"path", "bytes", "sha256", "rows"}
+
+
+def test_manifest_of_another_format_version_is_refused(store):
+    folder = finish(store)
+    data = json.loads((folder / "manifest.json").read_text()) | {"format_version": 2}
+    (folder / "manifest.json").write_text(json.dumps(data))
+    with pytest.raises(ArtifactError, match="format version 2"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 1}'])
+def test_damaged_manifest_is_refused(store, text):
+    folder = finish(store)
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(ArtifactError, match="damaged"):
+        read_manifest(folder)
+
+
+def test_verify_names_what_changed(store):
+    folder = finish(store)
+    assert verify(folder, read_manifest(folder)) == []
+    (folder / "table").write_text("CONTENT")
+    assert "SHA-256" in verify(folder, read_manifest(folder))[0]
+    (folder / "table").write_text("longer content")
+    assert "bytes" in verify(folder, read_manifest(folder))[0]
+    (folder / "table").unlink()
+    assert verify(folder, read_manifest(folder)) == ["table: missing"]
+
+
+def test_two_makers_of_one_artifact_do_not_meet(store):
+    second = store.lock("refine", "m")
+    with store.lock("refine", "m"), pytest.raises(S4MError, match="another process"), second:
+        pass
+    with store.lock("refine", "m"):
+        pass
+
+
+def test_a_replaced_artifact_is_set_aside_and_removable(store):
+    folder = finish(store)
+    store.set_aside("refine", "a" * 16)
+    assert not folder.exists()
+    (aside,) = store.removable()
+    store.remove(aside)
+    assert store.removable() == []
+
+
+def test_what_latest_names_is_not_removable(store):
+    old, new = finish(store, "old"), finish(store, "new")
+    assert store.removable() == [old]
+    assert new.is_dir()
+
+
+def test_shards_are_cut_by_sorted_id():
+    shards = make_shards([5, 3, 9, 1, 7], size=2)
+    assert [s.image_ids for s in shards] == [(1, 3), (5, 7), (9,)]
+    assert [s.name for s in shards] == ["00000", "00001", "00002"]
+
+
+def test_a_shard_counts_as_done_only_with_marker_and_files(tmp_path):
+    (shard,) = make_shards([1])
+    row = {"image_id": 1, "file_name": "a", "stage": "refine", "error": "e", "attempts": 1}
+    assert read_marker(tmp_path, shard) is None
+    write_shard(tmp_path, shard, ShardResult({"quarantine": [row]}, {"quarantined": 1}), [])
+    marker = read_marker(tmp_path, shard)
+    assert marker is not None
+    assert marker.counts == {"quarantined": 1}
+    assert marker.files[0].rows == 1
+    (tmp_path / marker.files[0].path).unlink()
+    assert read_marker(tmp_path, shard) is None
+
+
+@pytest.mark.parametrize(
+    ("images", "size"), [(1, 8), (70, 8), (630, 10), (118_000, 1024), (10_000, 157)]
+)
+def test_shard_size_follows_from_the_set_alone(images, size):
+    assert shard_size(images) == size

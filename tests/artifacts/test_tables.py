@@ -1,0 +1,108 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from s4m_pipeline.artifacts.tables import (
+    SCHEMAS,
+    categories_of,
+    read_rows,
+    read_table,
+    write_table,
+)
+from s4m_pipeline.errors import ArtifactError
+
+CATEGORIES = [{"id": 3, "name": "bear"}]
+
+
+def prediction(image_id, instance_id=0):
+    return {
+        "image_id": image_id,
+        "file_name": f"{image_id}.jpg",
+        "height": 4,
+        "width": 6,
+        "instance_id": instance_id,
+        "category_id": 3,
+        "score": 0.5,
+        "class_probs": [0.5],
+        "bbox": (0.0, 1.0, 2.0, 3.0),
+        "area": 6,
+        "mask_rle": b"\x01\x02",
+        "prompt_points": np.array([1.0, 2.0], np.float32),
+        "soft_mask": bytes([7, 8]),
+        "soft_mask_box": (0, 0, 2, 1),
+        "soft_mask_stride": 2.0,
+    }
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    rows = [prediction(1), prediction(2), prediction(2, 1)]
+    assert write_table(tmp_path / "predictions/00000.parquet", "predictions", rows, CATEGORIES) == 3
+    found = read_table(tmp_path, "predictions")
+    assert found.schema.remove_metadata() == SCHEMAS["predictions"]
+    assert categories_of(found) == CATEGORIES
+    assert found["mask_rle"].to_pylist() == [b"\x01\x02"] * 3
+    assert found["bbox"].to_pylist()[0] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_metadata_has_format_version_and_categories_and_masks_have_no_dictionary(tmp_path):
+    path = tmp_path / "predictions/00000.parquet"
+    write_table(path, "predictions", [prediction(1)], CATEGORIES)
+    metadata = pq.read_schema(path).metadata
+    assert metadata[b"format_version"] == b"1"
+    assert json.loads(metadata[b"categories"]) == CATEGORIES
+    columns = pq.ParquetFile(path).metadata.row_group(0)
+    by_name = {
+        columns.column(i).path_in_schema: columns.column(i)
+        for i in range(21)
+        if i < columns.num_columns
+    }
+    assert "RLE_DICTIONARY" not in by_name["mask_rle"].encodings
+    assert by_name["mask_rle"].compression == "ZSTD"
+
+
+def test_read_rows_gives_the_asked_images_over_several_shards(tmp_path):
+    for shard, ids in enumerate(([1, 2], [3, 4], [9])):
+        rows = [prediction(i) for i in ids]
+        write_table(tmp_path / f"predictions/{shard:05d}.parquet", "predictions", rows, CATEGORIES)
+    assert [r["image_id"] for r in read_rows(tmp_path, "predictions", [2, 4])] == [2, 4]
+    assert read_rows(tmp_path, "predictions", []) == []
+
+
+def test_missing_table_reads_as_empty(tmp_path):
+    assert read_table(tmp_path, "quarantine", ["image_id"]).num_rows == 0
+
+
+def test_another_format_version_is_refused(tmp_path):
+    path = tmp_path / "predictions/00000.parquet"
+    path.parent.mkdir()
+    schema = SCHEMAS["predictions"].with_metadata({"format_version": "99"})
+    pq.write_table(schema.empty_table(), path)
+    with pytest.raises(ArtifactError, match="format version 99"):
+        read_table(tmp_path, "predictions")
+
+
+def test_damaged_parquet_is_refused(tmp_path):
+    path = tmp_path / "refined/00000.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"PAR1 no table")
+    with pytest.raises(ArtifactError, match=r"00000\.parquet"):
+        read_table(tmp_path, "refined")
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path):
+    path = tmp_path / "refined/00000.parquet"
+    path.parent.mkdir()
+    table = pa.table({"image_id": [1]}).replace_schema_metadata({"format_version": "1"})
+    pq.write_table(table, path)
+    with pytest.raises(ArtifactError, match="columns missing"):
+        read_table(tmp_path, "refined")
+
+
+def test_a_failed_write_leaves_no_file(tmp_path):
+    path = tmp_path / "predictions/00000.parquet"
+    with pytest.raises((pa.ArrowException, TypeError, ValueError)):
+        write_table(path, "predictions", [prediction(1) | {"area": "many"}], CATEGORIES)
+    assert not path.exists()

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from s4m_pipeline.config import load_config, result_settings
+from s4m_pipeline.configs import RUNS, model_config_digest, model_config_path, model_names
+from s4m_pipeline.errors import UsageError
+
+MINIMAL = """
+work_dir: work
+data:
+  labelled: {images: photos, annotations: labelled.json}
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    def write(text=MINIMAL):
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_every_setting_has_a_default_but_the_paths(run_file, tmp_path):
+    config = load_config(run_file())
+    assert config.work_dir == tmp_path / "work"
+    assert config.data.labelled.images == tmp_path / "photos"
+    assert config.segmenter.name == "sam2.1_hiera_large"
+    assert config.refine.candidate == "fuse"
+    assert config.student.ema == 0.9996
+
+
+def test_overrides_are_read_as_yaml(run_file):
+    config = load_config(run_file(), ["refine.points=5", "device=cpu", "student.ema=0.9"])
+    assert (config.refine.points, config.device, config.student.ema) == (5, "cpu", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["refine.pointz=5"], r"refine\.pointz: unknown key, did you mean 'points'"),
+        (["refine.points=many"], r"refine\.points: .*integer.*'many'"),
+        (["refine.points=-1"], r"refine\.points"),
+        (["pseudo_label.score=1.5"], r"pseudo_label\.score"),
+        (["refine.candidate=best"], r"refine\.candidate.*'fuse'"),
+        (["refine.points=40"], r"stores only 16"),
+        (["pseudo_label.min_score=0.8"], r"min_score is above"),
+        (["points"], r"not of the form"),
+        (["seed.x=1"], r"'seed' is no section"),
+        (["data.labeled.images=x"], r"unknown key, did you mean 'labelled'"),
+    ],
+)
+def test_wrong_settings_are_named(run_file, overrides, message):
+    text = MINIMAL + "seed: 0\n"
+    with pytest.raises(UsageError, match=message) as caught:
+        load_config(run_file(text), overrides)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_all_faults_are_reported_at_once(run_file):
+    with pytest.raises(UsageError) as caught:
+        load_config(run_file(), ["refine.pointz=5", "teacher.iterations=0"])
+    assert "pointz" in str(caught.value)
+    assert "teacher.iterations" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [", "!!python/object:os.system {}"])
+def test_a_file_that_is_no_mapping_is_a_usage_error(run_file, text):
+    with pytest.raises(UsageError, match=r"run\.yaml"):
+        load_config(run_file(text))
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.yaml"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_settings_of_place_are_not_among_those_of_the_result(run_file):
+    config = load_config(run_file())
+    assert "batch_size" not in result_settings(config.pseudo_label)
+    assert "workers" not in result_settings(config.teacher)
+    assert result_settings(config.teacher)["batch_size"] == 4
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_run_files_are_valid(path: Path):
+    config = load_config(path)
+    assert model_config_path(config.teacher.model).is_file()
+
+
+def test_unknown_model_names_the_known_ones():
+    with pytest.raises(UsageError, match="mask2former_r50"):
+        model_config_path("mask2former_r5")
+
+
+def test_model_digest_follows_its_bases(tmp_path):
+    (tmp_path / "base.py").write_text("a = 1\n")
+    (tmp_path / "model.py").write_text('_base_ = ["./base.py"]\n')
+    before = model_config_digest(tmp_path / "model.py")
+    (tmp_path / "base.py").write_text("a = 2\n")
+    assert model_config_digest(tmp_path / "model.py") != before
+
+
+def test_model_names_leave_bases_out():
+    assert "mask2former_r50" in model_names()
+    assert not any(name.startswith("_") for name in model_names())
