@@ -1,0 +1,1 @@
+"""Images and labels in: COCO files, splits, checks, datasets, transforms and metrics."""

@@ -1,0 +1,235 @@
+"""Image sets: COCO files and plain folders, read into one checked form. No torch.
+
+COCO's conventions: ``bbox`` is x, y, width, height in pixels; masks are COCO's compressed RLE.
+Box and area are always taken from the mask, because exporters often write something else there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.data.image_set import (
+    Category,
+    ImageRecord,
+    ImageSet,
+    Instance,
+    check_same_categories,
+    count_instances,
+    require_images,
+    require_instances,
+)
+from s4m_pipeline.data.images import image_size
+from s4m_pipeline.data.segmentation import bbox_areas, encode_segmentation
+from s4m_pipeline.errors import UsageError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Category",
+    "ImageRecord",
+    "ImageSet",
+    "Instance",
+    "check_same_categories",
+    "count_instances",
+    "load_coco_json",
+    "read_coco",
+    "read_folder",
+    "require_images",
+    "require_instances",
+]
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""What counts as an image in a plain folder (lower case)."""
+
+
+def read_coco(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
+    """Read a COCO instance file.
+
+    Polygons, compressed and uncompressed RLE are read. Roboflow's extra class, which is only the
+    supercategory of the others and has no annotation, is left out.
+
+    Args:
+        annotations: The COCO JSON file.
+        images: The folder that the file names are relative to.
+        masks: False for unlabelled images: the file's annotations are then never looked at.
+
+    Raises:
+        UsageError: The file is missing, not JSON, not COCO, or an entry in it is wrong; the
+            message names the image or annotation id.
+    """
+    content = load_coco_json(annotations)
+    records = _read_images(content["images"], annotations, images)
+    raw = _list_under(content, "annotations", annotations) if masks else None
+    categories = _read_categories(content.get("categories", []), annotations, raw)
+    found = ImageSet(categories, sorted(records.values(), key=lambda image: image.id))
+    if raw is not None:
+        known = {category.id for category in categories}
+        for image_id, entries in _by_image(raw, records, known, annotations).items():
+            _add_instances(found, records[image_id], entries, annotations)
+    return found
+
+
+def read_folder(images: Path) -> ImageSet:
+    """Take every image file below a folder as unlabelled; ids count from 1 in sorted name order.
+
+    Sizes come from the files' headers; a file whose header cannot be read gets size 0 × 0, so
+    that the stage that loads it can set it aside.
+
+    Raises:
+        UsageError: The folder is missing or holds no image.
+    """
+    if not images.is_dir():
+        raise UsageError(f"{images}: no such folder of images")
+    files = (path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    names = sorted(path.relative_to(images).as_posix() for path in files if path.is_file())
+    if not names:
+        raise UsageError(f"{images}: no image in this folder (looked for .jpg, .png and the like)")
+    records = []
+    for number, name in enumerate(names, start=1):
+        try:
+            height, width = image_size(images / name)
+        except UsageError:
+            height, width = 0, 0
+        records.append(ImageRecord(number, name, images / name, height, width))
+    return ImageSet(categories=[], images=records)
+
+
+def load_coco_json(annotations: Path) -> dict[str, Any]:
+    """Load a COCO file's JSON and check that it has a list of images.
+
+    Raises:
+        UsageError: The file is missing, unreadable, not JSON, or not COCO.
+    """
+    try:
+        content = json.loads(annotations.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{annotations}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{annotations}: not a JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{annotations}: not a COCO file (its JSON is not an object)")
+    _list_under(content, "images", annotations)
+    return content
+
+
+def _list_under(content: Mapping[str, Any], key: str, source: Path) -> list[Any]:
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        raise UsageError(f"{source}: not a COCO file (no list under {key!r})")
+    return entries
+
+
+def _read_images(entries: list[Any], source: Path, folder: Path) -> dict[int, ImageRecord]:
+    records: dict[int, ImageRecord] = {}
+    names: dict[str, int] = {}
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not _is_whole(entry.get("id")):
+            raise UsageError(f"{source}: image number {place} has no whole number as 'id'")
+        image_id, name = entry["id"], entry.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"{source}: image {image_id} has no 'file_name'")
+        if image_id in records:
+            raise UsageError(f"{source}: image id {image_id} is there twice")
+        if name in names:
+            raise UsageError(f"{source}: {name} is there twice (images {names[name]}, {image_id})")
+        names[name] = image_id
+        records[image_id] = ImageRecord(image_id, name, folder / name, *_size(entry, source))
+    return records
+
+
+def _size(entry: Mapping[str, Any], source: Path) -> tuple[int, int]:
+    height, width = entry.get("height"), entry.get("width")
+    if not (_is_whole(height) and _is_whole(width)) or min(int(height), int(width)) < 1:  # type: ignore[arg-type]
+        raise UsageError(
+            f"{source}: image {entry['id']} ({entry['file_name']}) has no valid height and width"
+        )
+    return int(height), int(width)  # type: ignore[arg-type]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _read_categories(entries: Any, source: Path, annotations: list[Any] | None) -> list[Category]:
+    if not isinstance(entries, list):
+        raise UsageError(f"{source}: 'categories' is not a list")
+    categories: dict[int, Category] = {}
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not _is_whole(entry.get("id")):
+            raise UsageError(f"{source}: category number {place} has no whole number as 'id'")
+        if not isinstance(entry.get("name"), str):
+            raise UsageError(f"{source}: category {entry['id']} has no 'name'")
+        if entry["id"] in categories:
+            raise UsageError(f"{source}: category id {entry['id']} is there twice")
+        categories[entry["id"]] = Category(entry["id"], entry["name"])
+    extra = _supercategory_only(entries)
+    if any(isinstance(a, dict) and a.get("category_id") == extra for a in annotations or ()):
+        extra = None  # it is a class after all
+    kept = [category for category in categories.values() if category.id != extra]
+    _check_names(kept, source)
+    return kept
+
+
+def _check_names(categories: Sequence[Category], source: Path) -> None:
+    seen: dict[str, int] = {}
+    for category in categories:
+        if category.name in seen:
+            raise UsageError(
+                f"{source}: categories {seen[category.name]} and {category.id} are both named "
+                f"{category.name!r}"
+            )
+        seen[category.name] = category.id
+
+
+def _supercategory_only(entries: Sequence[Mapping[str, Any]]) -> int | None:
+    """Find the class of id 0 that Roboflow adds: the supercategory of all the others."""
+    first = next((entry for entry in entries if entry["id"] == 0), None)
+    others = [entry for entry in entries if entry["id"] != 0]
+    if first is None or not others or first.get("supercategory") not in (None, "", "none"):
+        return None
+    return 0 if all(entry.get("supercategory") == first["name"] for entry in others) else None
+
+
+def _by_image(
+    entries: list[Any], records: Mapping[int, ImageRecord], known: set[int], source: Path
+) -> dict[int, list[dict[str, Any]]]:
+    grouped: dict[int, list[dict[str, Any]]] = {}
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise UsageError(f"{source}: annotation number {place} is not an object")
+        name = f"annotation {entry.get('id', f'number {place}')}"
+        if entry.get("image_id") not in records:
+            raise UsageError(
+                f"{source}: {name} is of image {entry.get('image_id')}, which is not there"
+            )
+        if entry.get("category_id") not in known:
+            raise UsageError(
+                f"{source}: {name} has category {entry.get('category_id')}, which is not there"
+            )
+        grouped.setdefault(entry["image_id"], []).append(entry)
+    return grouped
+
+
+def _add_instances(
+    found: ImageSet, image: ImageRecord, entries: list[dict[str, Any]], source: Path
+) -> None:
+    rles = []
+    for entry in entries:
+        try:
+            rles.append(encode_segmentation(entry.get("segmentation"), image.height, image.width))
+        except ValueError as error:
+            raise UsageError(
+                f"{source}: annotation {entry.get('id')} of image {image.id} ({image.file_name}): "
+                f"{error}"
+            ) from error
+    boxes, areas = bbox_areas(rles, image.height, image.width)
+    kept = []
+    for entry, rle, box, area in zip(entries, rles, boxes, areas, strict=True):
+        if area == 0:
+            found.empty_masks.append(entry.get("id", -1))
+            continue
+        kept.append(Instance(entry["category_id"], rle, box, area, bool(entry.get("iscrowd", 0))))
+    if kept:
+        found.instances[image.id] = kept

@@ -1,0 +1,161 @@
+"""Transforms for MMDetection pipelines: strict loading, structural targets, packing.
+
+Points are x, y in pixels with pixel i covering [i, i + 1), as MMDetection's ``homography_matrix``
+takes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms.base import BaseTransform
+from mmdet.datasets.transforms import FilterAnnotations, PackDetInputs
+from mmdet.registry import TRANSFORMS
+from mmengine.structures import BaseDataElement
+
+from s4m_pipeline.data import strong_augmentation as strong_augmentation  # registers its transforms
+from s4m_pipeline.data.images import read_image
+from s4m_pipeline.data.structure_store import StructureRow, open_structure
+from s4m_pipeline.errors import UsageError
+
+META_KEYS = (
+    "img_id",
+    "img_path",
+    "ori_shape",
+    "img_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+    "branch",
+)
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Read the image upright and whole; stands where MMDetection has ``LoadImageFromFile``.
+
+    Args:
+        channel_order: "bgr", which MMDetection's configs expect, or "rgb".
+    """
+
+    def __init__(self, channel_order: str = "bgr") -> None:
+        if channel_order not in ("bgr", "rgb"):
+            raise ValueError(f"channel_order is {channel_order!r}, not 'bgr' or 'rgb'")
+        self.channel_order = channel_order
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add ``img`` uint8 (H, W, 3), ``img_shape`` and ``ori_shape``.
+
+        Raises:
+            UsageError: The file is missing or broken, or its size is not the annotated one.
+        """
+        image = read_image(Path(results["img_path"]))
+        expected = results.get("height"), results.get("width")
+        if all(expected) and image.shape[:2] != expected:
+            raise UsageError(
+                f"{results['img_path']}: the image has {image.shape[1]} x {image.shape[0]} pixels, "
+                f"its annotations are for {expected[1]} x {expected[0]}"
+            )
+        if self.channel_order == "bgr":
+            image = np.ascontiguousarray(image[..., ::-1])
+        results["img"] = image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadStructure(BaseTransform):
+    """Read the image's structural targets, where its dataset has any.
+
+    Adds ``structure``, a ``StructureRow``; nothing where there are no targets of the image.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Read the row of ``img_id`` from the artifact under ``structure_folder``."""
+        if "structure_folder" in results:
+            row = open_structure(results["structure_folder"]).read(results["img_id"])
+            if row is not None:
+                results["structure"] = row
+        return results
+
+
+@TRANSFORMS.register_module()
+class FilterInstances(FilterAnnotations):
+    """``FilterAnnotations`` that keeps ``gt_instances_ids``, and so class_probs, in step."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Drop instances that are too small; takes the same arguments."""
+        ids = results.get("gt_instances_ids")
+        if ids is None or not len(ids):
+            return super().transform(results)
+        labels = results["gt_bboxes_labels"]
+        # the place of each instance rides along where the parent filters the labels
+        results["gt_bboxes_labels"] = np.arange(len(ids))
+        filtered = super().transform(results)
+        if filtered is None:
+            return None
+        kept = filtered["gt_bboxes_labels"]
+        filtered["gt_bboxes_labels"], filtered["gt_instances_ids"] = labels[kept], ids[kept]
+        return filtered
+
+
+@TRANSFORMS.register_module()
+class PackInstances(PackDetInputs):
+    """``PackDetInputs`` with branch, structural targets and class distributions.
+
+    Adds to the data sample:
+
+    - ``structure``, where known: ``points`` float32 (P, 2) in pixels of the augmented image
+      (some may lie outside of it), ``similarity`` uint8 (P, g, g) over the whole original image,
+      ``scale`` and ``offset`` float32 (P,), ``matrix`` float32 (3, 3) from original to augmented
+      pixels, ``size`` int64 (2,) the original height and width.
+    - ``gt_instances.class_probs`` float32 (N, K), where known.
+
+    Args:
+        meta_keys: What goes into the meta information.
+    """
+
+    def __init__(self, meta_keys: tuple[str, ...] = META_KEYS) -> None:
+        super().__init__(meta_keys=tuple(meta_keys))
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Make ``inputs`` uint8 (3, H, W) and ``data_samples``."""
+        packed = super().transform(results)
+        sample = packed["data_samples"]
+        if "class_probs" in results:
+            sample.gt_instances.class_probs = _kept_probs(results)
+        if "structure" in results:
+            matrix = results.get("homography_matrix")
+            sample.structure = _structure_element(
+                results["structure"], np.eye(3) if matrix is None else matrix
+            )
+        return packed
+
+
+def _kept_probs(results: dict[str, Any]) -> torch.Tensor:
+    """Class distributions of the instances that are left: float32 (N, K)."""
+    ids = results["gt_instances_ids"]
+    if len(ids) != len(results["gt_bboxes_labels"]):
+        raise RuntimeError(
+            "a transform dropped instances without gt_instances_ids, so class_probs would be "
+            "mixed up; use FilterInstances instead of FilterAnnotations in this pipeline"
+        )
+    if "gt_ignore_flags" in results:
+        ids = ids[results["gt_ignore_flags"] == 0]
+    return torch.from_numpy(results["class_probs"][ids])
+
+
+def _structure_element(row: StructureRow, matrix: np.ndarray) -> BaseDataElement:
+    matrix = np.asarray(matrix, np.float64)
+    points = row.points.astype(np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
+    return BaseDataElement(
+        points=torch.from_numpy(points.astype(np.float32)),
+        similarity=torch.from_numpy(row.similarity),
+        scale=torch.from_numpy(row.scale),
+        offset=torch.from_numpy(row.offset),
+        matrix=torch.from_numpy(matrix.astype(np.float32)),
+        size=torch.tensor([row.height, row.width]),
+    )

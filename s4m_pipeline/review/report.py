@@ -1,0 +1,203 @@
+"""A stage's report: one page of what an artifact holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from s4m_pipeline.artifacts.manifest import Manifest, read_manifest
+from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.review import refine_figures as counted
+from s4m_pipeline.review.ap_tables import ap_table
+from s4m_pipeline.review.curves import last_value, read_log, training_figures
+from s4m_pipeline.review.page import Extras, Gallery, write_page
+from s4m_pipeline.review.report_gallery import label_galleries, prediction_galleries
+from s4m_pipeline.review.table import Cell, Table
+
+LOG = "log.jsonl"
+DEFAULT_SCORE = 0.3
+
+
+def stage_report(
+    artifact_folder: Path,
+    images: Mapping[int, Path],
+    out: Path,
+    limit: int = 24,
+    seed: int = 0,
+    score: float | None = None,
+) -> None:
+    """Write a page about a finished artifact of refine, pseudo-label or a training.
+
+    Args:
+        artifact_folder: The artifact's folder, with its manifest.
+        images: Path of each image by id; an image that is missing or unreadable is left out of the
+            pictures, and the page says how many were. Not used for trainings.
+        out: The HTML file to write.
+        limit: Images to show at most: half by chance, half of lowest agreement (or, of predictions,
+            of lowest best score).
+        seed: What the chance depends on.
+        score: Predictions up to it are not drawn; None takes the run's own label threshold where
+            the manifest has it, else 0.3. Only for pseudo-label.
+
+    Raises:
+        ArtifactError: The artifact is unfinished, damaged or of another format version.
+        UsageError: There is no report of such a stage, or ``out`` cannot be written.
+    """
+    manifest = read_manifest(artifact_folder)
+    if (artifact_folder / "refined").is_dir() or manifest.stage == "refine":
+        _refine_report(artifact_folder, manifest, images, out, limit, seed)
+    elif (artifact_folder / "predictions").is_dir() or manifest.stage == "pseudo-label":
+        shown = _label_score(manifest) if score is None else score
+        _prediction_report(artifact_folder, manifest, images, out, limit, seed, shown)
+    elif (artifact_folder / LOG).is_file():
+        _training_report(artifact_folder, manifest, out)
+    else:
+        raise UsageError(
+            f"{artifact_folder}: no report of stage '{manifest.stage}'.\n"
+            "There are reports of pseudo-label, refine, train-teacher and train-student."
+        )
+
+
+def _refine_report(
+    folder: Path, manifest: Manifest, images: Mapping[int, Path], out: Path, limit: int, seed: int
+) -> None:
+    figures = counted.read_figures(folder, "refined")
+    total = len(figures.decision)
+    count = _image_count(manifest, figures)
+    facts = [("images", f"{count:,}"), ("instances", f"{total:,}")]
+    for decision in counted.DECISIONS:
+        share = 100 * figures.decided(decision) / max(total, 1)
+        facts.append((decision, f"{share:.1f} %"))
+    facts.append(("set aside", f"{manifest.counts.get('quarantined', 0):,}"))
+    charts = [
+        counted.agreement_chart(figures),
+        counted.per_image_chart(figures, figures.labels, count),
+        counted.per_class_chart(figures, np.ones(total, dtype=bool)),
+    ]
+    tables = [counted.decision_table(figures), counted.class_table(figures)]
+    summary = (
+        f"{total:,} masks of the teacher on {count:,} images went through the segmenter: "
+        f"{figures.decided('refined'):,} were redrawn, {figures.decided('kept'):,} stayed as they "
+        f"were, and {figures.decided('dropped'):,} were dropped."
+    )
+    galleries = label_galleries(folder, figures, images, limit, seed)
+    _write(
+        out,
+        manifest,
+        "Refined labels",
+        summary,
+        [*tables, *_set_aside(folder)],
+        galleries,
+        Extras(facts=facts, figures=charts),
+    )
+
+
+def _prediction_report(
+    folder: Path,
+    manifest: Manifest,
+    images: Mapping[int, Path],
+    out: Path,
+    limit: int,
+    seed: int,
+    score: float,
+) -> None:
+    figures = counted.read_figures(folder, "predictions")
+    total = len(figures.score)
+    above = figures.score > score
+    count = _image_count(manifest, figures)
+    with_any = len(set(figures.image_id[above].tolist()))
+    facts = [
+        ("images", f"{count:,}"),
+        ("predictions stored", f"{total:,}"),
+        (f"score > {score:g}", f"{int(above.sum()):,}"),
+        ("images with any of these", f"{100 * with_any / max(count, 1):.1f} %"),
+        ("set aside", f"{manifest.counts.get('quarantined', 0):,}"),
+    ]
+    charts = [
+        counted.score_chart(figures),
+        counted.per_image_chart(figures, above, count),
+        counted.per_class_chart(figures, above),
+    ]
+    charts[1].note = charts[2].note = f"Instances with a score above {score:g}."
+    summary = (
+        f"The teacher's predictions on {count:,} images: {total:,} are stored, "
+        f"{int(above.sum()):,} of them with a score above {score:g}."
+    )
+    galleries = prediction_galleries(folder, figures, images, limit, seed, score)
+    tables = [counted.prediction_class_table(figures, score), *_set_aside(folder)]
+    _write(
+        out,
+        manifest,
+        "Pseudo-labels",
+        summary,
+        tables,
+        galleries,
+        Extras(facts=facts, figures=charts),
+    )
+
+
+def _training_report(folder: Path, manifest: Manifest, out: Path) -> None:
+    log = read_log(folder / LOG)
+    last = max((i for values in log.values.values() for i in values), default=0)
+    table = ap_table(manifest.metrics, "Validation")
+    if not table.rows:
+        logged = {key: found[1] for key in log.values if (found := last_value(log, key))}
+        table = ap_table(logged, "Validation")
+    facts = [("iterations", f"{last:,}")]
+    if loss := last_value(log, "loss"):
+        facts.append(("last loss", f"{loss[1]:.3f}"))
+    name = {"train-teacher": "Teacher's training", "train-student": "Student's training"}
+    _write(
+        out,
+        manifest,
+        name.get(manifest.stage, "Training"),
+        f"The log of {last:,} iterations and the validation along them.",
+        [table] if table.rows else [],
+        [],
+        Extras(facts=facts, figures=training_figures(log)),
+    )
+
+
+def _write(
+    out: Path,
+    manifest: Manifest,
+    title: str,
+    summary: str,
+    tables: Sequence[Table],
+    galleries: Sequence[Gallery],
+    extras: Extras,
+) -> None:
+    """Write the page with the artifact's name at its end."""
+    extras.footer = (
+        f"Artifact {manifest.stage} {manifest.fingerprint}, made {manifest.created}, "
+        f"format version {manifest.format_version}."
+    )
+    write_page(out, title, summary, tables, galleries, extras)
+
+
+def _image_count(manifest: Manifest, figures: counted.InstanceFigures) -> int:
+    """Images that the stage worked on: the manifest's count, which includes those without rows."""
+    return max(manifest.counts.get("images", 0), len(set(figures.image_id.tolist())))
+
+
+def _label_score(manifest: Manifest) -> float:
+    """The score from which the run takes predictions as labels, where its manifest has it."""
+    for settings in (manifest.config.get("pseudo_label"), manifest.config):
+        if isinstance(settings, Mapping) and isinstance(settings.get("score"), (int, float)):
+            return float(settings["score"])
+    return DEFAULT_SCORE
+
+
+def _set_aside(folder: Path) -> list[Table]:
+    """A table of the images that were set aside, at most 20; none where there are none."""
+    data = read_table(folder, "quarantine", ["file_name", "error", "attempts"])
+    if not data.num_rows:
+        return []
+    rows: list[list[Cell]] = [
+        [row["file_name"], row["error"], row["attempts"]] for row in data.slice(0, 20).to_pylist()
+    ]
+    note = f"The first 20 of {data.num_rows:,}." if data.num_rows > 20 else ""
+    return [Table("Images set aside", ["image", "error", "attempts"], rows, note)]
