@@ -1,0 +1,149 @@
+"""What every promptable segmenter is: the values it takes and gives, and its interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How an image lies in the model's square input.
+
+    Attributes:
+        height: Height of the original image in pixels.
+        width: Width of the original image in pixels.
+        scale_x: Model pixels per original pixel along x.
+        scale_y: Model pixels per original pixel along y.
+        valid_height: Rows of the model's input that the image covers; the rest is padding.
+        valid_width: Columns of the model's input that the image covers.
+    """
+
+    height: int
+    width: int
+    scale_x: float
+    scale_y: float
+    valid_height: int
+    valid_width: int
+
+    def to_model(self, points: np.ndarray) -> np.ndarray:
+        """Carry coordinates from the original image to the model's input.
+
+        Args:
+            points: float (..., 2), x and y in original pixels.
+
+        Returns:
+            float32 (..., 2), x and y in model pixels.
+        """
+        size = np.array([self.width, self.height], np.float32)
+        valid = np.array([self.valid_width, self.valid_height], np.float32)
+        return np.asarray(points, np.float32) / size * valid
+
+
+@dataclass(slots=True)
+class Embeddings:
+    """What the image encoder made of B images, on the segmenter's device.
+
+    Attributes:
+        image: (B, C, h, w) image embeddings.
+        high_res: () or finer feature maps for the mask decoder, finest first:
+            (B, C/8, 4h, 4w) and (B, C/4, 2h, 2w).
+        frames: How each of the B images lies in the model's input.
+    """
+
+    image: Tensor
+    high_res: tuple[Tensor, ...]
+    frames: tuple[Frame, ...]
+
+
+@dataclass(slots=True)
+class Prompts:
+    """Prompts for the N instances of one image, in original image pixels.
+
+    Attributes:
+        points: float32 (N, P, 2), x and y; P may be 0.
+        labels: int32 (N, P), 1 positive, 0 negative, -1 padding.
+        boxes: float32 (N, 4), x0, y0, x1, y1, or None.
+        masks: float32 (N, 1, 4h, 4w) mask logits in the model's frame, or None.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray | None = None
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        """The number of instances."""
+        return len(self.points)
+
+
+@dataclass(slots=True)
+class Candidates:
+    """What the mask decoder answered for the N instances of one image.
+
+    Attributes:
+        logits: float32 (N, C, 4h, 4w) mask logits in the model's frame; C is 3, or 1 for the
+            single-mask output. N and C are never squeezed.
+        ious: float32 (N, C), the decoder's own estimate of each mask's IoU.
+    """
+
+    logits: Tensor
+    ious: Tensor
+
+
+class Segmenter(ABC):
+    """A promptable segmenter.
+
+    Attributes:
+        name: Its name in `build.SEGMENTERS`.
+        image_size: Side of its square input in model pixels.
+        device: Where it runs.
+    """
+
+    name: str
+    image_size: int
+    device: torch.device
+
+    @abstractmethod
+    def encode(self, images: Sequence[np.ndarray]) -> Embeddings:
+        """Encode images.
+
+        Args:
+            images: uint8 (H, W, 3) RGB arrays of any sizes, at least one.
+
+        Returns:
+            Their embeddings, in the same order.
+        """
+
+    @abstractmethod
+    def decode(
+        self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
+    ) -> list[Candidates]:
+        """Answer prompts, batched over images and instances.
+
+        Args:
+            embeddings: Of B images.
+            prompts: B entries; prompts[i] belong to image i and may be empty.
+            multimask: Three candidate masks for each prompt, or the single-mask output.
+
+        Returns:
+            B entries, the candidates of each image's instances.
+        """
+
+    @abstractmethod
+    def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
+        """The two-way transformer's image side, for each point prompted alone.
+
+        Args:
+            embeddings: Of B images.
+            index: Which of them.
+            points: float (P, 2), x and y in original pixels.
+
+        Returns:
+            float32 (P, C, h, w).
+        """

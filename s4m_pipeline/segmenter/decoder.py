@@ -1,0 +1,181 @@
+"""SAM's prompt encoder and mask decoder in batches over images and prompts.
+
+SAM 2 and MobileSAM share it: both decode with the `sam2` package's modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sam2.modeling.sam.mask_decoder import MaskDecoder
+from sam2.modeling.sam.prompt_encoder import PromptEncoder
+from torch import Tensor
+
+from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts
+from s4m_pipeline.segmenter.image_side import image_side
+
+BOX_LABELS = (2, 3)  # SAM's point labels of a box's first and second corner
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Prompts of one kind, from any images, in model pixels on the device."""
+
+    images: list[int]  # image of each row, ascending
+    coords: Tensor  # (R, P, 2), a box's two corners first
+    labels: Tensor  # (R, P)
+    masks: Tensor | None  # (R, 1, 4h, 4w)
+    boxed: bool  # whether the rows have a box
+
+    def slice(self, start: int, stop: int) -> _Rows:
+        masks = None if self.masks is None else self.masks[start:stop]
+        return _Rows(
+            self.images[start:stop],
+            self.coords[start:stop],
+            self.labels[start:stop],
+            masks,
+            self.boxed,
+        )
+
+
+class PromptDecoder:
+    """Prompts to mask logits, with one pass of the decoder for a chunk of prompts.
+
+    Args:
+        prompt_encoder: The `sam2` package's; its sizes must follow the segmenter's image size.
+        mask_decoder: The `sam2` package's.
+        max_prompts: Most prompts in one pass; bounds the memory.
+        mix_images: Whether one pass may hold prompts of several images. Fills a GPU; on a CPU
+            it gains nothing and only makes the last bits depend on the batch.
+        pad_boxes: Whether a "not a point" token follows a box too, as in SAM 2's predictor, or
+            only points without a box, as in SAM's.
+    """
+
+    def __init__(
+        self,
+        prompt_encoder: PromptEncoder,
+        mask_decoder: MaskDecoder,
+        max_prompts: int,
+        mix_images: bool,
+        pad_boxes: bool,
+    ) -> None:
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.max_prompts = max_prompts
+        self.mix_images = mix_images
+        self.pad_boxes = pad_boxes
+        self.device = next(mask_decoder.parameters()).device
+
+    @torch.inference_mode()
+    def decode(
+        self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
+    ) -> list[Candidates]:
+        """See `Segmenter.decode`."""
+        found: list[Candidates | None] = [None] * len(prompts)
+        for group in self._groups(prompts):
+            rows = self._rows(group, prompts, embeddings.frames)
+            parts = [
+                self._pass(embeddings, rows.slice(start, start + self.max_prompts), multimask)
+                for start in range(0, len(rows.images), self.max_prompts)
+            ]
+            logits, ious = (torch.cat(part) for part in zip(*parts, strict=True))
+            start = 0
+            for image in group:
+                stop = start + len(prompts[image])
+                found[image] = Candidates(logits[start:stop], ious[start:stop])
+                start = stop
+        return [c or self._nothing(embeddings, multimask) for c in found]
+
+    @torch.inference_mode()
+    def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
+        """See `Segmenter.structure_features`."""
+        coords = embeddings.frames[index].to_model(points)[:, None]
+        sparse, dense = self.prompt_encoder(
+            points=(
+                torch.from_numpy(coords).to(self.device),
+                torch.ones(len(coords), 1, dtype=torch.int32, device=self.device),
+            ),
+            boxes=None,
+            masks=None,
+        )
+        image = embeddings.image[index : index + 1] + dense[:1]
+        return image_side(self.mask_decoder, image, self.prompt_encoder.get_dense_pe(), sparse)
+
+    def _nothing(self, embeddings: Embeddings, multimask: bool) -> Candidates:
+        h, w = embeddings.image.shape[-2:]
+        count = self.mask_decoder.num_multimask_outputs if multimask else 1
+        return Candidates(
+            torch.zeros(0, count, 4 * h, 4 * w, device=self.device),
+            torch.zeros(0, count, device=self.device),
+        )
+
+    def _groups(self, prompts: Sequence[Prompts]) -> list[list[int]]:
+        """Images whose prompts have the same shape and so fit one batch."""
+        groups: dict[tuple, list[int]] = {}
+        for image, prompt in enumerate(prompts):
+            if len(prompt):
+                kind = (prompt.points.shape[1], prompt.boxes is None, prompt.masks is None)
+                key = kind if self.mix_images else (*kind, image)
+                groups.setdefault(key, []).append(image)
+        return list(groups.values())
+
+    def _rows(
+        self, group: Sequence[int], prompts: Sequence[Prompts], frames: Sequence[Frame]
+    ) -> _Rows:
+        coords, labels = [], []
+        for image in group:
+            here, kinds = _sparse(prompts[image], frames[image])
+            coords.append(here)
+            labels.append(kinds)
+        given = [masks for image in group if (masks := prompts[image].masks) is not None]
+        return _Rows(
+            [image for image in group for _ in range(len(prompts[image]))],
+            torch.from_numpy(np.concatenate(coords)).to(self.device),
+            torch.from_numpy(np.concatenate(labels)).to(self.device),
+            torch.cat(given).to(self.device) if given else None,
+            prompts[group[0]].boxes is not None,
+        )
+
+    def _embed(self, rows: _Rows) -> tuple[Tensor, Tensor]:
+        """(R, T, C) tokens and (R, C, h, w) dense embeddings of the prompts."""
+        coords, labels, boxes = rows.coords, rows.labels, None
+        if rows.boxed and not self.pad_boxes:
+            boxes = coords[:, :2].flatten(1)
+            coords, labels = coords[:, 2:], labels[:, 2:]
+        points = (coords, labels) if coords.shape[1] else None
+        sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=rows.masks)
+        count = len(rows.images)  # without any prompt the encoder answers with one row
+        return sparse.expand(count, -1, -1), dense.expand(count, -1, -1, -1)
+
+    def _pass(self, embeddings: Embeddings, rows: _Rows, multimask: bool) -> tuple[Tensor, Tensor]:
+        sparse, dense = self._embed(rows)
+        one_image = rows.images[0] == rows.images[-1]
+        if one_image:
+            pick: slice | Tensor = slice(rows.images[0], rows.images[0] + 1)
+        else:
+            pick = torch.tensor(rows.images, device=self.device)
+        masks, ious, _, _ = self.mask_decoder(
+            image_embeddings=embeddings.image[pick],
+            image_pe=self.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+            repeat_image=one_image,
+            high_res_features=[level[pick] for level in embeddings.high_res],
+        )
+        return masks.float(), ious.float()
+
+
+def _sparse(prompts: Prompts, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Box corners before points, as SAM 2's predictor puts them: (N, P, 2), (N, P)."""
+    points = frame.to_model(prompts.points)
+    labels = np.asarray(prompts.labels, np.int32)
+    if prompts.boxes is not None:
+        corners = frame.to_model(prompts.boxes.reshape(-1, 2, 2))
+        points = np.concatenate([corners, points], axis=1)
+        kinds = np.tile(np.array(BOX_LABELS, np.int32), (len(corners), 1))
+        labels = np.concatenate([kinds, labels], axis=1)
+    return np.ascontiguousarray(points, np.float32), np.ascontiguousarray(labels)

@@ -1,0 +1,79 @@
+"""Masks as COCO's compressed run-length encoding, made from crops."""
+
+from __future__ import annotations
+
+import numpy as np
+import rlemasklib
+
+Bbox = tuple[float, float, float, float]
+
+
+def _as_dict(rle: bytes, height: int, width: int) -> dict:
+    return {"size": [height, width], "counts": rle}
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Encode a whole mask.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        COCO's compressed counts.
+    """
+    return encode_crop(mask, 0, 0, *mask.shape)
+
+
+def encode_crop(crop: np.ndarray, x: int, y: int, height: int, width: int) -> bytes:
+    """Encode a mask that is given by a crop and empty outside it.
+
+    Args:
+        crop: bool (h, w); fastest in column-major order.
+        x: The crop's first column in the image.
+        y: The crop's first row in the image.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+
+    Returns:
+        COCO's compressed counts of the (height, width) mask.
+
+    Raises:
+        ValueError: The crop does not lie inside the image.
+    """
+    h, w = crop.shape
+    right, bottom = width - x - w, height - y - h
+    if min(x, y, right, bottom) < 0:
+        raise ValueError(f"a {h} x {w} crop at ({x}, {y}) leaves the {height} x {width} image")
+    if not crop.size:
+        encoded = rlemasklib.zeros((height, width))
+        return bytes(rlemasklib.compress(encoded)["counts"])
+    encoded = rlemasklib.encode(np.asfortranarray(crop, dtype=np.uint8))
+    if x or y or right or bottom:
+        encoded = rlemasklib.pad(encoded, np.array([x, right, y, bottom]))
+    return bytes(encoded["counts"])
+
+
+def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
+    """The bool (height, width) mask of compressed counts."""
+    return rlemasklib.decode(_as_dict(rle, height, width)).astype(bool)
+
+
+def bbox_area(rle: bytes, height: int, width: int) -> tuple[Bbox, int]:
+    """A mask's bounding box (x, y, width, height in pixels) and its area in pixels.
+
+    An empty mask has the box (0, 0, 0, 0).
+    """
+    encoded = _as_dict(rle, height, width)
+    area = int(rlemasklib.area(encoded))
+    if not area:
+        return (0.0, 0.0, 0.0, 0.0), 0
+    x, y, w, h = (float(v) for v in rlemasklib.to_bbox(encoded))
+    return (x, y, w, h), area
+
+
+def iou(a: bytes, b: bytes, height: int, width: int) -> float:
+    """Intersection over union of two masks of one image; 0 where both are empty."""
+    first, second = _as_dict(a, height, width), _as_dict(b, height, width)
+    if not rlemasklib.area(first) and not rlemasklib.area(second):
+        return 0.0
+    return float(rlemasklib.iou([first, second]))

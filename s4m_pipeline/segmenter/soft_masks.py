@@ -1,0 +1,170 @@
+"""A teacher's soft masks: stored small, put back on pixels, drawn from for prompt points."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from s4m_pipeline.segmenter.resampling import Window, bilinear, reach
+
+Box = tuple[int, int, int, int]
+
+LEVELS = 255
+SLACK = 0.2  # cells by which the far edge may stray
+
+
+def encode_soft_mask(prob: np.ndarray) -> tuple[bytes, Box]:
+    """Store a probability map as uint8, cropped to where it is above 1/255.
+
+    Args:
+        prob: float (h, w), probabilities from 0 to 1 on the cells of the teacher's mask.
+
+    Returns:
+        The crop's uint8 values, row by row, and its x, y, width, height in cells
+        (all 0 where nothing is above 1/255).
+    """
+    prob = np.asarray(prob, np.float32)
+    inside = prob > 1 / LEVELS
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return b"", (0, 0, 0, 0)
+    y, x = int(rows[0]), int(columns[0])
+    height, width = int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x
+    crop = np.clip(prob[y : y + height, x : x + width], 0, 1)
+    return np.rint(crop * LEVELS).astype(np.uint8).tobytes(), (x, y, width, height)
+
+
+def decode_soft_mask(data: bytes, box: Box) -> np.ndarray:
+    """The uint8 (height, width) crop that `encode_soft_mask` stored.
+
+    Raises:
+        ValueError: The bytes do not fit the box.
+    """
+    _, _, width, height = (int(v) for v in box)
+    if len(data) != width * height:
+        raise ValueError(f"a soft mask of {len(data)} bytes does not fit {height} x {width} cells")
+    return np.frombuffer(data, np.uint8).reshape(height, width)
+
+
+def soft_mask_to_pixels(
+    crop: np.ndarray,
+    box: Box,
+    stride: float,
+    height: int,
+    width: int,
+    window: Window | None = None,
+) -> np.ndarray:
+    """The teacher's probability at each pixel, bilinear between cell centres.
+
+    Cell c covers the pixels from c * stride to (c + 1) * stride. Outside its crop the soft mask
+    is 0; beyond the image's outermost cell centres it is constant.
+
+    Args:
+        crop: uint8 (h, w), the stored crop.
+        box: x, y, width, height of the crop in cells.
+        stride: Original pixels per cell.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+        window: The pixels wanted; the whole image by default.
+
+    Returns:
+        float32, the window's (height, width), column-major.
+    """
+    window = window or Window(0, 0, width, height)
+    ys = (np.arange(window.y, window.y + window.height, dtype=np.float32) + 0.5) / stride
+    xs = (np.arange(window.x, window.x + window.width, dtype=np.float32) + 0.5) / stride
+    return sample_soft_mask(crop, box, grid_shape(stride, height, width), ys, xs)
+
+
+def grid_shape(stride: float, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of cells that cover an image.
+
+    One stride stands for both axes, though a resize to whole pixels leaves them a little apart:
+    the fifth of a cell that this can make at the far edge counts as none.
+    """
+    rows, columns = (math.ceil(side / stride - SLACK) for side in (height, width))
+    return max(rows, 1), max(columns, 1)
+
+
+def sample_soft_mask(
+    crop: np.ndarray, box: Box, grid: tuple[int, int], ys: np.ndarray, xs: np.ndarray
+) -> np.ndarray:
+    """Sample a stored soft mask on a lattice.
+
+    Args:
+        crop: uint8 (h, w), the stored crop.
+        box: x, y, width, height of the crop in cells.
+        grid: Rows and columns of the teacher's whole map.
+        ys: (Y,), the lattice's rows in cells; cell c reaches from c to c + 1.
+        xs: (X,), the lattice's columns in cells.
+
+    Returns:
+        float32 (Y, X), probabilities from 0 to 1, column-major.
+    """
+    x, y, width, height = (int(v) for v in box)
+    if not width or not height:
+        return np.zeros((len(ys), len(xs)), np.float32, order="F")
+    top, left = int(y > 0), int(x > 0)
+    bottom, right = int(y + height < grid[0]), int(x + width < grid[1])
+    padded = np.pad(crop.astype(np.float32) / LEVELS, ((top, bottom), (left, right)))
+    at_y = np.asarray(ys, np.float32) - np.float32(0.5 + y - top)
+    at_x = np.asarray(xs, np.float32) - np.float32(0.5 + x - left)
+    return bilinear(padded, at_y, at_x)
+
+
+def soft_mask_window(cells: np.ndarray, box: Box, stride: float, height: int, width: int) -> Window:
+    """Pixels on which the marked cells of a stored crop have a say.
+
+    Args:
+        cells: bool (h, w), marked cells of the crop.
+        box: x, y, width, height of the crop in cells.
+        stride: Original pixels per cell.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+
+    Returns:
+        Their window, clipped to the image.
+    """
+    x, y, _, _ = (int(v) for v in box)
+    rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
+    if not len(rows):
+        return Window(0, 0, 0, 0)
+    marked = np.zeros((y + int(rows[-1]) + 1, x + int(columns[-1]) + 1), bool)
+    marked[y:, x:] = cells[: int(rows[-1]) + 1, : int(columns[-1]) + 1]
+    return reach(marked, 1 / stride, 1 / stride, height, width)
+
+
+def draw_prompt_points(
+    logits: np.ndarray,
+    count: int,
+    stride: float,
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw cells without replacement from softmax(logits), as points at their centres.
+
+    The softmax runs over all cells. Gumbel noise on the logits and the largest sums make the
+    same distribution as drawing one after the other.
+
+    Args:
+        logits: float (h, w), the teacher's mask logits.
+        count: How many points.
+        stride: Original pixels per cell.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+        rng: Source of the draw.
+
+    Returns:
+        float32 (count, 2), x and y in pixels, clipped to the image, in the order drawn; fewer
+        rows where the map has fewer cells.
+    """
+    flat = np.asarray(logits, np.float64).ravel()
+    keys = flat + rng.gumbel(size=flat.size)
+    count = min(count, flat.size)
+    best = np.argpartition(-keys, count - 1)[:count] if count else np.zeros(0, np.intp)
+    best = best[np.argsort(-keys[best], kind="stable")]
+    y, x = np.divmod(best, logits.shape[1])
+    points = np.stack([(x + 0.5) * stride, (y + 0.5) * stride], axis=1)
+    return np.clip(points, 0, [width - 1, height - 1]).astype(np.float32)

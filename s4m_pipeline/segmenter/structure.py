@@ -1,0 +1,148 @@
+"""Structural targets: how alike the segmenter finds every cell to a few query points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from s4m_pipeline.segmenter.base import Embeddings, Frame, Segmenter
+
+LEVELS = 255
+
+
+@dataclass(slots=True)
+class StructureTarget:
+    """Similarity maps of one image, stored as bytes.
+
+    Attributes:
+        points: float32 (P, 2), x and y in original pixels.
+        similarity: uint8 (P, grid * grid), row by row over the whole image; the cosine
+            similarity is offset + scale * similarity.
+        scale: float32 (P,).
+        offset: float32 (P,).
+    """
+
+    points: np.ndarray
+    similarity: np.ndarray
+    scale: np.ndarray
+    offset: np.ndarray
+
+
+def draw_query_points(
+    union: np.ndarray | None,
+    count: int,
+    rng: np.random.Generator,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Draw query points: half from the union of the masks, half from the whole image.
+
+    Args:
+        union: bool (H, W), pixels of any instance; None or empty puts all points anywhere.
+        count: How many points.
+        rng: Source of the draw.
+        size: Height and width of the image; needed where union is None.
+
+    Returns:
+        float32 (count, 2), x and y of pixels. The union's half is drawn without replacement;
+        a union of fewer pixels is taken whole, and the rest is drawn from the image.
+
+    Raises:
+        ValueError: Neither union nor size is given.
+    """
+    if union is not None:
+        height, width = union.shape
+        inside = np.flatnonzero(union)
+    elif size is not None:
+        height, width = size
+        inside = np.zeros(0, np.intp)
+    else:
+        raise ValueError("draw_query_points needs the union or the image's size")
+    wanted = count // 2
+    if len(inside) > wanted:
+        inside = rng.choice(inside, wanted, replace=False)
+    anywhere = rng.integers(0, height * width, count - len(inside))
+    y, x = np.divmod(np.concatenate([inside, anywhere]), width)
+    return np.stack([x, y], axis=1).astype(np.float32)
+
+
+@torch.inference_mode()
+def structure_target(
+    segmenter: Segmenter,
+    embeddings: Embeddings,
+    index: int,
+    points: np.ndarray,
+    grid: int,
+    chunk: int = 32,
+) -> StructureTarget:
+    """Cosine similarity of the cell at each point to every cell, on a lattice over the image.
+
+    Each point prompts the segmenter alone; its features are the two-way transformer's image
+    side. Padding of the model's input is cut away.
+
+    Args:
+        segmenter: The segmenter that encoded the image.
+        embeddings: Of B images.
+        index: Which of them.
+        points: float32 (P, 2), x and y in original pixels.
+        grid: Cells of the lattice along each side.
+        chunk: Most points in one pass.
+    """
+    frame = embeddings.frames[index]
+    side = embeddings.image.shape[-1]
+    rows = _resize_weights(grid, frame.valid_height, segmenter.image_size, side)
+    columns = _resize_weights(grid, frame.valid_width, segmenter.image_size, side)
+    rows, columns = rows.to(segmenter.device), columns.to(segmenter.device)
+    maps = []
+    for start in range(0, len(points), chunk):
+        some = points[start : start + chunk]
+        features = segmenter.structure_features(embeddings, index, some)
+        cells = _cells(some, frame, segmenter.image_size, side).to(segmenter.device)
+        maps.append(rows @ _similarity(features, cells) @ columns.T)
+    if not maps:
+        none = np.zeros(0, np.float32)
+        return StructureTarget(points, np.zeros((0, grid * grid), np.uint8), none, none)
+    similarity, scale, offset = _quantise(torch.cat(maps).flatten(1))
+    return StructureTarget(np.asarray(points, np.float32), similarity, scale, offset)
+
+
+def _similarity(features: Tensor, cells: Tensor) -> Tensor:
+    """(P, C, h, w) and (P,) cells to the (P, h, w) cosine similarities."""
+    flat = F.normalize(features.flatten(2), dim=1)
+    query = flat[torch.arange(len(flat), device=flat.device), :, cells]
+    return torch.einsum("pc,pcn->pn", query, flat).unflatten(1, features.shape[2:])
+
+
+def _cells(points: np.ndarray, frame: Frame, image_size: int, side: int) -> Tensor:
+    """Index of the cell that holds each point (the middle of its pixel)."""
+    at = frame.to_model(np.asarray(points, np.float32) + 0.5) * (side / image_size)
+    x, y = np.clip(at.astype(np.int64), 0, side - 1).T
+    return torch.from_numpy(y * side + x)
+
+
+def _resize_weights(grid: int, valid: int, image_size: int, side: int) -> Tensor:
+    """(grid, side) weights of a bilinear resize of the valid cells to `grid` cells."""
+    covered = valid * side / image_size
+    last = max(int(np.ceil(covered)) - 1, 0)
+    at = (torch.arange(grid, dtype=torch.float64) + 0.5) * (covered / grid) - 0.5
+    at = at.clamp(0, last)
+    low = at.long()
+    weights = torch.zeros(grid, side, dtype=torch.float64)
+    every = torch.arange(grid)
+    weights[every, low] = 1 - (at - low)
+    weights[every, (low + 1).clamp(max=last)] += at - low
+    return weights.float()
+
+
+def _quantise(maps: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    offset = maps.amin(1)
+    scale = (maps.amax(1) - offset) / LEVELS
+    steps = (maps - offset[:, None]) / scale.clamp(min=1e-12)[:, None]
+    return (
+        steps.round().clamp(0, LEVELS).to(torch.uint8).cpu().numpy(),
+        scale.cpu().numpy(),
+        offset.cpu().numpy(),
+    )

@@ -1,0 +1,122 @@
+"""What refinement's tests share: a segmenter that answers as told, and made-up instances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.special import expit
+from torch import Tensor
+
+from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
+from s4m_pipeline.segmenter.instances import TeacherInstance
+from s4m_pipeline.segmenter.rle import bbox_area, encode_mask
+from s4m_pipeline.segmenter.soft_masks import (
+    decode_soft_mask,
+    draw_prompt_points,
+    encode_soft_mask,
+    soft_mask_to_pixels,
+)
+
+STRIDE = 4.0
+
+
+class ToldSegmenter(Segmenter):
+    """Answers every prompt with logits that were given to it, and remembers the prompts.
+
+    Args:
+        logits: One float32 (N, 3, 32, 32) an image; the single-mask output is the first.
+        ious: One float32 (N, 3) an image.
+    """
+
+    name = "told"
+    image_size = 128
+    device = torch.device("cpu")
+
+    def __init__(self, logits: list[Tensor], ious: list[Tensor]) -> None:
+        self.logits = logits
+        self.ious = ious
+        self.prompts: list[Prompts] = []
+
+    def encode(self, images: Sequence[np.ndarray]) -> Embeddings:
+        frames = tuple(square_frame(*image.shape[:2]) for image in images)
+        return Embeddings(torch.zeros(len(images), 8, 8, 8), (), frames)
+
+    def decode(
+        self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
+    ) -> list[Candidates]:
+        self.prompts = list(prompts)
+        count = 3 if multimask else 1
+        return [
+            Candidates(logits[:, :count], ious[:, :count])
+            for logits, ious in zip(self.logits, self.ious, strict=True)
+        ]
+
+    def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
+        generator = torch.Generator().manual_seed(index)
+        base = torch.randn(1, 16, 8, 8, generator=generator)
+        shift = torch.from_numpy(points).float().sum(1).view(-1, 1, 1, 1) / 100
+        return base + shift.sin() * torch.randn(1, 16, 8, 8, generator=generator)
+
+
+def square_frame(height: int, width: int, size: int = 128) -> Frame:
+    """As SAM 2 puts an image into its input: stretched to the square."""
+    return Frame(height, width, size / width, size / height, size, size)
+
+
+def padded_frame(height: int, width: int, size: int = 128) -> Frame:
+    """As SAM puts an image into its input: the long side fits, the rest is padding."""
+    scale = size / max(height, width)
+    h, w = int(height * scale + 0.5), int(width * scale + 0.5)
+    return Frame(height, width, w / width, h / height, h, w)
+
+
+def blob_logits(
+    shape: tuple[int, int], centre: tuple[float, float], radius: float, slope: float = 1.0
+) -> np.ndarray:
+    """Logits of a disc: float32, above 0 within `radius` cells of the centre (y, x)."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    distance = np.hypot(y - centre[0], x - centre[1])
+    return (slope * (radius - distance)).astype(np.float32)
+
+
+def teacher_instance(
+    height: int, width: int, centre: tuple[float, float], radius: float, number: int = 0
+) -> TeacherInstance:
+    """An instance with a disc as soft mask; centre (y, x) and radius in cells of 4 px."""
+    shape = (-(-height // 4), -(-width // 4))
+    logits = blob_logits(shape, centre, radius)
+    data, box = encode_soft_mask(expit(logits))
+    crop = decode_soft_mask(data, box)
+    rle = encode_mask(soft_mask_to_pixels(crop, box, STRIDE, height, width) > 0.5)
+    rng = np.random.default_rng(number)
+    return TeacherInstance(
+        instance_id=number,
+        category_id=1,
+        score=0.9,
+        bbox=bbox_area(rle, height, width)[0],
+        points=draw_prompt_points(logits, 3, STRIDE, height, width, rng),
+        soft_mask=crop,
+        soft_mask_box=box,
+        stride=STRIDE,
+        mask_rle=rle,
+    )
+
+
+def whole_logits(logits: np.ndarray, frame: Frame, image_size: int) -> np.ndarray:
+    """Logits at every pixel of the image, the plain way: torch's interpolate and grid_sample."""
+    height, width = frame.height, frame.width
+    if (frame.valid_height, frame.valid_width) == (image_size, image_size):
+        return F.interpolate(
+            torch.from_numpy(logits)[None, None],
+            (height, width),
+            mode="bilinear",
+            align_corners=False,
+        )[0, 0].numpy()
+    y = (torch.arange(height) + 0.5) / height * frame.valid_height / image_size * 2 - 1
+    x = (torch.arange(width) + 0.5) / width * frame.valid_width / image_size * 2 - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+    source = torch.from_numpy(logits)[None, None]
+    return F.grid_sample(source, grid, padding_mode="border", align_corners=False)[0, 0].numpy()

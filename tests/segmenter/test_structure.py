@@ -1,0 +1,105 @@
+"""Structural targets against the plain cosine formula, and the draw of query points."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from s4m_pipeline.segmenter.base import Embeddings, Frame
+from s4m_pipeline.segmenter.structure import draw_query_points, structure_target
+from tests.segmenter.fakes import ToldSegmenter, padded_frame, square_frame
+
+POINTS = np.array([[0, 0], [50, 20], [99, 59], [30, 40], [13, 7]], np.float32)
+
+
+def _embeddings(frame: Frame) -> Embeddings:
+    return Embeddings(torch.zeros(1, 8, 8, 8), (), (frame,))
+
+
+def _naive(frame: Frame, grid: int) -> np.ndarray:
+    """(P, grid, grid): cosine per cell by loops, then a plain resize of the valid part."""
+    features = ToldSegmenter([], []).structure_features(_embeddings(frame), 0, POINTS).numpy()
+    out = []
+    for feature, (x, y) in zip(features, POINTS, strict=True):
+        row = int((y + 0.5) * frame.scale_y / 16)
+        column = int((x + 0.5) * frame.scale_x / 16)
+        query = feature[:, row, column]
+        cosine = np.zeros((8, 8))
+        for i in range(8):
+            for j in range(8):
+                other = feature[:, i, j]
+                norm = np.linalg.norm(query) * np.linalg.norm(other)
+                cosine[i, j] = query @ other / norm
+        h, w = frame.valid_height // 16, frame.valid_width // 16
+        valid = torch.from_numpy(cosine[:h, :w])[None, None]
+        out.append(F.interpolate(valid, (grid, grid), mode="bilinear", align_corners=False)[0, 0])
+    return torch.stack(out).numpy()
+
+
+@pytest.mark.parametrize("frame", [square_frame(60, 100), padded_frame(64, 128)])
+@pytest.mark.parametrize("grid", [8, 5, 16])
+@pytest.mark.parametrize("chunk", [1, 2, 32])
+def test_target_equals_the_naive_formula(frame: Frame, grid: int, chunk: int) -> None:
+    target = structure_target(ToldSegmenter([], []), _embeddings(frame), 0, POINTS, grid, chunk)
+    assert target.similarity.shape == (5, grid * grid)
+    assert target.similarity.dtype == np.uint8
+    assert target.scale.dtype == target.offset.dtype == np.float32
+    found = target.offset[:, None] + target.scale[:, None] * target.similarity
+    expected = _naive(frame, grid).reshape(5, -1)
+    assert (np.abs(found - expected) <= target.scale[:, None] / 2 + 1e-5).all()
+    assert (target.similarity.min(1) == 0).all()
+    assert (target.similarity.max(1) == 255).all()
+    assert np.array_equal(target.points, POINTS)
+
+
+def test_padding_is_cut_away_where_it_ends_inside_a_cell() -> None:
+    frame = Frame(50, 100, 1.28, 1.28, 64 + 5, 128)
+    target = structure_target(ToldSegmenter([], []), _embeddings(frame), 0, POINTS[:1], 8)
+    assert target.similarity.shape == (1, 64)
+
+
+def test_no_points() -> None:
+    none = np.zeros((0, 2), np.float32)
+    target = structure_target(ToldSegmenter([], []), _embeddings(square_frame(10, 10)), 0, none, 8)
+    assert target.similarity.shape == (0, 64)
+    assert target.scale.shape == (0,)
+
+
+def test_half_of_the_points_from_the_union() -> None:
+    union = np.zeros((40, 50), bool)
+    union[10:20, 5:25] = True
+    points = draw_query_points(union, 100, np.random.default_rng(0)).astype(int)
+    assert points.shape == (100, 2)
+    first = points[:50]
+    assert union[first[:, 1], first[:, 0]].all()
+    assert len({tuple(p) for p in first.tolist()}) == 50
+    rest = points[50:]
+    assert 0.02 < union[rest[:, 1], rest[:, 0]].mean() < 0.3  # the union is a tenth of the image
+    assert points.min() >= 0
+    assert (points.max(0) <= [49, 39]).all()
+
+
+def test_a_small_union_is_taken_whole() -> None:
+    union = np.zeros((40, 50), bool)
+    union[3, 4] = union[30, 49] = True
+    points = draw_query_points(union, 20, np.random.default_rng(0))
+    assert points[:2].tolist() == [[4, 3], [49, 30]]
+    assert points.shape == (20, 2)
+
+
+def test_query_points_without_a_union() -> None:
+    points = draw_query_points(None, 500, np.random.default_rng(0), size=(8, 16))
+    assert points.shape == (500, 2)
+    assert points.dtype == np.float32
+    cells = np.bincount((points[:, 1] * 16 + points[:, 0]).astype(int), minlength=128)
+    assert (cells > 0).mean() > 0.9
+    with pytest.raises(ValueError, match="union or the image's size"):
+        draw_query_points(None, 5, np.random.default_rng(0))
+
+
+def test_query_points_are_deterministic() -> None:
+    union = np.random.default_rng(3).random((30, 30)) > 0.5
+    a, b = (draw_query_points(union, 64, np.random.default_rng(9)) for _ in range(2))
+    assert np.array_equal(a, b)

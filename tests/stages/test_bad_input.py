@@ -1,0 +1,219 @@
+"""Every row of what bad input gets: a clear message, the right exit code, nothing half-written."""
+
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from s4m_pipeline.artifacts.tables import table_files
+from s4m_pipeline.stages.pseudo_label import PseudoLabel
+from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.structure import Structure
+from s4m_pipeline.stages.train_teacher import TrainTeacher
+
+
+@pytest.fixture
+def workshop(empty_workshop, tmp_path):
+    return empty_workshop.copy(tmp_path / "run")
+
+
+@pytest.fixture
+def done(finished, tmp_path):
+    return finished.copy(tmp_path / "run")
+
+
+def change(path, edit):
+    data = json.loads(path.read_text())
+    edit(data)
+    path.write_text(json.dumps(data))
+
+
+def refused(result, code, *words):
+    """Check exit code, message, its length, and that there is no traceback."""
+    assert result[0] == code, result
+    message = result[2][result[2].index("error:") :]
+    for word in words:
+        assert word in message
+    assert len(message.strip().splitlines()) <= 3
+    assert "Traceback" not in result[2]
+
+
+def test_unknown_key(workshop, s4m):
+    refused(s4m("structure", "-c", workshop.config, "refine.pointz=3"), 2, "refine.pointz")
+
+
+def test_wrong_type(workshop, s4m):
+    refused(s4m("structure", "-c", workshop.config, "teacher.iterations=x"), 2, "iterations", "'x'")
+
+
+def test_missing_run_file(tmp_path, s4m):
+    refused(s4m("run", "-c", tmp_path / "no.yaml"), 2, "no.yaml")
+
+
+def test_wrong_flag(workshop, s4m):
+    code, _, err = s4m("refine", "-c", workshop.config, "--forse")
+    assert code == 2
+    assert "--forse" in err
+
+
+def test_missing_labelled_image(workshop, s4m):
+    (workshop.folder / "scenes/labelled/000002.jpg").unlink()
+    refused(s4m("structure", "-c", workshop.config), 2, "000002.jpg")
+    assert not list((workshop.folder / "work").glob("structure/*/manifest.json"))
+
+
+def test_bad_polygon(workshop, s4m):
+    def bend(data):
+        data["annotations"][1]["segmentation"] = [[1, 2, 3]]
+
+    change(workshop.folder / "scenes/labelled.json", bend)
+    refused(s4m("train-teacher", "-c", workshop.config), 2, "annotation 2", "polygon")
+
+
+def test_category_mismatch(workshop, s4m):
+    def rename(data):
+        data["categories"][0]["name"] = "unicorn"
+
+    change(workshop.folder / "scenes/validation.json", rename)
+    call = s4m("train-teacher", "-c", workshop.config, "teacher.structure_weight=0")
+    refused(call, 2, "unicorn", "data.validation")
+    assert not list((workshop.folder / "work").glob("train-teacher/*/manifest.json"))
+
+
+def test_empty_labelled_set(workshop, s4m):
+    change(workshop.folder / "scenes/labelled.json", lambda data: data.update(annotations=[]))
+    refused(s4m("train-teacher", "-c", workshop.config), 2, "no labelled instance")
+
+
+def test_no_unlabelled_images(done, s4m):
+    folder = done.folder / "scenes/unlabelled"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    refused(s4m("pseudo-label", "-c", done.config), 2, "no image")
+
+
+def test_no_unlabelled_section(done, s4m):
+    text = done.config.read_text().replace("  unlabelled: {images: scenes/unlabelled}\n", "")
+    done.config.write_text(text)
+    refused(s4m("pseudo-label", "-c", done.config), 2, "data.unlabelled is missing")
+
+
+@pytest.mark.parametrize("size", [50, 0])
+def test_segmenter_size_that_its_stride_forbids(workshop, s4m, size):
+    refused(
+        s4m("structure", "-c", workshop.config, f"segmenter.image_size={size}"), 2, "image_size"
+    )
+
+
+def test_unknown_segmenter(workshop, s4m):
+    refused(s4m("structure", "-c", workshop.config, "segmenter.name=sam9"), 2, "sam9")
+
+
+def test_unknown_model(workshop, s4m):
+    call = s4m(
+        "train-teacher", "-c", workshop.config, "teacher.model=m2f", "teacher.structure_weight=0"
+    )
+    refused(call, 2, "m2f", "mask2former_r50")
+
+
+def test_a_segmenter_checkpoint_that_is_not_one(workshop, s4m):
+    (workshop.folder / "weights.pt").write_bytes(b"no weights")
+    call = s4m(
+        "structure",
+        "-c",
+        workshop.config,
+        "segmenter.name=sam2.1_hiera_tiny",
+        "segmenter.checkpoint=weights.pt",
+        "segmenter.image_size=256",
+    )
+    refused(call, 2, "weights.pt")
+    assert not list((workshop.folder / "work").glob("structure/*/manifest.json"))
+
+
+def test_a_teacher_checkpoint_that_is_not_one(done, s4m):
+    path = done.run().folder(TrainTeacher()) / "checkpoint.pth"
+    path.write_bytes(b"x" * path.stat().st_size)
+    code, _, err = s4m("pseudo-label", "-c", done.config, "pseudo_label.min_score=0.03")
+    assert code in (2, 3)
+    assert "checkpoint.pth" in err
+    assert "Traceback" not in err
+
+
+def test_a_truncated_checkpoint_is_a_damaged_artifact(done, s4m):
+    path = done.run().folder(TrainTeacher()) / "checkpoint.pth"
+    path.write_bytes(path.read_bytes()[:1000])
+    call = s4m("pseudo-label", "-c", done.config, "pseudo_label.min_score=0.03")
+    refused(call, 3, "checkpoint.pth", "manifest")
+
+
+def test_a_parquet_of_another_format_version(done, s4m):
+    run = done.run()
+    for path in table_files(run.folder(PseudoLabel()), "predictions"):
+        table = pq.read_table(path)
+        metadata = {**table.schema.metadata, b"format_version": b"7"}
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+    manifest = run.folder(PseudoLabel()) / "manifest.json"
+
+    def resize(data):
+        for entry in data["files"]:
+            entry["bytes"] = (manifest.parent / entry["path"]).stat().st_size
+
+    change(manifest, resize)
+    refused(s4m("refine", "-c", done.config, "refine.points=2"), 3, "format version 7")
+    assert len(list((done.folder / "work").glob("refine/*/manifest.json"))) == 1
+
+
+def test_an_artifact_of_another_format_version(done, s4m):
+    manifest = done.run().folder(PseudoLabel()) / "manifest.json"
+    change(manifest, lambda data: data.update(format_version=7))
+    refused(s4m("refine", "-c", done.config, "refine.points=2"), 3, "format version 7")
+
+
+def test_a_missing_input_names_the_command_that_makes_it(workshop, s4m):
+    refused(s4m("refine", "-c", workshop.config), 2, "s4m pseudo-label")
+
+
+def test_a_stale_input_is_told_from_a_missing_one(done, s4m):
+    call = s4m("refine", "-c", done.config, "pseudo_label.min_score=0.03")
+    refused(call, 3, "stale", "s4m pseudo-label")
+
+
+def test_bad_unlabelled_images_are_set_aside_and_the_rest_goes_on(done, s4m):
+    folder = done.folder / "scenes/unlabelled"
+    (folder / "000003.jpg").write_bytes(b"no picture")
+    broken = folder / "000005.jpg"
+    broken.write_bytes(broken.read_bytes()[:600])
+    for stage in ("pseudo-label", "refine"):
+        code, _, err = s4m(stage, "-c", done.config)
+        assert code == 4, err
+    run = done.run()
+    for stage in (PseudoLabel(), Refine()):
+        from s4m_pipeline.artifacts.tables import read_table
+
+        aside = read_table(run.folder(stage), "quarantine").to_pylist()
+        assert [row["file_name"] for row in aside] == ["000003.jpg", "000005.jpg"]
+        assert {row["stage"] for row in aside} == {stage.name}
+        assert all(row["error"] for row in aside)
+        manifest = run.store.manifest(stage.name, run.fingerprint(stage))
+        assert manifest.counts["quarantined"] == 2
+        assert manifest.counts["images"] == 16
+    code, _, err = s4m("train-student", "-c", done.config)
+    assert code == 0, err
+
+
+def test_a_bad_labelled_image_is_set_aside_by_structure(workshop, s4m):
+    (workshop.folder / "scenes/labelled/000002.jpg").write_bytes(b"no picture")
+    code, _, err = s4m("structure", "-c", workshop.config)
+    assert code == 4, err
+    assert workshop.run().store.is_complete("structure", workshop.run().fingerprint(Structure()))
+
+
+def test_all_images_bad_is_a_failure_without_a_manifest(done, s4m):
+    for path in (done.folder / "scenes/unlabelled").glob("*.jpg"):
+        path.write_bytes(b"no picture")
+    code, _, err = s4m("pseudo-label", "-c", done.config)
+    assert code == 1
+    assert "18 images were set aside" in err
+    run = done.run()
+    assert not run.store.is_complete("pseudo-label", run.fingerprint(PseudoLabel()))

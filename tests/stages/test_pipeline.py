@@ -1,0 +1,212 @@
+"""All stages end to end, alone, again and in parts."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from pycocotools import mask as mask_api
+
+from s4m_pipeline.artifacts.manifest import read_manifest, verify
+from s4m_pipeline.artifacts.tables import SCHEMAS, read_table
+from s4m_pipeline.stages.pipeline import run_all, stages_of, status
+from s4m_pipeline.stages.pseudo_label import PseudoLabel
+from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.structure import Structure
+
+
+def table(workshop, stage, name):
+    return read_table(workshop.run().folder(stage), name)
+
+
+def rows_without_noise(found):
+    return [
+        {key: value for key, value in row.items() if not isinstance(value, (float, list))}
+        for row in found.to_pylist()
+    ]
+
+
+def test_every_stage_leaves_a_verified_artifact_and_is_fresh(finished):
+    run = finished.run()
+    for stage in stages_of(run.config):
+        folder = run.folder(stage)
+        manifest = read_manifest(folder)
+        assert manifest.fingerprint == folder.name
+        assert manifest.files
+        assert verify(folder, manifest) == []
+        assert sum(f.is_file() for f in folder.glob("request.json")) == 0
+    assert {row["state"] for row in status(run)} == {"fresh"}
+
+
+def test_a_second_run_changes_nothing(finished):
+    before = {p: p.stat().st_mtime_ns for p in (finished.folder / "work").rglob("*.*")}
+    run_all(finished.run())
+    assert {p: p.stat().st_mtime_ns for p in (finished.folder / "work").rglob("*.*")} == before
+
+
+def test_tables_have_their_schemas_and_are_sorted_by_image(finished):
+    for stage, name in (
+        (PseudoLabel(), "predictions"),
+        (Refine(), "refined"),
+        (Refine(), "structure"),
+        (Structure(), "structure"),
+    ):
+        found = table(finished, stage, name)
+        assert found.num_rows
+        assert found.schema.remove_metadata() == SCHEMAS[name]
+        ids = found["image_id"].to_pylist()
+        assert ids == sorted(ids)
+
+
+def test_predictions_masks_boxes_and_areas_agree(finished):
+    for row in table(finished, PseudoLabel(), "predictions").to_pylist():
+        mask = mask_api.decode({"size": [row["height"], row["width"]], "counts": row["mask_rle"]})
+        assert mask.sum() == row["area"] > 0
+        ys, xs = np.nonzero(mask)
+        box = [xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1]
+        assert row["bbox"] == box
+        assert len(row["prompt_points"]) == 2 * 6
+        assert 0.02 <= row["score"] == pytest.approx(max(row["class_probs"]))
+        assert len(row["soft_mask"]) == row["soft_mask_box"][2] * row["soft_mask_box"][3]
+
+
+def test_refined_rows_keep_the_teachers_mask_and_say_what_was_decided(finished):
+    before = {
+        (row["image_id"], row["instance_id"]): row
+        for row in table(finished, PseudoLabel(), "predictions").to_pylist()
+    }
+    refined = table(finished, Refine(), "refined").to_pylist()
+    assert len(refined) == len(before)
+    for row in refined:
+        teacher = before[row["image_id"], row["instance_id"]]
+        assert row["teacher_mask_rle"] == teacher["mask_rle"]
+        assert (row["score"] <= 0.05) <= (row["decision"] == "dropped")
+        if row["decision"] != "refined":
+            assert row["mask_rle"] == teacher["mask_rle"]
+            assert row["reason"]
+        else:
+            size = [row["height"], row["width"]]
+            pair = [{"size": size, "counts": row[k]} for k in ("mask_rle", "teacher_mask_rle")]
+            iou = mask_api.iou([pair[0]], [pair[1]], [0])[0, 0]
+            assert row["agreement"] == pytest.approx(iou, abs=1e-6)
+            assert row["agreement"] >= 0.05
+    counts = read_manifest(finished.run().folder(Refine())).counts
+    decisions = [row["decision"] for row in refined]
+    assert counts["refined"] == decisions.count("refined")
+    assert counts["dropped"] == decisions.count("dropped")
+    assert counts["instances"] == counts["refined"] + counts["kept"] > 0
+
+
+def test_structure_of_unlabelled_images_comes_from_refine(finished):
+    found = table(finished, Refine(), "structure").to_pylist()
+    assert len(found) == 18
+    for row in found:
+        assert len(row["similarity"]) == 8 * 16 * 16
+        assert len(row["points"]) == 16
+
+
+def test_evaluations_stand_in_their_manifests(finished):
+    run = finished.run()
+    for stage in stages_of(run.config)[-2:]:
+        metrics = read_manifest(run.folder(stage)).metrics
+        assert set(metrics) == {"segm", "bbox"}
+        assert set(metrics["segm"]["per_class"])
+
+
+def test_each_inference_stage_alone_writes_the_same_bytes_again(finished, tmp_path):
+    copy = finished.copy(tmp_path / "run")
+    run = copy.run()
+    for stage in (Structure(), PseudoLabel(), Refine()):
+        folder = run.folder(stage)
+        digests = {f.path: f.sha256 for f in read_manifest(folder).files}
+        shutil.rmtree(folder)
+        from s4m_pipeline.stages.perform import perform
+
+        again = perform(copy.run(), stage)
+        assert {f.path: f.sha256 for f in again.files} == digests
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("execution.workers=2",),
+        ("segmenter.batch_size=1", "pseudo_label.batch_size=1"),
+        ("segmenter.batch_size=5", "pseudo_label.batch_size=5"),
+    ],
+    ids=["two workers", "batches of 1", "batches of 5"],
+)
+def test_labels_depend_neither_on_batch_size_nor_on_workers(finished, tmp_path, overrides):
+    from s4m_pipeline.stages.perform import perform
+
+    copy = finished.copy(tmp_path / "run")
+    run = copy.run(*overrides)
+    for stage, name in ((PseudoLabel(), "predictions"), (Refine(), "refined")):
+        before = table(finished, stage, name)
+        assert run.fingerprint(stage) == finished.run().fingerprint(stage)
+        shutil.rmtree(run.folder(stage))
+        perform(run, stage)
+        after = read_table(run.folder(stage), name)
+        assert rows_without_noise(after) == rows_without_noise(before)
+        np.testing.assert_allclose(after["score"].to_numpy(), before["score"].to_numpy(), atol=1e-5)
+
+
+def test_an_interrupted_stage_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
+    from s4m_pipeline.stages import refine
+    from s4m_pipeline.stages.perform import freshness, perform
+
+    copy = finished.copy(tmp_path / "run")
+    run = copy.run()
+    digests = {f.path: f.sha256 for f in read_manifest(run.folder(Refine())).files}
+    shutil.rmtree(run.folder(Refine()))
+    real = refine._Worker.process
+    shards = []
+
+    def stops_in_the_second(self, shard, advance):
+        shards.append(shard.number)
+        if len(shards) == 2:
+            raise KeyboardInterrupt
+        return real(self, shard, advance)
+
+    monkeypatch.setattr(refine._Worker, "process", stops_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        perform(run, Refine())
+    assert freshness(copy.run(), Refine()).state == "unfinished"
+    manifest = perform(copy.run(), Refine())
+    assert shards == [0, 1, 1, 2]
+    assert {f.path: f.sha256 for f in manifest.files} == digests
+
+
+def test_changed_settings_make_later_stages_stale_and_say_why(finished):
+    rows = {row["stage"]: row for row in status(finished.run("refine.points=2"))}
+    assert rows["pseudo-label"]["state"] == "fresh"
+    assert rows["refine"]["state"] == "stale"
+    assert "refine.points: 3 -> 2" in rows["refine"]["why"]
+    assert rows["train-student"]["state"] == "stale"
+    assert "refined:" in rows["train-student"]["why"]
+
+
+def test_force_makes_a_new_version_and_what_follows_stale(finished, tmp_path, s4m):
+    copy = finished.copy(tmp_path / "run")
+    manifest_path = copy.run().folder(PseudoLabel()) / "manifest.json"
+    data = json.loads(manifest_path.read_text())
+    code, _, _ = s4m("pseudo-label", "-c", copy.config, "--force")
+    assert code == 0
+    later = json.loads(manifest_path.read_text())
+    later["created"] = "2999-01-01T00:00:00+00:00"
+    assert data["files"] == later["files"]
+    manifest_path.write_text(json.dumps(later))
+    rows = {row["stage"]: row for row in status(copy.run())}
+    assert rows["pseudo-label"]["state"] == "fresh"
+    assert rows["refine"]["state"] == "stale"
+    assert "made again" in rows["refine"]["why"]
+
+
+def test_policy_none_needs_no_segmenter_and_keeps_the_teachers_masks(finished, tmp_path):
+    from s4m_pipeline.stages.perform import perform
+
+    copy = finished.copy(tmp_path / "run")
+    run = copy.run("refine.policy=none", "student.structure_weight=0", "segmenter.name=mobilesam")
+    manifest = perform(run, Refine())
+    assert manifest.counts["refined"] == 0
+    rows = read_table(run.folder(Refine()), "refined").to_pylist()
+    assert all(row["mask_rle"] == row["teacher_mask_rle"] for row in rows)
