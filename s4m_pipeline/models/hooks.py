@@ -1,0 +1,109 @@
+"""Hooks of the training: a log of JSON lines, and progress for whoever watches."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+
+LOG_INTERVAL = 10
+Progress = Callable[[int, dict[str, float]], None]
+
+
+@HOOKS.register_module()
+class JsonLinesHook(Hook):
+    """Writes losses and validation figures as JSON lines, and calls back at every step.
+
+    A line has ``iteration`` (counted from 1) and either the losses by name (means since the line
+    before), ``learning_rate`` and ``seconds`` an iteration, or the figures of a validation, such as
+    ``coco/segm_mAP``. Lines that a resumed training will write again are cut off first.
+
+    Args:
+        path: The log file; its folder exists.
+        on_step: Called after every step with the iteration and its losses.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, path: str | Path, on_step: Progress | None = None) -> None:
+        self.path = Path(path)
+        self.on_step = on_step
+        self._sums: dict[str, float] = defaultdict(float)
+        self._steps = 0
+        self._since = 0.0
+        self._paused = 0.0
+
+    def before_train(self, runner: Any) -> None:
+        """Cut off what comes after the iteration that the training starts from."""
+        kept = [line for line in read_log(self.path) if line["iteration"] <= runner.iter]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._since = time.monotonic()
+
+    def after_train_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Add up the step's losses, and write a line at every tenth and at the last step."""
+        losses = {name: _number(value) for name, value in (outputs or {}).items()}
+        iteration = runner.iter + 1
+        for name, value in losses.items():
+            self._sums[name] += value
+        self._steps += 1
+        if iteration % LOG_INTERVAL == 0 or iteration == runner.max_iters:
+            self._write_losses(iteration, runner.optim_wrapper.get_lr()["lr"])
+        if self.on_step is not None:
+            self.on_step(iteration, losses)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Stop the clock: a validation's time is not the steps'."""
+        self._paused = time.monotonic()
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Write the validation figures."""
+        figures = {name: _number(value) for name, value in (metrics or {}).items()}
+        self._append({"iteration": runner.iter, **figures})
+        self._since += time.monotonic() - self._paused
+
+    def _write_losses(self, iteration: int, rates: list[float]) -> None:
+        now = time.monotonic()
+        self._append(
+            {
+                "iteration": iteration,
+                **{name: total / self._steps for name, total in self._sums.items()},
+                "learning_rate": max(rates),
+                "seconds": (now - self._since) / self._steps,
+            }
+        )
+        self._since, self._steps = now, 0
+        self._sums.clear()
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self.path.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read a training's log; a last line that was cut short is left out."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _number(value: Any) -> float:
+    return float(value.item()) if torch.is_tensor(value) else float(value)

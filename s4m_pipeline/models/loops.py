@@ -1,0 +1,81 @@
+"""An iteration loop that resumes where it stopped, without replaying the data.
+
+Each batch is a function of the seed and its position (:mod:`s4m_pipeline.data.samplers`), and
+torch's generator is seeded for each step. So a resumed training needs only the iteration's number
+to do exactly what an uninterrupted one does, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import LOOPS
+from mmengine.runner import IterBasedTrainLoop
+from torch.utils.data import DataLoader
+
+from s4m_pipeline.artifacts.seeds import seed_of
+
+
+class LazyDataLoader(DataLoader):
+    """A DataLoader that starts its workers when the first batch is asked for.
+
+    MMEngine's loop makes its iterator before the runner knows where to resume.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield batches, from where the sampler stands by then."""
+        yield from super().__iter__()
+
+
+class _Skipping:
+    """Answers the first ``count`` requests for a batch with None."""
+
+    def __init__(self, batches: Iterator[Any], count: int) -> None:
+        self._batches = batches
+        self._count = count
+
+    def __iter__(self) -> _Skipping:
+        return self
+
+    def __next__(self) -> Any:
+        if self._count > 0:
+            self._count -= 1
+            return None
+        return next(self._batches)
+
+
+@LOOPS.register_module()
+class PositionedTrainLoop(IterBasedTrainLoop):
+    """MMEngine's iteration loop over a sampler that knows its position.
+
+    Args:
+        runner: The runner.
+        dataloader: A :class:`LazyDataLoader` whose sampler has an attribute ``start``: how many
+            items were taken already.
+        seed: Seeds the random numbers of each step.
+        **kwargs: As of ``IterBasedTrainLoop``.
+    """
+
+    def __init__(self, runner: Any, dataloader: Any, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, **kwargs)
+        self.seed = seed
+        self.dataloader_iterator: Any = self.dataloader_iterator
+
+    def run(self) -> Any:
+        """Train from the iteration that the runner was resumed at."""
+        self.dataloader.sampler.start = self._iter * self.dataloader.batch_size
+        # IterBasedTrainLoop takes as many batches as were trained on before and drops them.
+        self.dataloader_iterator = _Skipping(self.dataloader_iterator, self._iter)
+        return super().run()
+
+    def run_iter(self, data_batch: Any) -> None:
+        """Train one step, with the random numbers that belong to it."""
+        step = seed_of(self.seed, "train-step", self._iter)
+        random.seed(step)
+        np.random.seed(step % 2**32)
+        torch.manual_seed(step)
+        super().run_iter(data_batch)

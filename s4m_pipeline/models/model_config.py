@@ -1,0 +1,113 @@
+"""Model configs: finding one by name, and fitting it to the categories of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from s4m_pipeline.errors import UsageError
+
+FOLDER = Path(__file__).resolve().parents[1] / "configs" / "models"
+
+
+def model_names() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+def config_path(model: str | Path) -> Path:
+    """Find a model's config.
+
+    Args:
+        model: A name in ``configs/models``, or a path to an MMEngine config.
+
+    Raises:
+        UsageError: There is neither; the message lists the names.
+    """
+    if str(model) in model_names():
+        return FOLDER / f"{model}.py"
+    path = Path(model)
+    if path.is_file() and path.suffix == ".py":
+        return path
+    raise UsageError(
+        f"no model '{model}': it is neither a path to an MMEngine config (.py) nor one of "
+        f"{', '.join(model_names())}"
+    )
+
+
+def read_model_config(model: str | Path, class_count: int) -> Config:
+    """Read a model's config and set its class counts.
+
+    An MMEngine config is Python code, and reading it runs that code: give only paths that you
+    trust.
+
+    Args:
+        model: A name in ``configs/models``, or a path to an MMEngine config.
+        class_count: Number of categories.
+
+    Returns:
+        The config; ``model`` in it fits the categories.
+
+    Raises:
+        UsageError: There is no such config, or it cannot be used.
+    """
+    path = config_path(model)
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # whatever the user's Python code raises
+        raise UsageError(f"cannot read the model config {path}: {error}") from error
+    for key in ("model", "train_pipeline", "optim_wrapper"):
+        if key not in config:
+            raise UsageError(f"the model config {path} has no '{key}'")
+    if "test_scale" not in config:
+        config.test_scale = _scale_of(config.get("test_pipeline", []), path)
+    fit_to_classes(config.model, class_count)
+    return config
+
+
+def fit_to_classes(model: ConfigDict, class_count: int) -> None:
+    """Set every class count in a model's config, in place.
+
+    Mask2Former's heads get ``class_count`` things and no stuff, its classification loss one weight
+    a class; other models' ``num_classes`` is set wherever it stands. A Mask2Former head becomes
+    ours, which has the same weights; synchronised batch normalisation, which needs
+    several processes, becomes the plain one.
+    """
+    for part in _dicts(model):
+        if "num_things_classes" in part:
+            part.num_things_classes, part.num_stuff_classes = class_count, 0
+            loss = part.get("loss_cls", {})
+            if "class_weight" in loss:
+                loss.class_weight = [1.0] * class_count + [loss.class_weight[-1]]
+        if "num_classes" in part:
+            part.num_classes = class_count
+        if part.get("type") == "Mask2FormerHead":
+            part.type = "DistillingMask2FormerHead"
+        if part.get("type") == "SyncBN":
+            part.type = "BN"
+    queries = model.get("panoptic_head", {}).get("num_queries")
+    test: Any = model.get("test_cfg") or {}
+    if queries and "max_per_image" in test:
+        test.max_per_image = min(test.max_per_image, queries * class_count)
+
+
+def _dicts(value: Any) -> Iterator[Any]:
+    """All dictionaries inside a config."""
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from _dicts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _dicts(inner)
+
+
+def _scale_of(pipeline: Sequence[dict[str, Any]], path: Path) -> tuple[int, int]:
+    """The scale of the first resizing transform of a test pipeline."""
+    for transform in pipeline:
+        if transform.get("type") == "Resize" and "scale" in transform:
+            return tuple(transform["scale"])
+    raise UsageError(f"the model config {path} has no 'test_scale' and no Resize in test_pipeline")

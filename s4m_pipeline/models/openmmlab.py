@@ -1,0 +1,151 @@
+"""The one module that deals with the versions of OpenMMLab's packages.
+
+``mmdet`` imports ``mmcv.ops`` everywhere and ``mmcv.ops`` imports the compiled ``mmcv._ext``, which
+``mmcv-lite`` does not have. :func:`prepare` answers for that module when it is absent and leaves a
+compiled mmcv alone. It also makes MMEngine read its checkpoints with ``weights_only=True`` (see
+:mod:`s4m_pipeline.models.safe_load`) and registers this package's modules. Call it before a
+model is built from a config; importing any module of this package has already done its first part,
+:func:`make_importable`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from s4m_pipeline.errors import UsageError
+
+OPERATORS = "mmcv._ext"
+_done: set[str] = set()
+
+
+def prepare() -> None:
+    """Make MMDetection importable and safe, and register our modules; once is enough."""
+    make_importable()
+    if "registered" not in _done:
+        _done.add("registered")
+        _read_checkpoints_safely()
+        _register_modules()
+
+
+def make_importable() -> None:
+    """Answer for ``mmcv._ext`` when it is absent; once is enough."""
+    if "importable" in _done:
+        return
+    _done.add("importable")
+    _silence_version_warnings()
+    if not _compiled_operators_work():
+        _serve_operators()
+
+
+def has_compiled_operators() -> bool:
+    """Whether ``mmcv._ext`` is the compiled one and not the stand-in."""
+    return _compiled_operators_work()
+
+
+@contextmanager
+def device_in_use(device: str) -> Iterator[str]:
+    """Make MMEngine place models and checkpoints on a device while the context lasts.
+
+    MMEngine takes the best device of the machine, whatever a run asks for.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N" or "auto".
+
+    Yields:
+        The device's kind.
+
+    Raises:
+        UsageError: CUDA is asked for and not available.
+    """
+    import torch
+    from mmengine.device import utils
+
+    kind, _, number = device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError(f"device is {device}, but there is no CUDA device here")
+        if number:
+            torch.cuda.set_device(int(number))
+    before, utils.DEVICE = utils.DEVICE, kind
+    try:
+        yield kind
+    finally:
+        utils.DEVICE = before
+
+
+def _silence_version_warnings() -> None:
+    """Drop warnings about the insides of OpenMMLab that a user can do nothing about."""
+    for module in (r"mmengine(\..*)?", r"mmcv(\..*)?", r"mmdet(\..*)?"):
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=module)
+    warnings.filterwarnings("ignore", message=r"torch\.meshgrid", category=UserWarning)
+
+
+def _compiled_operators_work() -> bool:
+    """Try the compiled operators; one that was built for another torch counts as absent."""
+    if OPERATORS in sys.modules:
+        return not getattr(sys.modules[OPERATORS], "is_stand_in", False)
+    if importlib.util.find_spec(OPERATORS) is None:
+        return False
+    try:
+        importlib.import_module(OPERATORS)
+    except ImportError as error:
+        warnings.warn(
+            f"the compiled operators of mmcv do not load ({error}); PyTorch's are used instead",
+            stacklevel=3,
+        )
+        return False
+    return True
+
+
+def _serve_operators() -> None:
+    """Put the stand-in for ``mmcv._ext`` in place."""
+    from s4m_pipeline.models import operators
+
+    stand_in: ModuleType = operators.stand_in(OPERATORS)
+    sys.modules[OPERATORS] = stand_in
+    importlib.import_module("mmcv")._ext = stand_in  # type: ignore[attr-defined]
+    attention = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
+    # The module asks these two before it takes the compiled kernel: without a kernel the PyTorch
+    # form is right on every device.
+    attention.IS_CUDA_AVAILABLE = False  # type: ignore[attr-defined]
+    attention.IS_MLU_AVAILABLE = False  # type: ignore[attr-defined]
+
+
+def _read_checkpoints_safely() -> None:
+    """Make every ``torch.load`` that MMEngine calls for a local file a safe one."""
+    import torch
+    from mmengine.runner.checkpoint import CheckpointLoader
+    from mmengine.utils import digit_version
+
+    from s4m_pipeline.models.safe_load import load_for_mmengine
+
+    CheckpointLoader.register_scheme(prefixes="", loader=load_for_mmengine, force=True)
+    if digit_version(torch.__version__) < digit_version("2.6"):
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # the default from 2.6 on
+
+
+def _register_modules() -> None:
+    """Import what registers itself with MMDetection or MMEngine."""
+    for name in (
+        "s4m_pipeline.models.segmentor",
+        "s4m_pipeline.models.mask2former",
+        "s4m_pipeline.models.timm_backbone",
+        "s4m_pipeline.models.ema",
+        "s4m_pipeline.models.hooks",
+        "s4m_pipeline.models.loops",
+        "s4m_pipeline.models.metrics",
+        "s4m_pipeline.data.datasets",
+        "s4m_pipeline.data.transforms",
+        "s4m_pipeline.data.samplers",
+    ):
+        importlib.import_module(name)

@@ -1,0 +1,64 @@
+"""Data pipelines of training and validation, put together around a model config's transforms.
+
+A model config says how an image is scaled, flipped and cropped (``train_pipeline``), what is done
+to the colours of unlabelled images on top (``strong_pipeline``), and the scale at which it is
+tested (``test_scale``). Loading, filtering and packing are the same for all and stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+Pipeline = list[dict[str, Any]]
+
+OWN_STEPS = frozenset(
+    {
+        "LoadImage",
+        "LoadImageFromFile",
+        "LoadAnnotations",
+        "LoadStructure",
+        "FilterAnnotations",
+        "FilterInstances",
+        "PackDetInputs",
+        "PackInstances",
+    }
+)
+"""Transforms that are left out of a config's pipeline, because they are added here."""
+
+TEST_META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "instances")
+
+
+def train_pipeline(config: Config, strong: bool) -> Pipeline:
+    """The training pipeline.
+
+    Args:
+        config: The model config.
+        strong: Whether to add the strong augmentation, as for unlabelled images.
+    """
+    return [
+        dict(type="LoadImage"),
+        dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+        dict(type="LoadStructure"),
+        *_inner(config.train_pipeline),
+        *(_inner(config.get("strong_pipeline", [])) if strong else []),
+        # Images from which every instance was cropped away stay, as background.
+        dict(type="FilterInstances", min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True, keep_empty=False),
+        dict(type="PackInstances"),
+    ]
+
+
+def test_pipeline(config: Config) -> Pipeline:
+    """The validation pipeline; the truth goes along in ``instances``."""
+    return [
+        dict(type="LoadImage"),
+        dict(type="Resize", scale=tuple(config.test_scale), keep_ratio=True),
+        dict(type="PackInstances", meta_keys=TEST_META),
+    ]
+
+
+def _inner(pipeline: Sequence[Any]) -> Pipeline:
+    """A config's transforms without those that load, filter or pack."""
+    return [dict(step) for step in pipeline if step["type"] not in OWN_STEPS]

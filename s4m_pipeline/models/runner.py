@@ -1,0 +1,183 @@
+"""MMEngine's Runner, put together for a training."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import uuid
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from s4m_pipeline.data.datasets import MixedDataset
+from s4m_pipeline.data.samplers import MixedSampler, PositionSampler, unlabelled_per_batch
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.models import pipelines
+from s4m_pipeline.models.hooks import JsonLinesHook
+from s4m_pipeline.models.loops import LazyDataLoader
+from s4m_pipeline.models.schedules import schedulers
+from s4m_pipeline.models.training import TrainingSpec
+
+Settings = dict[str, Any]
+
+
+def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
+    """Build the runner of a training, which resumes from the newest whole checkpoint in ``folder``.
+
+    Args:
+        spec: The training.
+        config: Its model config, fitted to the categories.
+        folder: The runner's work folder.
+
+    Raises:
+        UsageError: The data cannot be used.
+    """
+    init_default_scope("mmdet")
+    newest = newest_checkpoint(folder)
+    optimizer = config.optim_wrapper.to_dict()
+    if spec.learning_rate is not None:
+        optimizer["optimizer"]["lr"] = spec.learning_rate
+    runner = Runner(
+        model=_model(spec, config),
+        work_dir=str(folder),
+        train_dataloader=_train_loader(spec, config),
+        optim_wrapper=optimizer,
+        param_scheduler=schedulers(config, spec.iterations),
+        train_cfg=dict(
+            type="PositionedTrainLoop",
+            max_iters=spec.iterations,
+            val_interval=spec.validation_interval,
+            seed=spec.seed,
+        ),
+        **_validation(spec, config),
+        default_hooks=_default_hooks(spec),
+        custom_hooks=_custom_hooks(spec),
+        load_from=None if newest is None else str(newest),
+        resume=newest is not None,
+        log_level="ERROR",
+        log_processor=dict(type="LogProcessor", by_epoch=False),
+        randomness=dict(seed=spec.seed),
+        experiment_name=f"s4m-{uuid.uuid4().hex[:8]}",
+        default_scope="mmdet",
+    )
+    _log_to_stderr(runner.logger)
+    return runner
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Find the newest checkpoint that was written to its end (its zip directory comes last)."""
+    found = sorted(folder.glob("iter_*.pth"), key=lambda path: -int(path.stem.split("_")[1]))
+    return next((path for path in found if zipfile.is_zipfile(path)), None)
+
+
+def _model(spec: TrainingSpec, config: Config) -> Settings:
+    """The config of the training wrapper around the segmentor."""
+    start = spec.init_checkpoint
+    return dict(
+        type="S4MSegmentor",
+        segmentor=config.model,
+        feature_module=config.get("feature_module", "panoptic_head.pixel_decoder"),
+        structure_weight=spec.structure_weight,
+        class_weight=spec.class_weight,
+        unlabelled_weight=spec.unlabelled_weight,
+        start=None if start is None else str(start),
+    )
+
+
+def _train_loader(spec: TrainingSpec, config: Config) -> DataLoader:
+    """Batches of labelled images, or of labelled and pseudo-labelled ones."""
+    labelled = _dataset(spec, spec.labelled, pipelines.train_pipeline(config, strong=False))
+    if spec.unlabelled is None:
+        sampler: Any = PositionSampler(labelled, seed=spec.seed, batch_size=spec.batch_size)
+        dataset: Any = labelled
+    else:
+        if spec.batch_size < 2:
+            raise UsageError("batch_size must be at least 2 to hold labelled and unlabelled images")
+        strong = pipelines.train_pipeline(config, strong=True)
+        dataset = MixedDataset(labelled, _dataset(spec, spec.unlabelled, strong))
+        sampler = MixedSampler(
+            dataset,
+            batch_size=spec.batch_size,
+            unlabelled=unlabelled_per_batch(spec.batch_size, spec.unlabelled_fraction),
+            seed=spec.seed,
+        )
+    return LazyDataLoader(
+        dataset,
+        batch_size=spec.batch_size,
+        sampler=sampler,
+        num_workers=spec.workers,
+        collate_fn=pseudo_collate,
+        worker_init_fn=_one_thread,
+        persistent_workers=spec.workers > 0,
+    )
+
+
+def _dataset(spec: TrainingSpec, settings: Settings, pipeline: pipelines.Pipeline) -> Any:
+    """Build a dataset over the training's categories."""
+    filled = {"categories": spec.categories, "seed": spec.seed, **settings, "pipeline": pipeline}
+    return DATASETS.build(filled)
+
+
+def _validation(spec: TrainingSpec, config: Config) -> Settings:
+    """The runner's settings for validation; none without validation images."""
+    if spec.validation is None:
+        return {}
+    settings = {**spec.validation, "test_mode": True}
+    settings.pop("structure", None)
+    loader = DataLoader(
+        _dataset(spec, settings, pipelines.test_pipeline(config)),
+        batch_size=1,
+        num_workers=spec.workers,
+        collate_fn=pseudo_collate,
+        worker_init_fn=_one_thread,
+    )
+    return dict(
+        val_dataloader=loader,
+        val_cfg=dict(type="ValLoop"),
+        val_evaluator=dict(type="QuietCocoMetric", metric=["bbox", "segm"]),
+    )
+
+
+def _default_hooks(spec: TrainingSpec) -> Settings:
+    """MMEngine's hooks: time, schedule and checkpoints; the log is ours."""
+    return dict(
+        logger=None,
+        checkpoint=dict(
+            type="CheckpointHook",
+            by_epoch=False,
+            interval=spec.checkpoint_interval,
+            max_keep_ckpts=2,  # MMEngine removes the oldest before it has written the newest
+        ),
+    )
+
+
+def _custom_hooks(spec: TrainingSpec) -> list[Any]:
+    hooks: list[Any] = [JsonLinesHook(spec.log_file, spec.on_step)]
+    if spec.ema:
+        hooks.append(dict(type="EMAHook", ema_type="WarmUpAverage", decay=spec.ema))
+    return hooks
+
+
+def _one_thread(worker: int) -> None:
+    """Keep a data process to one thread; its random numbers come with each item."""
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def _log_to_stderr(logger: logging.Logger) -> None:
+    """Send MMEngine's messages to standard error."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(
+            handler, logging.FileHandler
+        ):
+            handler.setStream(sys.stderr)

@@ -1,0 +1,164 @@
+"""A wrapper that trains any of MMDetection's instance segmentors with S4M's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.models.mask2former import CLASS_LOSS, DistillingMask2FormerHead
+from s4m_pipeline.models.start_weights import load_start_weights
+from s4m_pipeline.models.structure_loss import structure_loss
+
+UNLABELLED = "unlabelled"
+
+
+@MODELS.register_module()
+class S4MSegmentor(BaseModel):
+    """An instance segmentor with semi-supervised and distillation losses.
+
+    Loss = labelled loss + ``unlabelled_weight`` x unlabelled loss + ``structure_weight`` x
+    structural loss (both sides) + ``class_weight`` x class distillation (unlabelled side).
+
+    Args:
+        segmentor: Config of an instance segmentor of MMDetection.
+        feature_module: Dotted name, inside the segmentor, of the module whose output (its first,
+            if it has several) is compared in the structural loss.
+        structure_weight: Weight of the structural loss; 0 leaves it out.
+        class_weight: Weight of the class distillation; 0 leaves it out.
+        unlabelled_weight: Weight of the loss on pseudo-labelled images.
+        start: File of weights to start from, or None.
+
+    Raises:
+        UsageError: The segmentor has no such module, or its head cannot distil classes.
+    """
+
+    def __init__(
+        self,
+        segmentor: dict[str, Any],
+        feature_module: str = "panoptic_head.pixel_decoder",
+        structure_weight: float = 0.0,
+        class_weight: float = 0.0,
+        unlabelled_weight: float = 1.0,
+        start: str | None = None,
+    ) -> None:
+        network = MODELS.build(segmentor)
+        super().__init__(data_preprocessor=network.data_preprocessor)
+        self.segmentor = network
+        self.structure_weight = structure_weight
+        self.class_weight = class_weight
+        self.unlabelled_weight = unlabelled_weight
+        self._start = start
+        self._feature_module = feature_module if structure_weight else None
+        if structure_weight:
+            _submodule(network, feature_module)
+        if class_weight:
+            _switch_class_distillation_on(network)
+
+    def init_weights(self) -> None:
+        """Initialise the segmentor, then load the weights to start from."""
+        self.segmentor.init_weights()
+        if self._start is not None:
+            load_start_weights(self.segmentor, Path(self._start))
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = "tensor"
+    ) -> Any:
+        """Losses (``mode="loss"``), predictions (``"predict"``) or raw output (``"tensor"``)."""
+        if mode == "loss":
+            return self.loss(inputs, data_samples or [])
+        return self.segmentor(inputs, data_samples, mode=mode)
+
+    def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
+        """Losses of a batch of labelled and pseudo-labelled images.
+
+        Args:
+            inputs: float (B, 3, H, W), normalised and padded.
+            data_samples: One an image; ``metainfo["branch"]`` is "labelled" (the default) or
+                "unlabelled".
+
+        Returns:
+            Named losses, already weighted; their sum is what is minimised.
+        """
+        branches = [sample.metainfo.get("branch") == UNLABELLED for sample in data_samples]
+        losses: dict[str, Any] = {}
+        structural: list[tuple[Tensor, int]] = []
+        for unlabelled in (False, True):
+            chosen = [i for i, branch in enumerate(branches) if branch == unlabelled]
+            if not chosen:
+                continue
+            samples = [data_samples[i] for i in chosen]
+            with self._captured_features() as features:
+                part = self.segmentor.loss(inputs[chosen], samples)
+            if features:
+                structural.append((structure_loss(features[-1], samples), len(chosen)))
+            losses.update(self._weighted(part, unlabelled))
+        if structural:
+            mean = sum(loss * count for loss, count in structural) / len(data_samples)
+            losses["loss_structure"] = self.structure_weight * mean
+        return losses
+
+    def _weighted(self, losses: dict[str, Any], unlabelled: bool) -> dict[str, Any]:
+        """Weight one side's losses and name the unlabelled side's."""
+        distillation = losses.pop(CLASS_LOSS, None)
+        if not unlabelled:
+            return losses
+        weighted = {
+            f"unlabelled_{name}": _scale(value, self.unlabelled_weight) if "loss" in name else value
+            for name, value in losses.items()
+        }
+        if distillation is not None:
+            weighted[CLASS_LOSS] = self.class_weight * distillation
+        return weighted
+
+    @contextmanager
+    def _captured_features(self) -> Iterator[list[Tensor]]:
+        """Collect what the feature module puts out while the context lasts."""
+        captured: list[Tensor] = []
+        if self._feature_module is None:
+            yield captured
+            return
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            captured.append(output if torch.is_tensor(output) else output[0])
+
+        handle = _submodule(self.segmentor, self._feature_module).register_forward_hook(keep)
+        try:
+            yield captured
+        finally:
+            handle.remove()
+
+
+def _scale(value: Any, weight: float) -> Any:
+    """Multiply a loss, or each of a list of losses."""
+    if isinstance(value, (list, tuple)):
+        return [item * weight for item in value]
+    return value * weight
+
+
+def _submodule(network: nn.Module, name: str) -> nn.Module:
+    """Find a module by its dotted name."""
+    try:
+        return network.get_submodule(name)
+    except AttributeError as error:
+        children = ", ".join(child for child, _ in network.named_children())
+        raise UsageError(
+            f"structure_weight is set, but the model has no module '{name}' (it has {children}).\n"
+            "Set feature_module in the model's config."
+        ) from error
+
+
+def _switch_class_distillation_on(network: nn.Module) -> None:
+    """Let the head compute the class distillation."""
+    heads = [m for m in network.modules() if isinstance(m, DistillingMask2FormerHead)]
+    if not heads:
+        raise UsageError("class_weight needs a Mask2Former head; set it to 0 for other models")
+    for head in heads:
+        head.class_distillation = True

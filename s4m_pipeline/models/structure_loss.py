@@ -1,0 +1,146 @@
+"""Structural distillation: the network's features learn the segmenter's similarity maps.
+
+For a query point the target is the cosine similarity of the segmenter's feature at the point's cell
+with that of every cell. It is stored on a lattice over the whole original image and carried here
+through the same crop, scale and flip as the image. The network's side is the same similarity in its
+own mask features. The loss is smooth L1 (beta 1), the mean over all points and cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class Geometry:
+    """How an augmented image lies in the padded input of a batch.
+
+    Attributes:
+        matrix: (3, 3) float, original pixels to augmented pixels (continuous coordinates).
+        original: Height and width of the original image.
+        augmented: Height and width of the augmented image, without padding.
+        padded: Height and width of the batch's input.
+    """
+
+    matrix: Tensor
+    original: tuple[int, int]
+    augmented: tuple[int, int]
+    padded: tuple[int, int]
+
+
+def cell_centres(grid: int, geometry: Geometry) -> Tensor:
+    """Centres of the cells of a grid over the padded input, row by row.
+
+    Returns:
+        float (grid * grid, 2) x, y in pixels of the augmented image.
+    """
+    height, width = geometry.padded
+    steps = (torch.arange(grid, device=geometry.matrix.device) + 0.5) / grid
+    y, x = torch.meshgrid(steps * height, steps * width, indexing="ij")
+    return torch.stack([x, y], dim=-1).reshape(-1, 2)
+
+
+def warp_targets(maps: Tensor, geometry: Geometry, grid: int) -> tuple[Tensor, Tensor]:
+    """Carry whole-image maps onto the grid over the padded input.
+
+    Args:
+        maps: float (P, g, g), on a lattice over the whole original image.
+        geometry: How the image was augmented.
+        grid: Cells of the wanted grid on a side.
+
+    Returns:
+        float (P, grid * grid) values, and bool (grid * grid,) cells that lie on the image.
+    """
+    centres = cell_centres(grid, geometry)
+    ones = centres.new_ones(len(centres), 1)
+    inverse = torch.linalg.inv(geometry.matrix.to(centres.dtype))
+    source = torch.cat([centres, ones], dim=1) @ inverse.T
+    source = source[:, :2] / source[:, 2:]
+    place = 2 * source / source.new_tensor(geometry.original[::-1]) - 1
+    limit = centres.new_tensor(geometry.augmented[::-1])
+    valid = (centres < limit).all(1) & (place.abs() <= 1).all(1)
+    sampled = F.grid_sample(
+        maps[None], place[None, None], mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled[0, :, 0], valid
+
+
+def feature_similarity(features: Tensor, points: Tensor, geometry: Geometry, grid: int) -> Tensor:
+    """Cosine similarity of the cells at ``points`` with every cell.
+
+    Args:
+        features: float (C, h, w), covering the padded input.
+        points: float (P, 2) x, y in pixels of the augmented image.
+        geometry: How the image lies in the input.
+        grid: The features are brought to grid x grid cells.
+
+    Returns:
+        float (P, grid * grid).
+    """
+    cells = F.interpolate(features[None], (grid, grid), mode="bilinear", align_corners=False)[0]
+    cells = F.normalize(cells.flatten(1).float(), dim=0)
+    extent = points.new_tensor(geometry.padded[::-1])
+    column, row = (points * grid / extent).floor().long().clamp(0, grid - 1).unbind(1)
+    return cells[:, row * grid + column].T @ cells
+
+
+def structure_loss(
+    features: Tensor, data_samples: list[Any], grid: int = 64, max_points: int = 128
+) -> Tensor:
+    """Structural distillation loss of a batch.
+
+    Args:
+        features: float (B, C, h, w), covering the padded input.
+        data_samples: One an image. Those with ``structure`` count: its ``points`` float (P, 2) x, y
+            in augmented pixels, ``similarity`` uint8 (P, g, g), ``scale`` and ``offset`` float (P,)
+            (value = offset + scale * uint8), ``matrix`` (3, 3) and ``size`` (height, width) of the
+            original image.
+        grid: Cells on a side of the grid on which both sides are compared.
+        max_points: Points drawn an image, from torch's generator.
+
+    Returns:
+        A scalar; 0 with a gradient of 0 where no image has a point inside.
+    """
+    total = features.sum() * 0
+    count = 0
+    for feature, sample in zip(features, data_samples, strict=True):
+        structure = sample.get("structure")
+        if structure is None:
+            continue
+        geometry = _geometry(structure, sample)
+        chosen = _draw(structure.points, geometry.augmented, max_points)
+        if not len(chosen):
+            continue
+        with torch.no_grad():
+            warped, valid = warp_targets(structure.similarity[chosen].float(), geometry, grid)
+            target = structure.offset[chosen, None] + structure.scale[chosen, None] * warped
+        similarity = feature_similarity(feature, structure.points[chosen], geometry, grid)
+        total = total + F.smooth_l1_loss(
+            similarity[:, valid], target[:, valid], beta=1.0, reduction="sum"
+        )
+        count += len(chosen) * int(valid.sum())
+    return total / max(count, 1)
+
+
+def _geometry(structure: Any, sample: Any) -> Geometry:
+    """Collect an image's geometry from its data sample."""
+    height, width = (int(value) for value in structure.size)
+    return Geometry(
+        matrix=structure.matrix,
+        original=(height, width),
+        augmented=tuple(sample.metainfo["img_shape"][:2]),
+        padded=tuple(sample.metainfo["batch_input_shape"]),
+    )
+
+
+def _draw(points: Tensor, size: tuple[int, int], count: int) -> Tensor:
+    """Draw up to ``count`` of the points that lie on the augmented image; their indices."""
+    limit = points.new_tensor(size[::-1])
+    inside = ((points >= 0) & (points < limit)).all(1).nonzero().squeeze(1)
+    order = torch.randperm(len(inside))[:count]
+    return inside[order.to(inside.device)]

@@ -1,0 +1,186 @@
+"""Training of a segmentor, teacher or student, through MMEngine's Runner."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s4m_pipeline.data.worker_errors import unwrap
+from s4m_pipeline.errors import S4MError
+from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from s4m_pipeline.models.model_config import read_model_config
+from s4m_pipeline.models.openmmlab import device_in_use, prepare
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+CHECKPOINT = "checkpoint.pth"
+WORK_FOLDER = "mmengine"
+PREFIX = "segmentor."
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What to train, on what, and how.
+
+    Attributes:
+        folder: Where checkpoints go; made when missing.
+        model: Name in ``configs/models``, or path to an MMEngine config (Python code that runs).
+        categories: ``{"id", "name"}`` of each class, in the order of labels.
+        labelled: Dataset config of the labelled images, without a pipeline.
+        log_file: JSON lines.
+        iterations: Length of the training.
+        batch_size: Images a step, of both kinds together.
+        unlabelled: Dataset config of the pseudo-labelled images; None for a teacher.
+        validation: Dataset config of the validation images; None for no validation.
+        unlabelled_fraction: Share of each batch that is unlabelled.
+        learning_rate: Instead of the model config's, unless None.
+        seed: Of weights, order, augmentation and losses.
+        device: "cpu", "cuda", "cuda:N" or "auto".
+        workers: Processes that load data; 0 loads in this one.
+        validation_interval: Iterations between validations; there is one at the end as well.
+        checkpoint_interval: Iterations between checkpoints; there is one at the end as well.
+        structure_weight: Weight of structural distillation.
+        class_weight: Weight of class distillation on the unlabelled side.
+        unlabelled_weight: Weight of the unlabelled side's loss.
+        ema: Decay of the averaged weights; None or 0 for none.
+        init_checkpoint: Weights to start from (see ``start_weights``), or None.
+        on_step: Called after each step with the iteration (from 1) and its losses.
+    """
+
+    folder: Path
+    model: str | Path
+    categories: list[dict[str, Any]]
+    labelled: dict[str, Any]
+    log_file: Path
+    iterations: int
+    batch_size: int
+    unlabelled: dict[str, Any] | None = None
+    validation: dict[str, Any] | None = None
+    unlabelled_fraction: float = 0.5
+    learning_rate: float | None = None
+    seed: int = 0
+    device: str = "cpu"
+    workers: int = 0
+    validation_interval: int = 1000
+    checkpoint_interval: int = 500
+    structure_weight: float = 0.0
+    class_weight: float = 0.0
+    unlabelled_weight: float = 2.0
+    ema: float | None = None
+    init_checkpoint: Path | None = None
+    on_step: Callable[[int, dict[str, float]], None] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training leaves.
+
+    Attributes:
+        checkpoint: The self-contained checkpoint.
+        iterations: Its length.
+        losses: Means of the last logged iterations, with the learning rate and their time.
+        metrics: The last validation's figures, such as ``coco/segm_mAP``.
+    """
+
+    checkpoint: Path
+    iterations: int
+    losses: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(spec: TrainingSpec, resume: bool = True) -> TrainingResult:
+    """Train, or go on training where an interrupted one stopped.
+
+    Args:
+        spec: What to train.
+        resume: Go on from the newest whole checkpoint under ``folder/mmengine``; a finished
+            training is not done again. Otherwise start anew.
+
+    Returns:
+        The result. ``folder`` then holds ``checkpoint.pth``; what a resume needs is gone.
+
+    Raises:
+        UsageError: The model, the data or the weights cannot be used.
+    """
+    prepare()
+    from s4m_pipeline.models.hooks import read_log
+
+    path = spec.folder / CHECKPOINT
+    if not resume:
+        _start_anew(spec)
+    if not path.is_file() or read_checkpoint(path).iterations != spec.iterations:
+        _train(spec, path)
+    shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
+    log = read_log(spec.log_file)
+    steps = [line for line in log if "learning_rate" in line]
+    validations = [line for line in log if "learning_rate" not in line]
+    return TrainingResult(path, spec.iterations, _last(steps), _last(validations))
+
+
+def _last(lines: list[dict[str, float]]) -> dict[str, float]:
+    """The figures of the last of some lines of a log."""
+    return {name: value for name, value in (lines or [{}])[-1].items() if name != "iteration"}
+
+
+def _train(spec: TrainingSpec, path: Path) -> None:
+    """Run MMEngine's Runner to the end and write the checkpoint."""
+    from s4m_pipeline.models.runner import build_runner
+
+    config = read_model_config(spec.model, len(spec.categories))
+    work = spec.folder / WORK_FOLDER
+    work.mkdir(parents=True, exist_ok=True)
+    spec.log_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with device_in_use(spec.device), _output_to_stderr():
+            runner = build_runner(spec, config, work)
+            runner.train()
+    except S4MError as error:
+        raise unwrap(error) from error
+    write_checkpoint(path, _checkpoint(spec, config, runner))
+
+
+def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoint:
+    """Collect what a trained runner leaves."""
+    from mmengine.hooks import EMAHook
+
+    weights = _segmentor_weights(runner.model.state_dict())
+    source = None
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            source = weights
+            weights = _segmentor_weights(hook.ema_model.module.state_dict())
+    return Checkpoint(
+        weights=weights,
+        source_weights=source,
+        model=config.model.to_dict(),
+        categories=spec.categories,
+        test_scale=tuple(config.test_scale),
+        iterations=spec.iterations,
+        info={"config": str(spec.model), "seed": spec.seed, "batch_size": spec.batch_size},
+    )
+
+
+def _segmentor_weights(state: dict[str, Any]) -> dict[str, Any]:
+    """The wrapped segmentor's tensors under its own names."""
+    return {k[len(PREFIX) :]: v for k, v in state.items() if k.startswith(PREFIX)}
+
+
+def _start_anew(spec: TrainingSpec) -> None:
+    """Remove what an earlier training left."""
+    shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
+    for path in (spec.folder / CHECKPOINT, spec.log_file):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _output_to_stderr() -> Iterator[None]:
+    """Send what MMEngine and pycocotools print to standard error; results go to standard output."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
