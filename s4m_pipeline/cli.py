@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import traceback
 
-import click
 import typer
 
 from s4m_pipeline import __version__
@@ -54,13 +53,14 @@ def _call(arguments: list[str]) -> int:
         result = app(arguments, standalone_mode=False)
     except S4MError as error:
         return _tell(error, error.exit_code, arguments)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted; the same command goes on from here", err=True)
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except Exception as error:
+        show = getattr(error, "show", None)  # wrong use, told by click (typer has one of its own)
+        if callable(show):
+            show()
+            return int(getattr(error, "exit_code", FAILED))
         return _tell(error, FAILED, arguments)
     return result if isinstance(result, int) else 0
 

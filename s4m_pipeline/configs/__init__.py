@@ -34,25 +34,31 @@ def model_config_path(model: str | Path) -> Path:
 
 
 def model_config_digest(model: str | Path) -> str:
-    """Digest of a model config and of the configs it is based on, without running them."""
+    """Digest of a model config and of what it names: its bases, its start weights.
+
+    The config is read, not run.
+    """
     pending, digests = [model_config_path(model).resolve()], {}
     while pending:
         path = pending.pop()
         if path in digests:
             continue
         digests[path] = file_digest(path)
-        pending += [(path.parent / base).resolve() for base in _bases(path)]
+        if path.suffix == ".py":
+            named = [*_literal(path, "_base_"), *_literal(path, "start")]
+            pending += [(path.parent / name).resolve() for name in named]
     return digest_of(sorted(digests.values()))
 
 
-def _bases(path: Path) -> list[str]:
+def _literal(path: Path, name: str) -> list[str]:
+    """The file names that a config assigns to ``name``: bases, or weights to start from."""
     try:
         tree = ast.parse(path.read_text())
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{path}: no valid Python config ({error})") from error
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == "_base_" for target in node.targets
+            isinstance(target, ast.Name) and target.id == name for target in node.targets
         ):
             value = ast.literal_eval(node.value)
             return [value] if isinstance(value, str) else list(value)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmdet.models.dense_heads import Mask2FormerHead
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 CLASS_LOSS = "loss_class_distillation"
 
@@ -32,62 +32,20 @@ def class_distillation_loss(logits: Tensor, teacher: Tensor) -> Tensor:
     return F.kl_div(student, teacher, reduction="batchmean")
 
 
-def semantic_loss(logits: Tensor, instances: list[InstanceData]) -> Tensor:
-    """Cross entropy of the classes at every cell.
-
-    Args:
-        logits: float (B, K + 1, h, w), the last channel is background.
-        instances: Of each image: ``labels`` (N,) and ``masks`` (N, H, W) over the padded input.
-
-    Returns:
-        A scalar, the mean over cells. A cell's target is the share of it that each class covers.
-    """
-    target = torch.zeros_like(logits)
-    for shares, truth in zip(target, instances, strict=True):
-        if len(truth.labels):
-            cells = F.adaptive_avg_pool2d(truth.masks[:, None].float(), shares.shape[-2:])[:, 0]
-            shares.index_add_(0, truth.labels, cells.to(shares.dtype))
-    covered = target.sum(1, keepdim=True)
-    target = target / covered.clamp(min=1.0)
-    target[:, -1] = (1 - covered[:, 0]).clamp(min=0.0)
-    return F.cross_entropy(logits, target)
-
-
 @MODELS.register_module()
 class DistillingMask2FormerHead(Mask2FormerHead):
-    """MMDetection's Mask2FormerHead; weights and behaviour are the same by default.
+    """MMDetection's Mask2FormerHead; weights and behaviour are the same.
 
     With ``class_distillation`` switched on (by the training wrapper) and ``class_probs`` in the
     ground-truth instances, the losses have one entry more, unweighted: :data:`CLASS_LOSS` over the
     queries that the last decoder layer matches.
-
-    Args:
-        *args: As of ``Mask2FormerHead``.
-        semantic_weight: Weight of a dense loss: mask features and the finest features that the
-            queries attend to each predict the class at every cell. It helps a network without
-            pretrained weights, which learns classes through a few matched queries only slowly.
-            Its two linear layers are not used at inference.
-        **kwargs: As of ``Mask2FormerHead``.
     """
 
     class_distillation: bool = False
 
-    def __init__(self, *args: Any, semantic_weight: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.semantic_weight = semantic_weight
         self._matched: list[tuple[Tensor, Tensor]] = []
-        self._decoded: list[Tensor] = []
-        if semantic_weight:
-            widths = (kwargs["out_channels"], kwargs["feat_channels"])
-            self.semantic_embeds = nn.ModuleList(
-                nn.Conv2d(width, self.num_classes + 1, 1) for width in widths
-            )
-            self.pixel_decoder.register_forward_hook(self._keep_decoded)
-
-    def _keep_decoded(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        """Keep the features of the dense loss while training."""
-        mask_features, memories = output
-        self._decoded = [mask_features, memories[-1]] if self.training else []
 
     def preprocess_gt(
         self, batch_gt_instances: list[InstanceData], batch_gt_semantic_segs: list[Any]
@@ -131,11 +89,7 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         )
         if self.class_distillation:
             losses[CLASS_LOSS] = self._class_loss(all_cls_scores[-1])
-        if self.semantic_weight:
-            pairs = zip(self.semantic_embeds, self._decoded, strict=True)
-            dense = [semantic_loss(head(level), batch_gt_instances) for head, level in pairs]
-            losses["loss_semantic"] = self.semantic_weight * torch.stack(dense).mean()
-        self._matched, self._decoded = [], []
+        self._matched = []
         return losses
 
     def _class_loss(self, scores: Tensor) -> Tensor:

@@ -8,34 +8,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from s4m_pipeline.configs import model_config_path
 from s4m_pipeline.errors import UsageError
-
-FOLDER = Path(__file__).resolve().parents[1] / "configs" / "models"
-
-
-def model_names() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.py"))
-
-
-def config_path(model: str | Path) -> Path:
-    """Find a model's config.
-
-    Args:
-        model: A name in ``configs/models``, or a path to an MMEngine config.
-
-    Raises:
-        UsageError: There is neither; the message lists the names.
-    """
-    if str(model) in model_names():
-        return FOLDER / f"{model}.py"
-    path = Path(model)
-    if path.is_file() and path.suffix == ".py":
-        return path
-    raise UsageError(
-        f"no model '{model}': it is neither a path to an MMEngine config (.py) nor one of "
-        f"{', '.join(model_names())}"
-    )
 
 
 def read_model_config(model: str | Path, class_count: int) -> Config:
@@ -49,12 +23,13 @@ def read_model_config(model: str | Path, class_count: int) -> Config:
         class_count: Number of categories.
 
     Returns:
-        The config; ``model`` in it fits the categories.
+        The config; ``model`` in it fits the categories, and ``start``, the file of weights to
+        start from where the config names one (relative to itself), is an absolute path.
 
     Raises:
         UsageError: There is no such config, or it cannot be used.
     """
-    path = config_path(model)
+    path = model_config_path(model)
     try:
         config = Config.fromfile(path)
     except Exception as error:  # whatever the user's Python code raises
@@ -64,6 +39,8 @@ def read_model_config(model: str | Path, class_count: int) -> Config:
             raise UsageError(f"the model config {path} has no '{key}'")
     if "test_scale" not in config:
         config.test_scale = _scale_of(config.get("test_pipeline", []), path)
+    if config.get("start"):
+        config.start = str(path.parent / config.start)
     fit_to_classes(config.model, class_count)
     return config
 

@@ -79,7 +79,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def _model(spec: TrainingSpec, config: Config) -> Settings:
     """The config of the training wrapper around the segmentor."""
-    start = spec.init_checkpoint
+    start = spec.init_checkpoint or config.get("start")
     return dict(
         type="S4MSegmentor",
         segmentor=config.model,

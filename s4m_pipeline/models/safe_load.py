@@ -72,6 +72,8 @@ def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[st
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"no checkpoint here: {path}")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
     try:
         with torch.serialization.safe_globals(_allowed()):
             content = torch.load(path, map_location=map_location, weights_only=True)
@@ -82,6 +84,18 @@ def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[st
     if not isinstance(content, dict):
         raise UsageError(f"not a checkpoint: {path} holds a {type(content).__name__}")
     return content
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    """Read a safetensors file; half-precision tensors become float32."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"not a safetensors file: {path}\n{_reason(error)}") from error
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
 def _reason(error: BaseException) -> str:

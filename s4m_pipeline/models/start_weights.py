@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 
 from mmengine.logging import print_log
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from s4m_pipeline.errors import UsageError
@@ -42,7 +44,12 @@ def load_start_weights(segmentor: nn.Module, path: Path) -> int:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """The file's tensors by name."""
+    """The tensors by name, of a checkpoint or a safetensors file."""
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"not a safetensors file: {path} ({error})") from error
     content = load_checkpoint_file(path)
     for key in ("state_dict", "model"):
         if isinstance(content.get(key), dict):

@@ -1,0 +1,65 @@
+"""A segmentor that is no query model, trained and run through the same code."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s4m_pipeline.configs import model_config_path
+from s4m_pipeline.data.images import read_image
+from s4m_pipeline.models.predictor import Predictor
+from s4m_pipeline.models.training import TrainingSpec, train
+
+SMALL = """
+_base_ = ["{base}"]
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="ResNet",
+        depth=18,
+        base_channels=8,
+        stem_channels=8,
+        norm_cfg=dict(type="GN", num_groups=4),
+        norm_eval=False,
+    ),
+    neck=dict(in_channels=[8, 16, 32, 64]),
+    test_cfg=dict(rcnn=dict(score_thr=0.0)),
+)
+train_pipeline = [dict(type="Resize", scale=(64, 64), keep_ratio=True)]
+test_scale = (64, 64)
+"""
+
+
+@pytest.fixture
+def mask_rcnn(tmp_path: Path) -> Path:
+    path = tmp_path / "mask_rcnn.py"
+    path.write_text(SMALL.format(base=model_config_path("mask_rcnn_lite0")))
+    return path
+
+
+def test_mask_rcnn_trains_and_predicts(spec: TrainingSpec, mask_rcnn: Path) -> None:
+    seen: dict[str, float] = {}
+    result = train(
+        replace(
+            spec,
+            model=mask_rcnn,
+            iterations=1,
+            unlabelled={**spec.labelled, "branch": "unlabelled"},
+            structure_weight=1.0,
+            on_step=lambda _, losses: seen.update(losses),
+        )
+    )
+    assert seen["loss_mask"] > 0
+    assert seen["unlabelled_loss_rpn_cls"] > 0
+    predictor = Predictor(result.checkpoint, "cpu")
+    folder = Path(spec.labelled["images"])
+    image = read_image(next(folder.rglob("*.jpg")))
+    found = predictor.predict([image])[0]
+    detected = predictor.detect([image])[0]
+    assert len(found.class_probs) == len(detected.labels) > 0
+    rows = np.arange(len(detected.labels))
+    assert np.allclose(found.class_probs[rows, detected.labels], detected.scores)
+    assert np.allclose(found.class_probs.sum(1), detected.scores)
+    assert found.mask_logits.shape == (len(rows), 16, 16)
+    assert found.stride == 4

@@ -1,0 +1,194 @@
+"""The command line: what a user sees, exit codes, and what is not imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from s4m_pipeline import __version__
+from s4m_pipeline.cli import main
+
+COMMANDS = [
+    "run",
+    "structure",
+    "train-teacher",
+    "pseudo-label",
+    "refine",
+    "train-student",
+    "evaluate",
+    "status",
+    "demo",
+    "init",
+    "report",
+    "doctor",
+    "data",
+    "artifacts",
+]
+HEAVY = ("torch", "mmdet", "mmengine", "mmcv", "sam2", "cv2", "onnxruntime")
+
+
+@pytest.fixture
+def s4m(capsys):
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_help_names_every_command(s4m):
+    code, out, _ = s4m("--help")
+    assert code == 0
+    for command in COMMANDS:
+        assert command in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(s4m, command):
+    code, out, _ = s4m(command, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_version(s4m):
+    assert s4m("--version")[1] == f"s4m {__version__}\n"
+
+
+def test_unknown_command_is_wrong_use(s4m):
+    code, _, err = s4m("refyne")
+    assert code == 2
+    assert "refyne" in err
+
+
+def test_init_writes_a_run_file_and_does_not_overwrite(s4m, tmp_path):
+    path = tmp_path / "run.yaml"
+    assert s4m("init", path)[0] == 0
+    assert "work_dir" in path.read_text()
+    code, _, err = s4m("init", path)
+    assert code == 2
+    assert "does not overwrite" in err
+
+
+def test_init_names_the_templates(s4m, tmp_path):
+    code, _, err = s4m("init", tmp_path / "run.yaml", "--template", "coko")
+    assert code == 2
+    assert "animals7" in err
+
+
+def imported_by(*arguments):
+    """Names of heavy packages that a command imports, in a process of its own."""
+    program = (
+        "import sys\nfrom s4m_pipeline.cli import main\n"
+        f"try:\n    main({list(map(str, arguments))!r})\nexcept SystemExit as end:\n"
+        "    code = end.code\n"
+        f"print('IMPORTED', code, [n for n in {HEAVY!r} if n in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return done.stdout.splitlines()[-1]
+
+
+def small_run(folder):
+    from PIL import Image
+
+    (folder / "photos").mkdir()
+    Image.new("RGB", (32, 32)).save(folder / "photos" / "a.png")
+    annotation = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "segmentation": [[1, 1, 9, 1, 9, 9]],
+    }
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 32, "width": 32}],
+        "annotations": [annotation],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    (folder / "labelled.json").write_text(json.dumps(content))
+    (folder / "run.yaml").write_text(
+        "work_dir: work\ndata:\n  labelled: {images: photos, annotations: labelled.json}\n"
+        "  unlabelled: {images: photos}\n"
+        "segmenter: {name: demo, image_size: 64}\nteacher: {model: mask2former_demo}\n"
+        "student: {model: mask2former_demo}\n"
+    )
+    return folder / "run.yaml"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["refine", "--help"], ["init", "--help"]])
+def test_help_imports_nothing_heavy(command):
+    assert imported_by(*command) == "IMPORTED 0 []"
+
+
+def test_status_imports_nothing_heavy(tmp_path):
+    assert imported_by("status", "-c", small_run(tmp_path)) == "IMPORTED 0 []"
+
+
+def test_dry_run_imports_nothing_heavy(tmp_path):
+    assert imported_by("run", "-c", small_run(tmp_path), "--dry-run") == "IMPORTED 0 []"
+
+
+def test_status_as_json_names_stage_state_and_fingerprint(s4m, tmp_path):
+    code, out, _ = s4m("status", "-c", small_run(tmp_path), "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert [row["stage"] for row in rows] == [
+        "structure",
+        "train-teacher",
+        "pseudo-label",
+        "refine",
+        "train-student",
+    ]
+    assert {row["state"] for row in rows} == {"missing"}
+    assert all(len(row["fingerprint"]) == 16 for row in rows)
+
+
+def test_dry_run_makes_nothing(s4m, tmp_path):
+    code, out, _ = s4m("run", "-c", small_run(tmp_path), "--dry-run")
+    assert code == 0
+    assert "train-teacher" in out
+    assert not list((tmp_path / "work").glob("*/*/"))
+
+
+def test_an_unexpected_error_is_one_message_and_verbose_shows_the_traceback(
+    s4m, tmp_path, monkeypatch
+):
+    from s4m_pipeline.stages import pipeline
+
+    def fails(_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(pipeline, "status", fails)
+    path = small_run(tmp_path)
+    code, _, err = s4m("status", "-c", path)
+    assert (code, "Traceback" in err) == (1, False)
+    assert "ZeroDivisionError" in err
+    assert "Traceback" in s4m("status", "-c", path, "--verbose")[2]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_130_and_a_message(tmp_path):
+    path = small_run(tmp_path)
+    command = [sys.executable, "-m", "s4m_pipeline.cli", "train-teacher", "-c", str(path)]
+    command += ["teacher.structure_weight=0", "teacher.workers=0", "teacher.batch_size=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    log = tmp_path / "work" / "train-teacher"
+    for _ in range(600):
+        if list(log.glob("*/log.jsonl")) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert not list(log.glob("*/manifest.json"))
