@@ -1,15 +1,17 @@
 """Train the start weights of the demo's Mask2Former on generated scenes of the ``pretrain`` style.
 
-    python tools/pretrain_demo_model.py --iterations 2600 --out demo-model
+    python tools/pretrain_demo_model.py --out demo-model
 
 writes ``mask2former_demo.safetensors`` (float16, averaged weights, without the class layer), which
 goes to ``s4m_pipeline/configs/models/weights``. They are to the demo what ImageNet's or COCO's
-weights are to a real run. The scenes share no shape, pattern or ground with the demo's.
+weights are to a real run. The scenes share no shape, pattern or ground with the demo's. The first
+phase tells the scenes' shape families apart, the second one only objects from ground.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -17,18 +19,26 @@ from safetensors.torch import save_file
 
 from s4m_pipeline.data.scenes import class_names, generate_scenes
 from s4m_pipeline.models.checkpoints import read_checkpoint
-from s4m_pipeline.models.training import TrainingSpec, train
+from s4m_pipeline.models.training import TrainingResult, TrainingSpec, train
 
 SCENES = {"train": (2400, 12345), "valid": (100, 54321)}
 """Number and seed of the scenes of each set."""
 LEFT_OUT = ("cls_embed",)
 
 
-def _dataset(folder: Path, split: str) -> dict[str, str]:
+def _dataset(folder: Path, split: str, classes: bool) -> dict[str, str]:
+    """Scenes of a set, with their shape families or with one class for all."""
     count, seed = SCENES[split]
     annotations = folder / f"{split}.json"
     if not annotations.is_file():
         generate_scenes(folder, count, seed, split, style="pretrain")
+    if not classes:
+        content = json.loads(annotations.read_text())
+        content["categories"] = [{"id": 1, "name": "object"}]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = 1
+        annotations = folder / f"{split}-objects.json"
+        annotations.write_text(json.dumps(content))
     return {
         "type": "CocoInstances",
         "annotations": str(annotations),
@@ -41,55 +51,79 @@ def _tell(iteration: int, losses: dict[str, float]) -> None:
         print(iteration, f"loss {losses['loss']:.3f}", flush=True)
 
 
-def pretrain(out: Path, iterations: int, model: str) -> Path:
-    """Train, going on where an earlier call stopped, and write the weights.
+def _phase(
+    out: Path, model: str, iterations: int, classes: bool, start: Path | None
+) -> TrainingResult:
+    """Train one phase, going on where an earlier call stopped."""
+    names = class_names("pretrain") if classes else ["object"]
+    folder = out / ("classes" if classes else "objects")
+    spec = TrainingSpec(
+        folder=folder,
+        model=model,
+        categories=[{"id": i + 1, "name": name} for i, name in enumerate(names)],
+        labelled=_dataset(out / "scenes", "train", classes),
+        validation=_dataset(out / "scenes", "valid", classes),
+        iterations=iterations,
+        batch_size=8,
+        learning_rate=5e-4,
+        validation_interval=10 * iterations,
+        checkpoint_interval=200,
+        ema=0.998,
+        log_file=folder / "log.jsonl",
+        init_checkpoint=start,
+        on_step=_tell,
+    )
+    return train(spec)
+
+
+def pretrain(out: Path, model: str, class_iterations: int, object_iterations: int) -> Path:
+    """Train both phases and write the weights.
 
     Args:
         out: Folder for scenes, checkpoints and weights.
-        iterations: Length of the training.
-        model: Name or path of the model config; its own ``start`` weights are to be unset.
+        model: Name or path of the model config; one without start weights.
+        class_iterations: Length of the first phase.
+        object_iterations: Length of the second phase.
 
     Returns:
         The safetensors file.
     """
-    categories = [{"id": i + 1, "name": n} for i, n in enumerate(class_names("pretrain"))]
-    spec = TrainingSpec(
-        folder=out,
-        model=model,
-        categories=categories,
-        labelled=_dataset(out / "scenes", "train"),
-        validation=_dataset(out / "scenes", "valid"),
-        iterations=iterations,
-        batch_size=8,
-        learning_rate=5e-4,
-        validation_interval=700,
-        checkpoint_interval=200,
-        ema=0.998,
-        log_file=out / "log.jsonl",
-        on_step=_tell,
-    )
-    result = train(spec)
-    print("on held-out pretrain scenes:", result.metrics)
+    first = _phase(out, model, class_iterations, True, None)
+    second = _phase(out, model, object_iterations, False, first.checkpoint)
+    print("objects on held-out pretrain scenes:", second.metrics)
+    path = out / "mask2former_demo.safetensors"
+    save_weights(second.checkpoint, path)
+    return path
+
+
+def save_weights(checkpoint: Path, path: Path) -> None:
+    """Write a checkpoint's averaged weights as float16, without its class layer."""
     weights = {
         name: value.half().contiguous() if value.is_floating_point() else value
-        for name, value in read_checkpoint(result.checkpoint).weights.items()
+        for name, value in read_checkpoint(checkpoint).weights.items()
         if not any(part in name for part in LEFT_OUT)
     }
-    path = out / "mask2former_demo.safetensors"
     save_file(weights, path)
-    return path
 
 
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to work in")
-    parser.add_argument("--iterations", type=int, default=2600)
+    parser.add_argument("--class-iterations", type=int, default=800)
+    parser.add_argument("--object-iterations", type=int, default=1500)
     parser.add_argument("--model", default="mask2former_demo", help="name or path of its config")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(pretrain(arguments.out, arguments.iterations, arguments.model))
+    print(
+        pretrain(
+            arguments.out,
+            arguments.model,
+            arguments.class_iterations,
+            arguments.object_iterations,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def print_plan(run: Run, stages: Sequence[Stage]) -> None:
 
     rows: list[list[Cell]] = []
     for stage in stages:
+        stage.check(run)
         found = freshness(run, stage)
         plan = stage.plan(run)
         todo = "nothing, it is fresh" if found.state == "fresh" else found.why

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +24,52 @@ if TYPE_CHECKING:
     from s4m_pipeline.stages.base import Run, Stage
 
 
+_STAGES = (
+    ("structure", "structure", "Structure", "Make structural targets of the labelled images."),
+    (
+        "train-teacher",
+        "train_teacher",
+        "TrainTeacher",
+        "Train the teacher on the labelled images. Stopped, it goes on at its last checkpoint.",
+    ),
+    (
+        "pseudo-label",
+        "pseudo_label",
+        "PseudoLabel",
+        "Let the teacher predict the unlabelled images; all above a low score is kept.",
+    ),
+    (
+        "refine",
+        "refine",
+        "Refine",
+        "Let the segmenter redraw the teacher's masks, one encoder pass an image.",
+    ),
+    (
+        "train-student",
+        "train_student",
+        "TrainStudent",
+        "Train the student on labelled images and refined labels.",
+    ),
+)
+"""Command, module below ``stages``, class, help: read only when the command runs."""
+
+
+def _stage_command(module: str, name: str) -> Callable[..., None]:
+    """Make the command of one stage."""
+
+    def command(
+        config: ConfigOption,
+        overrides: Overrides = None,
+        dry_run: DryRun = False,
+        force: Force = False,
+        verbose: Verbose = False,
+    ) -> None:
+        stage = getattr(import_module(f"s4m_pipeline.stages.{module}"), name)()
+        _perform(open_run(config, overrides), [stage], force, dry_run)
+
+    return command
+
+
 def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool) -> None:
     from s4m_pipeline.commands.printing import print_plan
     from s4m_pipeline.errors import DONE
@@ -35,71 +83,6 @@ def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool) -> None:
         typer.echo(run.folder(stage))
     if max(codes) != DONE:
         raise typer.Exit(max(codes))
-
-
-def structure(
-    config: ConfigOption,
-    overrides: Overrides = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
-    """Make the segmenter's structural targets of the labelled images."""
-    from s4m_pipeline.stages.structure import Structure
-
-    _perform(open_run(config, overrides), [Structure()], force, dry_run)
-
-
-def train_teacher(
-    config: ConfigOption,
-    overrides: Overrides = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
-    """Train the teacher on the labelled images. Stopped, it goes on at its last checkpoint."""
-    from s4m_pipeline.stages.train_teacher import TrainTeacher
-
-    _perform(open_run(config, overrides), [TrainTeacher()], force, dry_run)
-
-
-def pseudo_label(
-    config: ConfigOption,
-    overrides: Overrides = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
-    """Let the teacher predict the unlabelled images; every prediction above a low score is kept."""
-    from s4m_pipeline.stages.pseudo_label import PseudoLabel
-
-    _perform(open_run(config, overrides), [PseudoLabel()], force, dry_run)
-
-
-def refine(
-    config: ConfigOption,
-    overrides: Overrides = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
-    """Let the segmenter redraw the teacher's masks, one encoder pass an image."""
-    from s4m_pipeline.stages.refine import Refine
-
-    _perform(open_run(config, overrides), [Refine()], force, dry_run)
-
-
-def train_student(
-    config: ConfigOption,
-    overrides: Overrides = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
-    """Train the student on labelled images and refined labels."""
-    from s4m_pipeline.stages.train_student import TrainStudent
-
-    _perform(open_run(config, overrides), [TrainStudent()], force, dry_run)
 
 
 def evaluate(
@@ -172,10 +155,7 @@ def status(
 def add_to(app: typer.Typer) -> None:
     """Register these commands."""
     app.command("run")(run_command)
-    app.command("structure")(structure)
-    app.command("train-teacher")(train_teacher)
-    app.command("pseudo-label")(pseudo_label)
-    app.command("refine")(refine)
-    app.command("train-student")(train_student)
+    for command, module, name, text in _STAGES:
+        app.command(command, help=text)(_stage_command(module, name))
     app.command("evaluate")(evaluate)
     app.command("status")(status)

@@ -61,7 +61,7 @@ def _literal(path: Path, name: str) -> list[str]:
             isinstance(target, ast.Name) and target.id == name for target in node.targets
         ):
             value = ast.literal_eval(node.value)
-            return [value] if isinstance(value, str) else list(value)
+            return [value] if isinstance(value, str) else list(value or [])
     return []
 
 

@@ -1,12 +1,15 @@
 """Surfaces and grounds of the generated scenes.
 
-A surface is a map of mixing weights between an object's two colours, so that neither colour nor
-pattern gives a class away. As with the shapes, the styles' patterns and grounds differ.
+A surface is a map of mixing weights between an object's two colours. As with the shapes, the
+styles' patterns and grounds differ. In the demo's style a class has a usual pattern and hue; in the
+``pretrain`` style neither says anything of the shape.
 """
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -117,6 +120,54 @@ PATTERNS: dict[str, dict[str, Pattern]] = {
 """Style -> name of the pattern -> function that draws it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How objects of a class tend to look.
+
+    Attributes:
+        pattern: The class's usual pattern.
+        hue: Its usual hue, in degrees.
+    """
+
+    pattern: str
+    hue: float
+
+
+DEMO_LOOKS = {
+    "disc": Look("dots", 0.0),
+    "star": Look("stripes", 90.0),
+    "cross": Look("checks", 180.0),
+    "crescent": Look("noise", 270.0),
+}
+"""As with animals, look and shape go together, but neither alone tells the class for sure."""
+USUAL = 0.8
+"""How often an object has its class's pattern; its class's hue likewise."""
+HUE_SPREAD = 40.0
+
+
+def _pattern_and_colours(
+    rng: np.random.Generator, style: str, look: Look | None, ground_colour: np.ndarray
+) -> tuple[Pattern, np.ndarray]:
+    """Draw an object's pattern and its two colours (2, 3), which avoid the ground's."""
+    names = sorted(PATTERNS[style])
+    name = names[int(rng.integers(len(names)))]
+    usual_pattern, usual_hue = rng.random(2) < USUAL
+    if look is not None and usual_pattern:
+        name = look.pattern
+    for _ in range(4):
+        colours = rng.uniform(20, 235, (2, 3))
+        if look is not None and usual_hue:
+            hue = (look.hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) % 360
+            red, green, blue = colorsys.hsv_to_rgb(
+                hue / 360, rng.uniform(0.4, 0.9), rng.uniform(0.4, 0.95)
+            )
+            colours[0] = 255 * np.array([red, green, blue])
+        if np.abs(colours.mean(axis=0) - ground_colour).sum() > 90:
+            break
+    colours[1] = colours[0] + (colours[1] - colours[0]) * rng.uniform(0.35, 1.0)
+    return PATTERNS[style][name], colours
+
+
 def _random_segment(rng: np.random.Generator, size: int, reach: float) -> list[tuple[int, int]]:
     """Two end points (x, y) in pixels of a segment at most ``reach`` long on each axis."""
     start = rng.uniform(0, size, 2)
@@ -185,7 +236,11 @@ GROUNDS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 
 
 def paint_surface(
-    rng: np.random.Generator, style: str, mask: np.ndarray, ground_colour: np.ndarray
+    rng: np.random.Generator,
+    style: str,
+    mask: np.ndarray,
+    ground_colour: np.ndarray,
+    look: Look | None = None,
 ) -> np.ndarray:
     """Paint an object's surface: a pattern of two colours, lit from one side, darker at the rim.
 
@@ -194,6 +249,7 @@ def paint_surface(
         style: A key of ``PATTERNS``.
         mask: bool (H, W), the object.
         ground_colour: float (3,), the ground's mean colour, which the object's two colours avoid.
+        look: How objects of its class tend to look; None where looks say nothing of the class.
 
     Returns:
         float32 (H, W, 3), values 0..255; zero outside the mask's bounding box.
@@ -201,14 +257,8 @@ def paint_surface(
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     window = np.s_[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
     height, width = int(ys[-1] - ys[0] + 1), int(xs[-1] - xs[0] + 1)
-    colours = rng.uniform(20, 235, (2, 3))
-    for _ in range(4):
-        if np.abs(colours.mean(axis=0) - ground_colour).sum() > 90:
-            break
-        colours = rng.uniform(20, 235, (2, 3))
-    colours[1] = colours[0] + (colours[1] - colours[0]) * rng.uniform(0.35, 1.0)
-    names = sorted(PATTERNS[style])
-    mix = PATTERNS[style][names[int(rng.integers(len(names)))]](rng, height, width)[..., None]
+    pattern, colours = _pattern_and_colours(rng, style, look, ground_colour)
+    mix = pattern(rng, height, width)[..., None]
     surface = colours[0] + (colours[1] - colours[0]) * mix
     x, _ = _grid(rng, height, width)
     light = (x - x.mean()) / max(float(np.ptp(x)), 1.0) * rng.uniform(0.1, 0.6)

@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 
 from s4m_pipeline.artifacts.seeds import rng as seeded_rng
 from s4m_pipeline.data.scene_shapes import SHAPES, draw_shape
-from s4m_pipeline.data.scene_textures import GROUNDS, paint_surface
+from s4m_pipeline.data.scene_textures import DEMO_LOOKS, GROUNDS, paint_surface
 from s4m_pipeline.errors import UsageError
 
 MIN_VISIBLE_SHARE = 0.4
@@ -149,8 +149,14 @@ def make_scene(rng: np.random.Generator, size: int = 128, style: str = "demo") -
     ground = GROUNDS[style](rng, size)
     mean = ground.mean(axis=(0, 1))
     light = rng.uniform(0.0, 2.0 * np.pi)
+    looks = [DEMO_LOOKS.get(name) for name in class_names(style)]
     layers = [
-        Layer(mask, paint_surface(rng, style, mask, mean), _shadow(rng, mask, light, size), label)
+        Layer(
+            mask,
+            paint_surface(rng, style, mask, mean, looks[label]),
+            _shadow(rng, mask, light, size),
+            label,
+        )
         for mask, label in _choose_masks(rng, size, style)
     ]
     picture, masks = compose(ground, layers)

@@ -141,6 +141,10 @@ class Stage(ABC):
         marks = {name: run.fingerprint(s) for name, s in self.upstream(run.config).items()}
         return {**self.sources(run), **marks}
 
+    def check(self, run: Run) -> None:
+        """Refuse wrong settings and unusable data before any work (UsageError)."""
+        del run
+
     @abstractmethod
     def plan(self, run: Run) -> Plan:
         """What it would do."""

@@ -57,6 +57,11 @@ class ImageSets:
         )
         return found
 
+    def load_labelled_sets(self) -> None:
+        """Read all images with masks now, so that what is wrong with them is told first."""
+        if self.validation is None:
+            require_instances(self.labelled, "data.labelled")
+
     @cached_property
     def unlabelled(self) -> ImageSet:
         """The unlabelled images, masks never read (UsageError when there are none)."""

@@ -95,6 +95,7 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
         run.reporter.say(f"{stage.name}: fresh ({mark})")
         run.store.point_latest(stage.name, mark)
         return run.store.manifest(stage.name, mark)
+    stage.check(run)
     for above in stage.upstream(run.config).values():
         run.require(above)
     settings, inputs = stage.settings(run.config), stage.inputs(run)

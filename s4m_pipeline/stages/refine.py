@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,13 @@ from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.stages.base import Run, Stage, label_categories
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
+from s4m_pipeline.stages.refine_rows import (
+    Row,
+    drop_reason,
+    refined,
+    teacher_instance,
+    unrefined,
+)
 from s4m_pipeline.stages.segmenter_settings import (
     SegmenterSettings,
     check_segmenter_section,
@@ -32,11 +39,6 @@ from s4m_pipeline.stages.segmenter_settings import (
 )
 from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
 from s4m_pipeline.stages.structure import TargetSettings, structure_row
-
-if TYPE_CHECKING:
-    from s4m_pipeline.segmenter.refinement import RefinedMask, TeacherInstance
-
-Row = dict[str, Any]
 
 
 def wants_structure(config: RunConfig) -> bool:
@@ -127,69 +129,6 @@ class _Task:
     score: float
     min_area: float
     targets: TargetSettings | None
-
-
-def drop_reason(row: Mapping[str, Any], score: float, min_area: float) -> str:
-    """Why a prediction becomes no label; empty when it does.
-
-    ``min_area`` is held against the sum of the mask's probabilities in cells (METHOD, section 2).
-    """
-    if row["score"] <= score:
-        return f"score {row['score']:.2f} <= {score:g}"
-    area = float(np.frombuffer(row["soft_mask"], dtype=np.uint8).sum(dtype=np.int64)) / 255
-    if area <= min_area:
-        return f"area {area:.1f} <= {min_area:g} cells"
-    return ""
-
-
-def teacher_instance(row: Mapping[str, Any]) -> TeacherInstance:
-    """A row of ``predictions`` as the segmenter's room takes it."""
-    from s4m_pipeline.segmenter.refinement import TeacherInstance
-    from s4m_pipeline.segmenter.soft_masks import decode_soft_mask
-
-    box = tuple(row["soft_mask_box"])
-    return TeacherInstance(
-        instance_id=row["instance_id"],
-        category_id=row["category_id"],
-        score=row["score"],
-        bbox=tuple(row["bbox"]),
-        points=np.asarray(row["prompt_points"], dtype=np.float32).reshape(-1, 2),
-        soft_mask=decode_soft_mask(row["soft_mask"], box),
-        soft_mask_box=box,
-        stride=row["soft_mask_stride"],
-        mask_rle=row["mask_rle"],
-    )
-
-
-def unrefined(row: Mapping[str, Any], decision: str, reason: str) -> Row:
-    """A row of ``refined`` that holds the teacher's mask."""
-    return {
-        **row,
-        "teacher_mask_rle": row["mask_rle"],
-        "candidate_ious": [],
-        "candidate": -1,
-        "agreement": 1.0,
-        "area_ratio": 1.0,
-        "decision": decision,
-        "reason": reason,
-    }
-
-
-def refined(row: Mapping[str, Any], mask: RefinedMask) -> Row:
-    """A row of ``refined`` with the mask that was decided on."""
-    return {
-        **row,
-        "mask_rle": mask.mask_rle,
-        "bbox": mask.bbox,
-        "area": mask.area,
-        "teacher_mask_rle": row["mask_rle"],
-        "candidate_ious": mask.candidate_ious,
-        "candidate": mask.candidate,
-        "agreement": mask.agreement,
-        "area_ratio": mask.area_ratio,
-        "decision": mask.decision,
-        "reason": mask.reason,
-    }
 
 
 class _Worker:

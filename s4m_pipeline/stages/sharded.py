@@ -46,12 +46,8 @@ class ShardedStage(Stage):
     def bytes_per_image(self, run: Run) -> int:
         """Forecast of the artifact's bytes an image."""
 
-    def check(self, run: Run) -> None:
-        """Refuse wrong settings before any work (UsageError)."""
-
     def plan(self, run: Run) -> Plan:
         """Images, shards and disk of the whole stage."""
-        self.check(run)
         ids = [record.id for record in self.records(run)]
         shards = make_shards(ids)
         folder = run.folder(self)
@@ -60,7 +56,6 @@ class ShardedStage(Stage):
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Process the shards that have no marker yet, then add all of them up."""
-        self.check(run)
         shards = make_shards([record.id for record in self.records(run)])
         markers: dict[int, ShardMarker] = {}
         for shard in shards:

@@ -53,8 +53,9 @@ class Structure(ShardedStage):
         return {"labelled": run.images.labelled_digest(), "segmenter": segmenter_digest(run)}
 
     def check(self, run: Run) -> None:
-        """Refuse a segmenter that cannot be built."""
+        """Refuse a segmenter that cannot be built, and labelled images that cannot be used."""
         check_segmenter_section(run.config)
+        run.images.load_labelled_sets()
 
     def records(self, run: Run) -> list[ImageRecord]:
         """The labelled images."""

@@ -16,6 +16,7 @@ from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.stages.training import (
     CHECKPOINT,
     CHECKPOINT_BYTES,
+    check_image_sets,
     labelled_dataset,
     train_stage,
     training_settings,
@@ -46,6 +47,10 @@ class TrainStudent(Stage):
         if config.student.start == "teacher":
             above["teacher"] = TrainTeacher()
         return above
+
+    def check(self, run: Run) -> None:
+        """Read the image sets, so that their faults come first."""
+        check_image_sets(run)
 
     def plan(self, run: Run) -> Plan:
         """Iterations and checkpoints."""

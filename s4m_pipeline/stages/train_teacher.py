@@ -10,6 +10,7 @@ from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
+    check_image_sets,
     labelled_dataset,
     train_stage,
     training_settings,
@@ -32,6 +33,10 @@ class TrainTeacher(Stage):
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """Structural targets, when they are learned from."""
         return {"structure": Structure()} if config.teacher.structure_weight > 0 else {}
+
+    def check(self, run: Run) -> None:
+        """Read the image sets, so that their faults come first."""
+        check_image_sets(run)
 
     def plan(self, run: Run) -> Plan:
         """Iterations and checkpoints."""

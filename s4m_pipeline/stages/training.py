@@ -41,11 +41,12 @@ def labelled_dataset(section: LabelledSet, structure: Path | None = None) -> dic
 def validation_dataset(run: Run) -> dict[str, Any] | None:
     """Config of the validation dataset; None where the run has none."""
     section = run.config.data.validation
-    if section is None:
-        return None
-    if run.images.validation is None:  # read here, so that its faults come before training
-        return None
-    return labelled_dataset(section)
+    return None if section is None else labelled_dataset(section)
+
+
+def check_image_sets(run: Run) -> None:
+    """Read the labelled and the validation images (UsageError where they cannot be used)."""
+    run.images.load_labelled_sets()
 
 
 def train_stage(

@@ -32,6 +32,7 @@ train_pipeline = [
     dict(type="Resize", scale=({SIZE}, {SIZE}), keep_ratio=True),
 ]
 test_scale = ({SIZE}, {SIZE})
+start = None
 """
 
 RUN = """
@@ -44,7 +45,8 @@ data:
   validation: {images: scenes/validation, annotations: scenes/validation.json}
 segmenter:    {name: demo, image_size: 64, batch_size: 2}
 structure:    {points: 8, grid: 16}
-teacher:      {model: tiny.py, iterations: 6, batch_size: 2, checkpoint_interval: 2, workers: 0}
+teacher:      {model: tiny.py, iterations: 40, batch_size: 2, checkpoint_interval: 10, workers: 0,
+               learning_rate: 0.002}
 pseudo_label: {min_score: 0.02, score: 0.05, min_area: 1, points: 6, batch_size: 2}
 refine:       {policy: box+points, candidate: fuse, min_agreement: 0.05}
 student:      {model: tiny.py, iterations: 4, batch_size: 2, checkpoint_interval: 2, workers: 0,

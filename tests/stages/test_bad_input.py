@@ -99,11 +99,9 @@ def test_no_unlabelled_section(done, s4m):
     refused(s4m("pseudo-label", "-c", done.config), 2, "data.unlabelled is missing")
 
 
-@pytest.mark.parametrize("size", [50, 0])
-def test_segmenter_size_that_its_stride_forbids(workshop, s4m, size):
-    refused(
-        s4m("structure", "-c", workshop.config, f"segmenter.image_size={size}"), 2, "image_size"
-    )
+@pytest.mark.parametrize(("size", "told"), [(50, "multiple of 32"), (0, "image_size")])
+def test_segmenter_size_that_its_stride_forbids(workshop, s4m, size, told):
+    refused(s4m("structure", "-c", workshop.config, f"segmenter.image_size={size}"), 2, told)
 
 
 def test_unknown_segmenter(workshop, s4m):

@@ -201,12 +201,20 @@ def test_force_makes_a_new_version_and_what_follows_stale(finished, tmp_path, s4
     assert "made again" in rows["refine"]["why"]
 
 
-def test_policy_none_needs_no_segmenter_and_keeps_the_teachers_masks(finished, tmp_path):
+def test_policy_none_needs_no_segmenter_and_keeps_the_teachers_masks(
+    finished, tmp_path, monkeypatch
+):
+    from s4m_pipeline.segmenter import build
     from s4m_pipeline.stages.perform import perform
 
+    def no_segmenter(*_):
+        raise RuntimeError("a segmenter was built")
+
+    monkeypatch.setattr(build, "build_segmenter", no_segmenter)
     copy = finished.copy(tmp_path / "run")
-    run = copy.run("refine.policy=none", "student.structure_weight=0", "segmenter.name=mobilesam")
+    run = copy.run("refine.policy=none", "student.structure_weight=0")
     manifest = perform(run, Refine())
     assert manifest.counts["refined"] == 0
     rows = read_table(run.folder(Refine()), "refined").to_pylist()
+    assert rows
     assert all(row["mask_rle"] == row["teacher_mask_rle"] for row in rows)

@@ -1,0 +1,76 @@
+"""Rows of ``predictions`` on their way to rows of ``refined``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from s4m_pipeline.segmenter.refinement import RefinedMask, TeacherInstance
+
+Row = dict[str, Any]
+
+
+def drop_reason(row: Mapping[str, Any], score: float, min_area: float) -> str:
+    """Why a prediction becomes no label; empty when it does.
+
+    ``min_area`` is held against the sum of the mask's probabilities in cells (METHOD, section 2).
+    """
+    if row["score"] <= score:
+        return f"score {row['score']:.2f} <= {score:g}"
+    area = float(np.frombuffer(row["soft_mask"], dtype=np.uint8).sum(dtype=np.int64)) / 255
+    if area <= min_area:
+        return f"area {area:.1f} <= {min_area:g} cells"
+    return ""
+
+
+def teacher_instance(row: Mapping[str, Any]) -> TeacherInstance:
+    """A row of ``predictions`` as the segmenter's room takes it."""
+    from s4m_pipeline.segmenter.refinement import TeacherInstance
+    from s4m_pipeline.segmenter.soft_masks import decode_soft_mask
+
+    box = tuple(row["soft_mask_box"])
+    return TeacherInstance(
+        instance_id=row["instance_id"],
+        category_id=row["category_id"],
+        score=row["score"],
+        bbox=tuple(row["bbox"]),
+        points=np.asarray(row["prompt_points"], dtype=np.float32).reshape(-1, 2),
+        soft_mask=decode_soft_mask(row["soft_mask"], box),
+        soft_mask_box=box,
+        stride=row["soft_mask_stride"],
+        mask_rle=row["mask_rle"],
+    )
+
+
+def unrefined(row: Mapping[str, Any], decision: str, reason: str) -> Row:
+    """A row of ``refined`` that holds the teacher's mask."""
+    return {
+        **row,
+        "teacher_mask_rle": row["mask_rle"],
+        "candidate_ious": [],
+        "candidate": -1,
+        "agreement": 1.0,
+        "area_ratio": 1.0,
+        "decision": decision,
+        "reason": reason,
+    }
+
+
+def refined(row: Mapping[str, Any], mask: RefinedMask) -> Row:
+    """A row of ``refined`` with the mask that was decided on."""
+    return {
+        **row,
+        "mask_rle": mask.mask_rle,
+        "bbox": mask.bbox,
+        "area": mask.area,
+        "teacher_mask_rle": row["mask_rle"],
+        "candidate_ious": mask.candidate_ious,
+        "candidate": mask.candidate,
+        "agreement": mask.agreement,
+        "area_ratio": mask.area_ratio,
+        "decision": mask.decision,
+        "reason": mask.reason,
+    }
