@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
 
 import typer
 
 from s4m_pipeline import __version__
 from s4m_pipeline.commands import artifact_commands, data_commands, other_commands, stage_commands
-from s4m_pipeline.errors import FAILED, INTERRUPTED, S4MError
+from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
 
 app = typer.Typer(
     name="s4m",
@@ -44,37 +46,45 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(_call(arguments))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Treat a request to end like Ctrl-C, so that workers are ended and nothing is lost."""
+    del number, frame
+    raise KeyboardInterrupt
 
 
 def _call(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
     except S4MError as error:
-        return _tell(error, error.exit_code, arguments)
+        return _tell(error, error.exit_code, str(error), arguments)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted; the same command goes on from here", err=True)
+        typer.echo("interrupted; started again without --force, it goes on from here", err=True)
         return INTERRUPTED
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _tell(error, WRONG_USE, f"{where}{error.strerror or error}", arguments)
     except Exception as error:
         show = getattr(error, "show", None)  # wrong use, told by click (typer has one of its own)
         if callable(show):
             show()
             return int(getattr(error, "exit_code", FAILED))
-        return _tell(error, FAILED, arguments)
+        text = (str(error).splitlines() or [""])[0]
+        message = f"{type(error).__name__}: {text}\nA fault of s4m; --verbose shows where."
+        return _tell(error, FAILED, message, arguments)
     return result if isinstance(result, int) else 0
 
 
-def _tell(error: Exception, code: int, arguments: list[str]) -> int:
+def _tell(error: Exception, code: int, message: str, arguments: list[str]) -> int:
     """Print an error's message, its traceback only when asked for."""
     if {"--verbose", "-v"} & set(arguments):
-        traceback.print_exc()
-    if isinstance(error, S4MError):
-        typer.echo(f"error: {error}", err=True)
-    else:
-        text = (str(error).splitlines() or [""])[0]
-        typer.echo(f"error: {type(error).__name__}: {text}", err=True)
-        typer.echo("This is not your mistake; --verbose shows where it happened.", err=True)
+        traceback.print_exception(error)
+    typer.echo(f"error: {message}", err=True)
     return code
 
 

@@ -7,6 +7,7 @@ inference stage) are marked ``PLACE`` and are no part of an artifact's fingerpri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from s4m_pipeline.errors import UsageError
+
+RANDOM = "random"
+"""In place of a file of weights: start from random ones."""
 
 PLACE: dict[str, JsonValue] = {"place": True}
 """Marks a setting that cannot change a stage's result."""
@@ -72,9 +76,14 @@ class StructureSection(Section):
 
 
 class TrainingSection(Section):
-    """What teacher and student share."""
+    """What teacher and student share.
+
+    ``weights`` is a file to start from (ImageNet's, COCO's, another run's), ``random`` for none;
+    left out, the model config's own are taken.
+    """
 
     model: str = "mask2former_r50"
+    weights: str | None = None
     iterations: Positive = 90000
     batch_size: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] | None = None
@@ -186,6 +195,8 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         text = path.read_text()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: no text file in UTF-8") from error
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -252,12 +263,24 @@ def _absolute(config: RunConfig, base: Path) -> RunConfig:
         if images.annotations is not None:
             images.annotations = base / images.annotations.expanduser()
     checkpoint = config.segmenter.checkpoint
-    if checkpoint is not None and (base / Path(checkpoint).expanduser()).exists():
+    if checkpoint is not None and not _is_no_path(checkpoint, base):
         config.segmenter.checkpoint = str(base / Path(checkpoint).expanduser())
     for training in (config.teacher, config.student):
         if training.model.endswith(".py"):
             training.model = str(base / Path(training.model).expanduser())
+        if training.weights not in (None, RANDOM):
+            training.weights = str(base / Path(str(training.weights)).expanduser())
     return config
+
+
+def _is_no_path(checkpoint: str, base: Path) -> bool:
+    """Whether a checkpoint is ``random`` or has the form of a Hugging Face id (``org/name``)."""
+    if (base / Path(checkpoint).expanduser()).exists():
+        return False
+    return (
+        checkpoint == RANDOM
+        or re.fullmatch(r"[\w-]+/[\w-]+(\.[\d][\w-]*)?", checkpoint) is not None
+    )
 
 
 def _one_line(text: str) -> str:

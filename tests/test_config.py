@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 
 from s4m_pipeline.config import load_config, result_settings
-from s4m_pipeline.configs import RUNS, model_config_digest, model_config_path, model_names
+from s4m_pipeline.configs import (
+    RUNS,
+    expects_weights,
+    model_config_digest,
+    model_config_path,
+    model_names,
+    start_weights,
+)
 from s4m_pipeline.errors import UsageError
 
 MINIMAL = """
@@ -101,6 +108,68 @@ def test_model_digest_follows_its_bases(tmp_path):
     before = model_config_digest(tmp_path / "model.py")
     (tmp_path / "base.py").write_text("a = 2\n")
     assert model_config_digest(tmp_path / "model.py") != before
+
+
+def test_start_weights_are_those_of_the_nearest_config(tmp_path):
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "a.pth").write_bytes(b"a")
+    (tmp_path / "b.pth").write_bytes(b"b")
+    (tmp_path / "bases" / "base.py").write_text('start = "a.pth"\n')
+    model = tmp_path / "model.py"
+    model.write_text('_base_ = "bases/base.py"\n')
+    assert start_weights(model) == tmp_path / "bases" / "a.pth"
+    digest = model_config_digest(model)
+    (tmp_path / "bases" / "a.pth").write_bytes(b"c")
+    assert model_config_digest(model) != digest
+    model.write_text('_base_ = ["bases/base.py"]\nstart = "b.pth"\n')
+    assert start_weights(model) == tmp_path / "b.pth"
+    model.write_text('_base_ = ["bases/base.py"]\nstart = None\n')
+    assert start_weights(model) is None
+    model.write_text('start = "none.pth"\n')
+    for function in (start_weights, model_config_digest):
+        with pytest.raises(UsageError, match=r"none\.pth"):
+            function(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('root = "/"\nstart = root + "b.pth"\n', r"model\.py, line 2: 'start'"),
+        ("start = 3\n", r"model\.py: 'start'"),
+        ('_base_ = ["a" + name]\n', r"model\.py, line 1: '_base_'"),
+        ("_base_ = [1]\n", r"model\.py: '_base_'"),
+        ('_base_ = ["none.py"]\n', r"none\.py"),
+        ("model = dict(\n", r"model\.py: no valid Python"),
+    ],
+)
+def test_model_configs_that_cannot_be_digested(tmp_path, text, message):
+    (tmp_path / "model.py").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        model_config_digest(tmp_path / "model.py")
+
+
+def test_a_base_in_a_package_counts_by_its_name(tmp_path):
+    digests = set()
+    for base in ("mmdet::a/one.py", "mmdet::a/two.py"):
+        (tmp_path / "base.py").write_text(f'_base_ = ["{base}"]\n')
+        (tmp_path / "model.py").write_text('_base_ = ["./base.py"]\n')
+        digests.add(model_config_digest(tmp_path / "model.py"))
+    (tmp_path / "model.py").write_text('_base_ = ["./base.py"]\nother = 1\n')
+    digests.add(model_config_digest(tmp_path / "model.py"))
+    assert len(digests) == 3
+
+
+def test_expected_weights_are_inherited_and_can_be_taken_back(tmp_path):
+    assert "ResNet-50" in expects_weights("mask2former_r50")
+    assert expects_weights("mask2former_demo") is None
+    base = f'_base_ = ["{model_config_path("mask2former_r50")}"]\n'
+    model = tmp_path / "model.py"
+    model.write_text(base)
+    assert "ResNet-50" in expects_weights(model)
+    model.write_text(base + 'expects_weights = "mine"\n')
+    assert expects_weights(model) == "mine"
+    model.write_text(base + "expects_weights = None\n")
+    assert expects_weights(model) is None
 
 
 def test_model_names_leave_bases_out():

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from s4m_pipeline.configs import model_config_path
 from s4m_pipeline.data.scenes import class_names, generate_scenes
 from s4m_pipeline.models.checkpoints import read_checkpoint
 from s4m_pipeline.models.training import TrainingResult, TrainingSpec, train
@@ -81,7 +82,7 @@ def pretrain(out: Path, model: str, class_iterations: int, object_iterations: in
 
     Args:
         out: Folder for scenes, checkpoints and weights.
-        model: Name or path of the model config; one without start weights.
+        model: Path of a model config without start weights.
         class_iterations: Length of the first phase.
         object_iterations: Length of the second phase.
 
@@ -106,20 +107,27 @@ def save_weights(checkpoint: Path, path: Path) -> None:
     save_file(weights, path)
 
 
+def _without_start(folder: Path) -> str:
+    """Write the demo's model config with random start weights; the path of the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.py"
+    path.write_text(f'_base_ = ["{model_config_path("mask2former_demo")}"]\nstart = None\n')
+    return str(path)
+
+
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to work in")
     parser.add_argument("--class-iterations", type=int, default=800)
     parser.add_argument("--object-iterations", type=int, default=1500)
-    parser.add_argument("--model", default="mask2former_demo", help="name or path of its config")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(
         pretrain(
             arguments.out,
-            arguments.model,
+            _without_start(arguments.out),
             arguments.class_iterations,
             arguments.object_iterations,
         )

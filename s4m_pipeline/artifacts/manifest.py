@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.environment import environment
-from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, file_digest
+from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, digest_of, file_digest
 from s4m_pipeline.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -29,12 +29,17 @@ class FileEntry:
 
 @dataclass(slots=True)
 class Manifest:
-    """What a finished artifact says of itself (DESIGN: Artifacts)."""
+    """What a finished artifact says of itself (DESIGN: Artifacts).
+
+    ``inputs`` are fingerprints and digests, which name what was asked for; ``input_contents`` are
+    the contents of the input artifacts as they were found, so that one made again is noticed.
+    """
 
     stage: str
     fingerprint: str
     config: dict[str, Any]
     inputs: dict[str, str]
+    input_contents: dict[str, str] = field(default_factory=dict)
     files: list[FileEntry] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -43,6 +48,11 @@ class Manifest:
         default_factory=lambda: datetime.now(timezone.utc).isoformat("T", "seconds")
     )
     format_version: int = FORMAT_VERSION
+
+    @property
+    def content(self) -> str:
+        """Digest of the artifact's files."""
+        return digest_of([[entry.path, entry.sha256] for entry in self.files])
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ class Shard:
 
     number: int
     image_ids: tuple[int, ...]
+
+    def without(self, image_ids: Iterable[int]) -> Shard:
+        """The shard with some images left out; its number stays."""
+        left_out = set(image_ids)
+        return Shard(self.number, tuple(i for i in self.image_ids if i not in left_out))
 
     @property
     def name(self) -> str:

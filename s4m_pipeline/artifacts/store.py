@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from s4m_pipeline.errors import S4MError
 REQUEST = "request.json"
 """What an unfinished artifact is to become: stage, config and inputs, written first."""
 REPLACED = ".replaced"
+LATEST = "latest"
 
 
 class Store:
@@ -54,9 +56,9 @@ class Store:
         """Read a finished artifact's manifest (ArtifactError when it cannot be)."""
         return read_manifest(self.folder(stage, fingerprint))
 
-    def latest(self, stage: str) -> str | None:
-        """The fingerprint of the stage's last finished artifact."""
-        path = self.work_dir / stage / "latest"
+    def latest(self, stage: str, kind: str = "") -> str | None:
+        """The fingerprint of the stage's last finished artifact, of one kind where it has kinds."""
+        path = self.work_dir / stage / _pointer(kind)
         try:
             return path.read_text().strip() or None
         except OSError:
@@ -83,17 +85,17 @@ class Store:
         write_json(folder / REQUEST, request)
         return folder
 
-    def finish(self, folder: Path, manifest: Manifest) -> None:
+    def finish(self, folder: Path, manifest: Manifest, kind: str = "") -> None:
         """Write the manifest, then point ``latest`` at the artifact."""
-        (folder / REQUEST).unlink(missing_ok=True)
         write_manifest(folder, manifest)
-        self.point_latest(manifest.stage, manifest.fingerprint)
+        (folder / REQUEST).unlink(missing_ok=True)
+        self.point_latest(manifest.stage, manifest.fingerprint, kind)
 
-    def point_latest(self, stage: str, fingerprint: str) -> None:
-        """Make ``STAGE/latest`` name this artifact."""
-        path = self.work_dir / stage / "latest"
-        if self.latest(stage) != fingerprint:
-            partial = path.with_name(f"latest.{os.getpid()}.partial")
+    def point_latest(self, stage: str, fingerprint: str, kind: str = "") -> None:
+        """Make ``STAGE/latest`` name this artifact, and ``STAGE/latest-KIND`` where it has one."""
+        for name in {LATEST, _pointer(kind)}:
+            path = self.work_dir / stage / name
+            partial = path.with_name(f".{name}.{os.getpid()}.partial")
             partial.write_text(fingerprint + "\n")
             partial.replace(path)
 
@@ -123,36 +125,53 @@ class Store:
         Raises:
             S4MError: Another process is making the same artifact.
         """
-        import fcntl
-
         folder = self.work_dir / stage
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f".{fingerprint}.lock"
-        with path.open("w") as stream:
+        with (folder / f".{fingerprint}.lock").open("w") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise S4MError(
                     f"{stage} {fingerprint} is being made by another process."
                 ) from error
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+            yield
 
     def removable(self) -> list[Path]:
-        """Folders that no stage points at: replaced, unfinished or older artifacts."""
-        found = []
-        for stage in sorted({name for name, _, _ in self.artifacts()}):
-            latest = self.latest(stage)
-            found += [
-                self.folder(name, mark)
-                for name, mark, _ in self.artifacts()
-                if name == stage and mark != latest
-            ]
+        """Folders that nothing needs: replaced, unfinished or superseded artifacts.
+
+        Kept are each stage's latest artifacts, what those were made of, and what another process
+        is making.
+        """
+        inputs = {
+            mark: set(self.requested(stage, mark).get("inputs", {}).values())
+            for stage, mark, done in self.artifacts()
+            if done
+        }
+        kept = {path.read_text().strip() for path in self.work_dir.glob(f"*/{LATEST}*")}
+        pending = list(kept)
+        while pending:
+            above = (inputs.get(pending.pop(), set()) & inputs.keys()) - kept
+            kept |= above
+            pending += above
+        found = [
+            self.folder(stage, mark)
+            for stage, mark, _ in self.artifacts()
+            if mark not in kept and not self._is_locked(stage, mark)
+        ]
         return found + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
+
+    def _is_locked(self, stage: str, fingerprint: str) -> bool:
+        try:
+            with self.lock(stage, fingerprint):
+                return False
+        except S4MError:
+            return True
 
     def remove(self, folder: Path) -> None:
         """Delete one artifact's folder, its manifest first, so that no half looks whole."""
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder)
+
+
+def _pointer(kind: str) -> str:
+    return f"{LATEST}-{kind}" if kind else LATEST

@@ -41,7 +41,7 @@ def check(annotations: AnnotationsOption, images: ImagesOption, verbose: Verbose
 
     faults = check_coco(annotations, images)
     for fault in faults:
-        typer.echo(f"{fault.kind}: {fault.count} (e.g. {', '.join(map(str, fault.examples))})")
+        typer.echo(fault.text)
     if not faults:
         typer.echo("no fault found")
 

@@ -73,12 +73,13 @@ def _stage_command(module: str, name: str) -> Callable[..., None]:
 def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool) -> None:
     from s4m_pipeline.commands.printing import print_plan
     from s4m_pipeline.errors import DONE
-    from s4m_pipeline.stages.perform import exit_code, perform
+    from s4m_pipeline.stages.perform import exit_code
+    from s4m_pipeline.stages.pipeline import run_all
 
     if dry_run:
         print_plan(run, stages)
         return
-    codes = [exit_code(perform(run, stage, force)) for stage in stages]
+    codes = [exit_code(manifest) for manifest in run_all(run, stages, force).values()]
     for stage in stages:
         typer.echo(run.folder(stage))
     if max(codes) != DONE:
@@ -105,9 +106,10 @@ def evaluate(
 ) -> None:
     """Mask and box AP of a checkpoint on an image set; or the pseudo-labels against the truth."""
     from s4m_pipeline.commands.printing import print_metrics, print_plan, print_quality
+    from s4m_pipeline.errors import DONE
     from s4m_pipeline.stages.evaluate import Evaluate, evaluated_set
     from s4m_pipeline.stages.label_quality import label_quality_of_run
-    from s4m_pipeline.stages.perform import perform
+    from s4m_pipeline.stages.perform import exit_code, perform
 
     run = open_run(config, overrides)
     if labels:
@@ -118,7 +120,10 @@ def evaluate(
     if dry_run:
         print_plan(run, [stage])
         return
-    print_metrics(perform(run, stage, force), as_json)
+    manifest = perform(run, stage, force)
+    print_metrics(manifest, as_json)
+    if exit_code(manifest) != DONE:
+        raise typer.Exit(exit_code(manifest))
 
 
 def run_command(

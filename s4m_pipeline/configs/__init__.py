@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
+from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import digest_of, file_digest
 from s4m_pipeline.errors import UsageError
 
 MODELS = Path(__file__).parent / "models"
 RUNS = Path(__file__).parent / "runs"
+PACKAGE = "package:"
+"""Begins the name of a file inside an installed package: ``package:NAME/PATH``."""
 
 
 def model_names() -> list[str]:
@@ -34,35 +38,149 @@ def model_config_path(model: str | Path) -> Path:
 
 
 def model_config_digest(model: str | Path) -> str:
-    """Digest of a model config and of what it names: its bases, its start weights.
+    """Digest of a model config and of what it names: its bases and its files of weights.
 
-    The config is read, not run.
+    The config is read, not run. A base inside an installed package (``mmdet::...``) counts by its
+    name.
+
+    Raises:
+        UsageError: A file is missing, or a name in the config is no plain string.
     """
-    pending, digests = [model_config_path(model).resolve()], {}
+    configs, packaged = _with_bases(model)
+    weights = [path for path in backbone_weights(model).values() if path.is_file()]
+    start = start_weights(model)
+    files = {*configs, *weights, *([] if start is None else [start])}
+    return digest_of(sorted([*(file_digest(path) for path in files), *packaged]))
+
+
+def start_weights(model: str | Path) -> Path | None:
+    """The file of weights that a model config starts from: ``start = "file"``.
+
+    A config's assignment counts before its bases', ``None`` takes it back, and the path is relative
+    to the file that assigns it. The config is read, not run.
+
+    Raises:
+        UsageError: There is no such file, or it is not given as a plain string.
+    """
+    name, config = _assigned_text(model, "start")
+    if name is None:
+        return None
+    path = _beside(config, name)
+    if not path.is_file():
+        raise UsageError(f"{config}: no weights to start from here: {path}")
+    return path
+
+
+def expects_weights(model: str | Path) -> str | None:
+    """What weights a model config is made to start from, in words: ``expects_weights = "..."``.
+
+    A config's assignment counts before its bases', and ``None`` takes it back.
+
+    Raises:
+        UsageError: It is not given as a plain string.
+    """
+    return _assigned_text(model, "expects_weights")[0]
+
+
+def backbone_weights(model: str | Path) -> dict[str, Path]:
+    """The files that a model config or its bases give a part as ``weights``.
+
+    Returns:
+        Paths by how the config writes them; each is relative to the config that does. They need not
+        exist. Files inside packages (``package:...``) are left out.
+    """
+    found: dict[str, Path] = {}
+    for config in _with_bases(model)[0]:
+        for node in ast.walk(_tree(config)):
+            for value in _given(node, "weights"):
+                text = value.value if isinstance(value, ast.Constant) else None
+                if isinstance(text, str) and not text.startswith(PACKAGE):
+                    found.setdefault(text, _beside(config, text))
+    return found
+
+
+def _with_bases(model: str | Path) -> tuple[list[Path], list[str]]:
+    """A config's file with those of its bases, each before its own; and bases inside packages."""
+    pending, files, packaged = [Path(os.path.abspath(model_config_path(model)))], [], []
     while pending:
-        path = pending.pop()
-        if path in digests:
+        config = pending.pop(0)
+        if config in files:
             continue
-        digests[path] = file_digest(path)
-        if path.suffix == ".py":
-            named = [*_literal(path, "_base_"), *_literal(path, "start")]
-            pending += [(path.parent / name).resolve() for name in named]
-    return digest_of(sorted(digests.values()))
+        files.append(config)
+        bases = _assigned(config, "_base_") or []
+        bases = [bases] if isinstance(bases, str) else bases
+        if not all(isinstance(base, str) for base in bases):
+            raise UsageError(f"{config}: '_base_' must be a path or a list of paths, not {bases!r}")
+        for base in bases:
+            if "::" in base:
+                packaged.append(base)
+            else:
+                pending.append(_beside(config, base))
+    return files, packaged
 
 
-def _literal(path: Path, name: str) -> list[str]:
-    """The file names that a config assigns to ``name``: bases, or weights to start from."""
+def _assigned_text(model: str | Path, name: str) -> tuple[str | None, Path]:
+    """The string that a config or its nearest base assigns to a name, and the file that does."""
+    configs = _with_bases(model)[0]
+    for config in configs:
+        value = _assigned(config, name)
+        if isinstance(value, str):
+            return value, config
+        if value is None:
+            return None, config
+        if value != ():
+            raise UsageError(f"{config}: '{name}' must be a string or None, not {value!r}")
+    return None, configs[0]
+
+
+def _assigned(config: Path, name: str) -> Any:
+    """The literal that a config assigns to a name at its outermost level; () without one."""
+    value: Any = ()
+    for node in _tree(config).body:
+        for given in _given(node, name):
+            try:
+                value = ast.literal_eval(given)
+            except (ValueError, TypeError, SyntaxError) as error:
+                raise UsageError(
+                    f"{config}, line {node.lineno}: '{name}' must be written out, not computed:\n"
+                    f"{ast.unparse(node)}"
+                ) from error
+    return value
+
+
+def _given(node: ast.AST, name: str) -> list[ast.expr]:
+    """The values that one node of a syntax tree gives to a variable, an argument or a key."""
+    if isinstance(node, ast.keyword):
+        return [node.value] if node.arg == name else []
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == name]
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    if not any(isinstance(target, ast.Name) and target.id == name for target in targets):
+        return []
+    value = getattr(node, "value", None)
+    return [] if value is None else [value]
+
+
+def _tree(config: Path) -> ast.Module:
+    """A config's syntax tree; an empty one for a base in another language."""
+    if config.suffix != ".py":
+        return ast.Module([], [])
     try:
-        tree = ast.parse(path.read_text())
+        return ast.parse(config.read_text())
+    except OSError as error:
+        raise UsageError(f"{config}: {error.strerror or error}") from error
     except (SyntaxError, ValueError) as error:
-        raise UsageError(f"{path}: no valid Python config ({error})") from error
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == name for target in node.targets
-        ):
-            value = ast.literal_eval(node.value)
-            return [value] if isinstance(value, str) else list(value or [])
-    return []
+        raise UsageError(f"{config}: no valid Python config ({error})") from error
+
+
+def _beside(config: Path, name: str) -> Path:
+    """A path that a config gives, relative to that config."""
+    return Path(os.path.abspath(config.parent / Path(name).expanduser()))
 
 
 def write_run_template(name: str, out: Path) -> None:

@@ -52,8 +52,11 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """What the fault is, in words."""
-        return FAULTS[self.kind]
+        """What the fault is, how often, and its examples, each on an indented line of its own."""
+        lines = [f"{FAULTS[self.kind]}: {self.count:,}", *(f"  {e}" for e in self.examples)]
+        if self.count > len(self.examples):
+            lines.append(f"  and {self.count - len(self.examples):,} more")
+        return "\n".join(lines)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,6 @@ from s4m_pipeline.data.image_set import (
     ImageSet,
     Instance,
     check_same_categories,
-    count_instances,
     require_images,
     require_instances,
 )
@@ -32,7 +31,7 @@ __all__ = [
     "ImageSet",
     "Instance",
     "check_same_categories",
-    "count_instances",
+    "list_images",
     "load_coco_json",
     "read_coco",
     "read_folder",
@@ -80,20 +79,32 @@ def read_folder(images: Path) -> ImageSet:
     Raises:
         UsageError: The folder is missing or holds no image.
     """
-    if not images.is_dir():
-        raise UsageError(f"{images}: no such folder of images")
-    files = (path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    names = sorted(path.relative_to(images).as_posix() for path in files if path.is_file())
-    if not names:
-        raise UsageError(f"{images}: no image in this folder (looked for .jpg, .png and the like)")
     records = []
-    for number, name in enumerate(names, start=1):
+    for number, name in enumerate(list_images(images), start=1):
         try:
             height, width = image_size(images / name)
         except UsageError:
             height, width = 0, 0
         records.append(ImageRecord(number, name, images / name, height, width))
     return ImageSet(categories=[], images=records)
+
+
+def list_images(folder: Path) -> list[str]:
+    """List the names of the image files below a folder, sorted; no file is opened.
+
+    Returns:
+        Names relative to the folder, with "/" between their parts.
+
+    Raises:
+        UsageError: The folder is missing or holds no image.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder of images")
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    names = sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
+    if not names:
+        raise UsageError(f"{folder}: no image in this folder (looked for .jpg, .png and the like)")
+    return names
 
 
 def load_coco_json(annotations: Path) -> dict[str, Any]:

@@ -105,6 +105,7 @@ class CocoInstances(_InstanceDataset):
         seed: Seeds the items' augmentation.
         pipeline: Transforms.
         keep_empty: Keep images without any instance, as background.
+        exclude: Ids of images to leave out.
         **kwargs: For MMEngine's ``BaseDataset``, such as ``test_mode``.
 
     Raises:
@@ -121,10 +122,12 @@ class CocoInstances(_InstanceDataset):
         seed: int = 0,
         pipeline: Sequence[Any] = (),
         keep_empty: bool = True,
+        exclude: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
         self._source = Path(annotations)
         self._keep_empty = keep_empty
+        self._exclude = frozenset(int(image_id) for image_id in exclude)
         self._set = read_coco(self._source, Path(images))
         own = [{"id": c.id, "name": c.name} for c in self._set.categories]
         if categories is not None:
@@ -139,6 +142,8 @@ class CocoInstances(_InstanceDataset):
         label = {c["id"]: place for place, c in enumerate(self._metainfo["categories"])}
         infos = []
         for image in self._set.images:
+            if image.id in self._exclude:
+                continue
             info = _image_info(image)
             for found in self._set.instances.get(image.id, []):
                 info["instances"].append(
@@ -149,7 +154,7 @@ class CocoInstances(_InstanceDataset):
             if info["instances"] or self._keep_empty:
                 infos.append(info)
         if not infos:
-            raise UsageError(f"{self._source}: no labelled image in it")
+            raise UsageError(f"{self._source}: no labelled image is left to take")
         return infos
 
 
@@ -166,7 +171,6 @@ class RefinedInstances(_InstanceDataset):
             where a file lists them (its annotations are not read); or a list of (id, file name,
             path, height, width).
         categories: The classes in label order.
-        masks: "refined" for the final masks, "teacher" for the teacher's of the same instances.
         structure: Folder of an artifact with structural targets of these images, or None.
         branch: "labelled" or "unlabelled".
         seed: Seeds the items' augmentation.
@@ -185,7 +189,6 @@ class RefinedInstances(_InstanceDataset):
         artifact: str | Path,
         images: Mapping[str, Any] | Sequence[Sequence[Any]],
         categories: Sequence[Mapping[str, Any]],
-        masks: str = "refined",
         structure: str | Path | None = None,
         branch: str = "unlabelled",
         seed: int = 0,
@@ -194,7 +197,7 @@ class RefinedInstances(_InstanceDataset):
         exclude: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
-        self._artifact, self._masks, self._keep_empty = Path(artifact), masks, keep_empty
+        self._artifact, self._keep_empty = Path(artifact), keep_empty
         self._images = _image_records(images)
         self._exclude = frozenset(int(image_id) for image_id in exclude)
         super().__init__(categories, structure, branch, seed, pipeline, **kwargs)
@@ -203,7 +206,7 @@ class RefinedInstances(_InstanceDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Make MMDetection's list of images with their pseudo-labels."""
         categories = _as_categories(self._metainfo["categories"])
-        found = read_refined(self._artifact, categories, self._masks)
+        found = read_refined(self._artifact, categories)
         found.check_images(self._images)
         infos = []
         for image in self._images:
@@ -251,18 +254,21 @@ class MixedDataset(Dataset[dict[str, Any]]):
         unlabelled: The unlabelled dataset or its config; of the same classes.
 
     Raises:
-        UsageError: Their categories differ.
+        UsageError: Their categories differ, or come in another order: a label is a place in it.
     """
 
     def __init__(self, labelled: Any, unlabelled: Any) -> None:
         self.labelled = DATASETS.build(labelled) if isinstance(labelled, dict) else labelled
         self.unlabelled = DATASETS.build(unlabelled) if isinstance(unlabelled, dict) else unlabelled
-        check_same_categories(
-            _as_categories(self.labelled.metainfo["categories"]),
-            _as_categories(self.unlabelled.metainfo["categories"]),
-            "the labelled images",
-            "the unlabelled images",
+        first, second = (
+            _as_categories(side.metainfo["categories"]) for side in (self.labelled, self.unlabelled)
         )
+        check_same_categories(first, second, "the labelled images", "the unlabelled images")
+        if first != second:
+            raise UsageError(
+                "the labelled and the unlabelled images have the same categories in another order; "
+                "give both datasets the same `categories`"
+            )
 
     @property
     def metainfo(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,11 +118,3 @@ def require_instances(found: ImageSet, what: str) -> None:
         raise UsageError(f"{what}: no categories in it")
     if not found.instance_count:
         raise UsageError(f"{what}: {len(found.images)} images, but no labelled instance")
-
-
-def count_instances(found: ImageSet) -> dict[int, int]:
-    """Count the labelled instances of each category id (0 where a class has none)."""
-    counts = Counter(
-        instance.category_id for entries in found.instances.values() for instance in entries
-    )
-    return {category.id: counts[category.id] for category in found.categories}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.errors import UsageError
 
 EXIF_ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""
+THREADS = 4
+"""How many images ``unreadable`` decodes at a time; decoding does not hold Python's lock."""
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -35,6 +40,61 @@ def read_image(path: Path) -> np.ndarray:
         raise UsageError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: not a readable image ({_reason(error)})") from error
+
+
+def read_sized_image(path: Path, height: int, width: int) -> np.ndarray:
+    """Decode an image file as ``read_image`` does, and check its size.
+
+    Args:
+        path: The file.
+        height: The upright height that it should have; 0 where that is not known.
+        width: Likewise the width.
+
+    Raises:
+        UsageError: The file cannot be read, or has another size.
+    """
+    image = read_image(path)
+    if height > 0 and width > 0 and image.shape[:2] != (height, width):
+        raise UsageError(
+            f"{path}: the image has {image.shape[1]} x {image.shape[0]} pixels, "
+            f"not the {width} x {height} of its annotation file"
+        )
+    return image
+
+
+def unreadable(
+    records: Sequence[ImageRecord], advance: Callable[[int], None] | None = None
+) -> list[tuple[ImageRecord, str]]:
+    """Decode every image, and find those that cannot be used.
+
+    Args:
+        records: The images. A size of 0 x 0 is not compared.
+        advance: Called, in the caller's thread, with how many more images were looked at.
+
+    Returns:
+        The images that are missing, broken or of another size than their record's, in the order
+        of ``records``, each with a message that names the file.
+    """
+    Image.init()  # its first call is not safe in threads: some would miss the rarer formats
+    found = []
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
+    try:
+        for record, message in zip(records, pool.map(_fault, records), strict=True):
+            if message is not None:
+                found.append((record, message))
+            if advance is not None:
+                advance(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _fault(record: ImageRecord) -> str | None:
+    try:
+        read_sized_image(record.path, record.height, record.width)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def label_quality(
 
     Args:
         truth: Images with their true instances. All of its images count.
-        labels: By image id, in the truth's ids (see ``by_file_name``).
+        labels: By image id, in the truth's ids.
         min_iou: A match needs more than this.
         min_overlap: ``mean_best_iou`` takes true instances that some label overlaps by more.
 
@@ -95,29 +95,6 @@ def label_quality(
         **total.figures(),
         "per_class": {names[key]: tally.figures() for key, tally in tallies.items()},
     }
-
-
-def by_file_name(
-    truth: ImageSet, labels: Mapping[int, Sequence[Label]], file_names: Mapping[int, str]
-) -> dict[int, Sequence[Label]]:
-    """Carry labels from another file's image ids to the truth's, by the images' file names.
-
-    Args:
-        truth: The images with truth.
-        labels: By the other file's image ids.
-        file_names: The other file's names by image id.
-
-    Raises:
-        UsageError: A labelled image has no name, or the truth has no image of that name.
-    """
-    ids = truth.id_of_file()
-    carried = {}
-    for image_id, found in labels.items():
-        name = file_names.get(image_id)
-        if name is None or name not in ids:
-            raise UsageError(f"labels of image {image_id} ({name}), which has no truth")
-        carried[ids[name]] = found
-    return carried
 
 
 def _tally_image(

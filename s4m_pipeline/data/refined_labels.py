@@ -17,7 +17,16 @@ from s4m_pipeline.errors import UsageError
 
 TAKEN = ("refined", "kept")
 """The decisions whose rows are labels."""
-MASK_COLUMNS = {"refined": "mask_rle", "teacher": "teacher_mask_rle"}
+COLUMNS = [
+    "image_id",
+    "file_name",
+    "height",
+    "width",
+    "category_id",
+    "class_probs",
+    "mask_rle",
+    "decision",
+]
 
 
 @dataclass(slots=True)
@@ -28,14 +37,12 @@ class RefinedRow:
         label: Place of its class in the category list.
         rle: COCO compressed RLE counts.
         bbox: x, y, width, height in pixels.
-        score: The teacher's score.
         class_probs: float32 (K,), the teacher's class distribution in label order, or None.
     """
 
     label: int
     rle: bytes
     bbox: Box
-    score: float
     class_probs: np.ndarray | None
 
 
@@ -68,25 +75,18 @@ class RefinedLabels:
                 )
 
 
-def read_refined(
-    folder: Path, categories: Sequence[Category], masks: str = "refined"
-) -> RefinedLabels:
+def read_refined(folder: Path, categories: Sequence[Category]) -> RefinedLabels:
     """Read the rows of a refine artifact that were refined or kept.
 
     Args:
         folder: The artifact's folder.
         categories: The classes in label order; the artifact's may be in another order.
-        masks: "refined" for the final masks, "teacher" for the teacher's.
 
     Raises:
-        UsageError: Other categories, or no such masks.
+        UsageError: Other categories.
         ArtifactError: A file is damaged or of another format version.
     """
-    if masks not in MASK_COLUMNS:
-        raise UsageError(f"masks is {masks!r}; it can be {' or '.join(MASK_COLUMNS)}")
-    column = MASK_COLUMNS[masks]
-    wanted = ["image_id", "file_name", "height", "width", "category_id", "score", "class_probs"]
-    table = read_table(folder, "refined", columns=[*wanted, column, "decision"])
+    table = read_table(folder, "refined", columns=COLUMNS)
     found = RefinedLabels({}, {}, _set_aside(folder))
     if not table.num_rows:
         return found
@@ -96,20 +96,16 @@ def read_refined(
     order = np.array([place[category.id] for category in categories])
     label = {category.id: number for number, category in enumerate(categories)}
     for batch in table.to_batches(max_chunksize=4096):
-        _add_rows(found, batch, column, label, order)
+        _add_rows(found, batch, label, order)
     return found
 
 
 def _add_rows(
-    found: RefinedLabels,
-    batch: pa.RecordBatch,
-    column: str,
-    label: dict[int, int],
-    order: np.ndarray,
+    found: RefinedLabels, batch: pa.RecordBatch, label: dict[int, int], order: np.ndarray
 ) -> None:
     rows = [row for row in batch.to_pylist() if row["decision"] in TAKEN]
     for row in rows:
-        boxes, areas = bbox_areas([row[column]], row["height"], row["width"])
+        boxes, areas = bbox_areas([row["mask_rle"]], row["height"], row["width"])
         if areas[0] == 0:
             continue  # an empty mask teaches nothing
         image_id = row["image_id"]
@@ -117,9 +113,8 @@ def _add_rows(
         found.rows.setdefault(image_id, []).append(
             RefinedRow(
                 label[row["category_id"]],
-                row[column],
+                row["mask_rle"],
                 boxes[0],
-                row["score"],
                 _in_order(row["class_probs"], order),
             )
         )

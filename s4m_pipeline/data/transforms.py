@@ -1,7 +1,7 @@
 """Transforms for MMDetection pipelines: strict loading, structural targets, packing.
 
-Points are x, y in pixels with pixel i covering [i, i + 1), as MMDetection's ``homography_matrix``
-takes them.
+Coordinates of the augmented image are continuous, pixel i covering [i, i + 1), as MMDetection's
+``homography_matrix`` takes them; the stored query points are indices of pixels.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from mmdet.registry import TRANSFORMS
 from mmengine.structures import BaseDataElement
 
 from s4m_pipeline.data import strong_augmentation as strong_augmentation  # registers its transforms
-from s4m_pipeline.data.images import read_image
+from s4m_pipeline.data.images import read_sized_image
 from s4m_pipeline.data.structure_store import StructureRow, open_structure
-from s4m_pipeline.errors import UsageError
 
 META_KEYS = (
     "img_id",
@@ -52,13 +51,9 @@ class LoadImage(BaseTransform):
         Raises:
             UsageError: The file is missing or broken, or its size is not the annotated one.
         """
-        image = read_image(Path(results["img_path"]))
-        expected = results.get("height"), results.get("width")
-        if all(expected) and image.shape[:2] != expected:
-            raise UsageError(
-                f"{results['img_path']}: the image has {image.shape[1]} x {image.shape[0]} pixels, "
-                f"its annotations are for {expected[1]} x {expected[0]}"
-            )
+        image = read_sized_image(
+            Path(results["img_path"]), results.get("height") or 0, results.get("width") or 0
+        )
         if self.channel_order == "bgr":
             image = np.ascontiguousarray(image[..., ::-1])
         results["img"] = image
@@ -108,10 +103,11 @@ class PackInstances(PackDetInputs):
 
     Adds to the data sample:
 
-    - ``structure``, where known: ``points`` float32 (P, 2) in pixels of the augmented image
-      (some may lie outside of it), ``similarity`` uint8 (P, g, g) over the whole original image,
-      ``scale`` and ``offset`` float32 (P,), ``matrix`` float32 (3, 3) from original to augmented
-      pixels, ``size`` int64 (2,) the original height and width.
+    - ``structure``, where known: ``points`` float32 (P, 2), the middles of the query pixels as
+      continuous x, y of the augmented image (some may lie outside of it), ``similarity`` uint8
+      (P, g, g) over the whole original image, ``scale`` and ``offset`` float32 (P,), ``matrix``
+      float32 (3, 3) from original to augmented continuous coordinates, ``size`` int64 (2,) the
+      original height and width.
     - ``gt_instances.class_probs`` float32 (N, K), where known.
 
     Args:
@@ -150,7 +146,8 @@ def _kept_probs(results: dict[str, Any]) -> torch.Tensor:
 
 def _structure_element(row: StructureRow, matrix: np.ndarray) -> BaseDataElement:
     matrix = np.asarray(matrix, np.float64)
-    points = row.points.astype(np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
+    middles = row.points.astype(np.float64) + 0.5
+    points = middles @ matrix[:2, :2].T + matrix[:2, 2]
     return BaseDataElement(
         points=torch.from_numpy(points.astype(np.float32)),
         similarity=torch.from_numpy(row.similarity),

@@ -42,8 +42,7 @@ WorkerFactory = Callable[[Any, Place], Worker]
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    error: BaseException | None
-    text: str
+    error: Exception
 
 
 def run_shards(
@@ -101,7 +100,7 @@ def _run_processes(
             if isinstance(message, int):
                 advance(message)
             elif isinstance(message, _Failure):
-                raise message.error or S4MError(f"a worker failed:\n{message.text}")
+                raise message.error
             else:
                 left -= 1
                 yield message
@@ -131,6 +130,9 @@ def _work(factory: WorkerFactory, argument: Any, place: Place, tasks: Any, resul
         while (shard := tasks.get()) is not None:
             results.put((shard, worker.process(shard, results.put)))
     except S4MError as error:
-        results.put(_Failure(error, str(error)))
-    except Exception:
-        results.put(_Failure(None, traceback.format_exc()))
+        results.put(_Failure(error))
+    except Exception as error:
+        where = traceback.format_exc().strip().splitlines()[-2].strip()
+        results.put(
+            _Failure(S4MError(f"a worker failed: {type(error).__name__}: {error} ({where})"))
+        )

@@ -43,6 +43,9 @@ class JsonLinesHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Cut off what comes after the iteration that the training starts from."""
         kept = [line for line in read_log(self.path) if line["iteration"] <= runner.iter]
+        if runner.iter >= runner.max_iters and runner.val_loop is not None:
+            # Only the last validation is left to do: see PositionedTrainLoop.
+            kept = [x for x in kept if x["iteration"] < runner.iter or "learning_rate" in x]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._since = time.monotonic()
 

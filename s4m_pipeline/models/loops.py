@@ -66,11 +66,19 @@ class PositionedTrainLoop(IterBasedTrainLoop):
         self.dataloader_iterator: Any = self.dataloader_iterator
 
     def run(self) -> Any:
-        """Train from the iteration that the runner was resumed at."""
+        """Train from the iteration that the runner was resumed at.
+
+        The last checkpoint is written before the last validation. A training that was stopped in
+        between has nothing left to train, and only validates.
+        """
+        trained = self._iter >= self._max_iters
         self.dataloader.sampler.start = self._iter * self.dataloader.batch_size
         # IterBasedTrainLoop takes as many batches as were trained on before and drops them.
         self.dataloader_iterator = _Skipping(self.dataloader_iterator, self._iter)
-        return super().run()
+        model = super().run()
+        if trained and self.runner.val_loop is not None:
+            self.runner.val_loop.run()
+        return model
 
     def run_iter(self, data_batch: Any) -> None:
         """Train one step, with the random numbers that belong to it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from s4m_pipeline.configs import model_config_path
+from s4m_pipeline.configs import PACKAGE, backbone_weights, model_config_path, start_weights
 from s4m_pipeline.errors import UsageError
 
 
@@ -23,8 +23,8 @@ def read_model_config(model: str | Path, class_count: int) -> Config:
         class_count: Number of categories.
 
     Returns:
-        The config; ``model`` in it fits the categories, and ``start``, the file of weights to
-        start from where the config names one (relative to itself), is an absolute path.
+        The config; ``model`` in it fits the categories. ``start``, the file of weights to start
+        from, and the ``weights`` of a backbone are absolute paths, where the config names any.
 
     Raises:
         UsageError: There is no such config, or it cannot be used.
@@ -39,8 +39,11 @@ def read_model_config(model: str | Path, class_count: int) -> Config:
             raise UsageError(f"the model config {path} has no '{key}'")
     if "test_scale" not in config:
         config.test_scale = _scale_of(config.get("test_pipeline", []), path)
-    if config.get("start"):
-        config.start = str(path.parent / config.start)
+    start = start_weights(path)
+    if config.get("start") and start is None:
+        raise UsageError(f'{path}: write start = "FILE" on a line of its own, not computed')
+    config.start = None if start is None else str(start)
+    _find_backbone_weights(config.model, path)
     fit_to_classes(config.model, class_count)
     return config
 
@@ -69,6 +72,18 @@ def fit_to_classes(model: ConfigDict, class_count: int) -> None:
     test: Any = model.get("test_cfg") or {}
     if queries and "max_per_image" in test:
         test.max_per_image = min(test.max_per_image, queries * class_count)
+
+
+def _find_backbone_weights(model: ConfigDict, path: Path) -> None:
+    """Make the ``weights`` of timm backbones absolute, in place; the config's digest has them."""
+    known = backbone_weights(path)
+    for part in _dicts(model):
+        weights = part.get("weights")
+        if part.get("type") != "TimmBackbone" or not weights or weights.startswith(PACKAGE):
+            continue
+        if weights not in known:
+            raise UsageError(f'{path}: write the backbone\'s weights="{weights}" out, not computed')
+        part.weights = str(known[weights])
 
 
 def _dicts(value: Any) -> Iterator[Any]:

@@ -1,8 +1,9 @@
 """Data pipelines of training and validation, put together around a model config's transforms.
 
 A model config says how an image is scaled, flipped and cropped (``train_pipeline``), what is done
-to the colours of unlabelled images on top (``strong_pipeline``), and the scale at which it is
-tested (``test_scale``). Loading, filtering and packing are the same for all and stand here.
+to the colours of unlabelled images on top (``strong_pipeline``; S4M's colour changes where a config
+does not have it, none where it is empty), and the scale at which it is tested (``test_scale``).
+Loading, filtering and packing are the same for all and stand here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ OWN_STEPS = frozenset(
 )
 """Transforms that are left out of a config's pipeline, because they are added here."""
 
+STRONG: Pipeline = [
+    dict(type="ColourJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, prob=0.8),
+    dict(type="RandomGrey", prob=0.2),
+    dict(type="GaussianBlur", sigma=(0.1, 2.0), prob=0.5),
+]
+"""S4M's strong augmentation of unlabelled images."""
+
 TEST_META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "instances")
 
 
@@ -43,7 +51,7 @@ def train_pipeline(config: Config, strong: bool) -> Pipeline:
         dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
         dict(type="LoadStructure"),
         *_inner(config.train_pipeline),
-        *(_inner(config.get("strong_pipeline", [])) if strong else []),
+        *(_inner(config.get("strong_pipeline", STRONG)) if strong else []),
         # Images from which every instance was cropped away stay, as background.
         dict(type="FilterInstances", min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True, keep_empty=False),
         dict(type="PackInstances"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
 from s4m_pipeline.models.loops import LazyDataLoader
 from s4m_pipeline.models.schedules import schedulers
-from s4m_pipeline.models.training import TrainingSpec
+from s4m_pipeline.models.training import TrainingSpec, newest_checkpoint
 
 Settings = dict[str, Any]
 
@@ -69,12 +68,6 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
     )
     _log_to_stderr(runner.logger)
     return runner
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Find the newest checkpoint that was written to its end (its zip directory comes last)."""
-    found = sorted(folder.glob("iter_*.pth"), key=lambda path: -int(path.stem.split("_")[1]))
-    return next((path for path in found if zipfile.is_zipfile(path)), None)
 
 
 def _model(spec: TrainingSpec, config: Config) -> Settings:

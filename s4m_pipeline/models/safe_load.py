@@ -66,17 +66,19 @@ def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[st
         The dictionary in the file.
 
     Raises:
-        UsageError: There is no such file, it is not a checkpoint, it holds something else than a
-            dictionary, or it asks for something that is not allowed.
+        UsageError: There is no such file, it cannot be read, it is not a checkpoint, it holds
+            something else than a dictionary, or it asks for something that is not allowed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"no checkpoint here: {path}")
-    if path.suffix == ".safetensors":
-        return _load_safetensors(path)
     try:
+        if not path.is_file():
+            raise UsageError(f"no checkpoint here: {path}")
+        if path.suffix == ".safetensors":
+            return _load_safetensors(path)
         with torch.serialization.safe_globals(_allowed()):
             content = torch.load(path, map_location=map_location, weights_only=True)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UsageError(
             f"not a checkpoint that can be read safely: {path}\n{_reason(error)}"
@@ -93,7 +95,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise UsageError(f"not a safetensors file: {path}\n{_reason(error)}") from error
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 

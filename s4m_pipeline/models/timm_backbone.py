@@ -12,10 +12,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from s4m_pipeline.configs import PACKAGE
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.safe_load import load_checkpoint_file
-
-PACKAGE = "package:"
 
 
 @MODELS.register_module()
@@ -25,9 +24,10 @@ class TimmBackbone(BaseModule):
     Args:
         model_name: Name of the model in timm.
         out_indices: Which of its feature levels are put out, fine to coarse.
-        weights: None, a file of weights, or ``package:NAME/PATH``, a file inside an installed
-            Python package. The names in the file are timm's, or its tensors have the order and the
-            shapes of timm's. Nothing is downloaded.
+        weights: None, a file of weights (in a model config relative to that config), or
+            ``package:NAME/PATH``, a file inside an installed Python package. The names in the file
+            are timm's, or its tensors have the order and the shapes of timm's. Nothing is
+            downloaded.
         norm: Batch normalisation: "frozen" (stored statistics, no gradient), "eval" (stored
             statistics, scale and shift are trained) or "train".
         frozen_levels: How many feature levels, from the finest, are not trained. Nothing is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,29 @@ def train(spec: TrainingSpec, resume: bool = True) -> TrainingResult:
     steps = [line for line in log if "learning_rate" in line]
     validations = [line for line in log if "learning_rate" not in line]
     return TrainingResult(path, spec.iterations, _last(steps), _last(validations))
+
+
+def resume_iteration(folder: Path) -> int:
+    """The iteration that a training in this folder would go on from; 0 where it would begin.
+
+    Args:
+        folder: As of ``TrainingSpec``.
+    """
+    newest = newest_checkpoint(folder / WORK_FOLDER)
+    return 0 if newest is None else _iteration(newest)
+
+
+def newest_checkpoint(work: Path) -> Path | None:
+    """Find the newest of MMEngine's checkpoints in its work folder.
+
+    Only those that were written to their end count (a checkpoint's zip directory comes last).
+    """
+    found = sorted(work.glob("iter_*.pth"), key=_iteration, reverse=True)
+    return next((path for path in found if zipfile.is_zipfile(path)), None)
+
+
+def _iteration(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("iter_"))
 
 
 def _last(lines: list[dict[str, float]]) -> dict[str, float]:

@@ -18,16 +18,12 @@ class Frame:
     Attributes:
         height: Height of the original image in pixels.
         width: Width of the original image in pixels.
-        scale_x: Model pixels per original pixel along x.
-        scale_y: Model pixels per original pixel along y.
         valid_height: Rows of the model's input that the image covers; the rest is padding.
         valid_width: Columns of the model's input that the image covers.
     """
 
     height: int
     width: int
-    scale_x: float
-    scale_y: float
     valid_height: int
     valid_width: int
 

@@ -87,9 +87,7 @@ def _frame(height: int, width: int) -> Frame:
     scale = IMAGE_SIZE / max(height, width)
     valid_height = max(1, int(height * scale + 0.5))
     valid_width = max(1, int(width * scale + 0.5))
-    return Frame(
-        height, width, valid_width / width, valid_height / height, valid_height, valid_width
-    )
+    return Frame(height, width, valid_height, valid_width)
 
 
 def _input(image: np.ndarray, frame: Frame) -> np.ndarray:

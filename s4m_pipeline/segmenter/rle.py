@@ -12,18 +12,6 @@ def _as_dict(rle: bytes, height: int, width: int) -> dict:
     return {"size": [height, width], "counts": rle}
 
 
-def encode_mask(mask: np.ndarray) -> bytes:
-    """Encode a whole mask.
-
-    Args:
-        mask: bool (H, W).
-
-    Returns:
-        COCO's compressed counts.
-    """
-    return encode_crop(mask, 0, 0, *mask.shape)
-
-
 def encode_crop(crop: np.ndarray, x: int, y: int, height: int, width: int) -> bytes:
     """Encode a mask that is given by a crop and empty outside it.
 
@@ -51,11 +39,6 @@ def encode_crop(crop: np.ndarray, x: int, y: int, height: int, width: int) -> by
     if x or y or right or bottom:
         encoded = rlemasklib.pad(encoded, np.array([x, right, y, bottom]))
     return bytes(encoded["counts"])
-
-
-def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
-    """The bool (height, width) mask of compressed counts."""
-    return rlemasklib.decode(_as_dict(rle, height, width)).astype(bool)
 
 
 def bbox_area(rle: bytes, height: int, width: int) -> tuple[Bbox, int]:

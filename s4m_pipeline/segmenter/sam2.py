@@ -99,5 +99,4 @@ class Sam2Segmenter(Segmenter):
         return self.decoder.structure_features(embeddings, index, points)
 
     def _frame(self, height: int, width: int) -> Frame:
-        size = self.image_size
-        return Frame(height, width, size / width, size / height, size, size)
+        return Frame(height, width, self.image_size, self.image_size)

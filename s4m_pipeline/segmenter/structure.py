@@ -19,7 +19,7 @@ class StructureTarget:
     """Similarity maps of one image, stored as bytes.
 
     Attributes:
-        points: float32 (P, 2), x and y in original pixels.
+        points: float32 (P, 2), x and y of original pixels (whole numbers).
         similarity: uint8 (P, grid * grid), row by row over the whole image; the cosine
             similarity is offset + scale * similarity.
         scale: float32 (P,).
@@ -87,7 +87,7 @@ def structure_target(
         segmenter: The segmenter that encoded the image.
         embeddings: Of B images.
         index: Which of them.
-        points: float32 (P, 2), x and y in original pixels.
+        points: float32 (P, 2), x and y of original pixels (whole numbers).
         grid: Cells of the lattice along each side.
         chunk: Most points in one pass.
     """

@@ -86,9 +86,9 @@ class Run:
             ArtifactError: Only one of another configuration is there, or it is damaged.
         """
         mark = self.fingerprint(stage)
-        command = f"Make it with: s4m {stage.command} -c RUN.yaml"
+        command = f"Make it with: s4m {stage.name} -c RUN.yaml"
         if not self.store.is_complete(stage.name, mark):
-            latest = self.store.latest(stage.name)
+            latest = self.store.latest(stage.name, stage.kind)
             if self.store.is_begun(stage.name, mark):
                 raise UsageError(f"{stage.name} is unfinished ({mark}).\n{command}")
             if latest is not None:
@@ -113,15 +113,13 @@ class Stage(ABC):
     name: ClassVar[str]
     """Folder of its artifacts below the work folder."""
 
-    @property
-    def command(self) -> str:
-        """The command that runs it."""
-        return self.name
+    kind: str = ""
+    """Tells apart stages of one name within a run."""
 
     @property
     def key(self) -> str:
-        """Tells apart stages of one name within a run."""
-        return self.name
+        """Name and kind."""
+        return f"{self.name} {self.kind}".strip()
 
     @abstractmethod
     def settings(self, config: RunConfig) -> dict[str, Any]:

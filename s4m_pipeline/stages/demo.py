@@ -70,10 +70,10 @@ def prepare_demo(folder: Path, seed: int) -> Path:
             f"{folder} holds a demo of another seed or version; choose another folder with --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)  # first: it marks the folder as the demo's
     for split, count in SCENES.items():
         if not (folder / "scenes" / f"{split}.json").is_file():
             generate_scenes(folder / "scenes", count, seed, split)
-    path.write_text(text)
     return path
 
 

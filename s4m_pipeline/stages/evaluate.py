@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from s4m_pipeline.artifacts.manifest import file_entry, write_json
 from s4m_pipeline.config import LabelledSet, RunConfig
-from s4m_pipeline.data.image_set import ImageSet, check_same_categories
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
+from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
 from s4m_pipeline.stages.image_sets import read_labelled
 from s4m_pipeline.stages.sharded import in_batches, load_images
@@ -41,9 +41,10 @@ class Evaluate(Stage):
     source: LabelledSet | None = None
 
     @property
-    def key(self) -> str:
-        """What is evaluated on what."""
-        return f"evaluate {self.of} {self.split} {self.averaged} {self.source}"
+    def kind(self) -> str:  # type: ignore[override]
+        """What is evaluated on what, as a file's name can hold it."""
+        weights = "" if self.averaged else "-source"
+        return f"{Path(self.of).name}-{self.split}{weights}"
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """What is evaluated."""
@@ -108,12 +109,18 @@ class Evaluate(Stage):
         truth = self._truth(run)
         aside: list[dict[str, Any]] = []
         detections = list(self._detect(run, truth, aside))
-        if aside:
-            first = aside[0]["error"]
-            raise UsageError(f"{len(aside)} images cannot be read, the first: {first}")
+        for row in aside:
+            run.reporter.warn(f"{row['file_name']} is set aside: {row['error']}")
+        truth = without_images(truth, {row["image_id"] for row in aside})
+        if not truth.images:
+            raise S4MError(f"none of the {len(aside)} images can be read: {aside[0]['error']}")
         metrics = coco_ap(truth, detections)
         write_json(folder / DETECTIONS, detections)
-        counts = {"images": len(truth.images), "instances": truth.instance_count}
+        counts = {
+            "images": len(truth.images),
+            "instances": truth.instance_count,
+            "quarantined": len(aside),
+        }
         return Outcome([file_entry(folder, folder / DETECTIONS)], counts, metrics)
 
     def _detect(
@@ -122,13 +129,8 @@ class Evaluate(Stage):
         from s4m_pipeline.models.predictor import Predictor
 
         predictor = Predictor(self._checkpoint(run), run.device, averaged=self.averaged)
-        names = [category["name"] for category in predictor.categories]
-        expected = [category.name for category in truth.categories]
-        if names != expected:
-            raise UsageError(
-                f"the checkpoint's classes are {', '.join(names)}; "
-                f"data.{self.split} has {', '.join(expected)}"
-            )
+        own = [Category(int(c["id"]), str(c["name"])) for c in predictor.categories]
+        check_same_categories(own, truth.categories, "the checkpoint", f"data.{self.split}")
         ids = [int(category["id"]) for category in predictor.categories]
         with run.reporter.progress(self.name, len(truth.images)) as advance:
             for batch in in_batches(load_images(truth.images, self.name, aside), BATCH):
@@ -147,6 +149,15 @@ class Evaluate(Stage):
                             "segmentation": {"size": size, "counts": rle.decode("ascii")},
                         }
                 advance(len(batch), "")
+
+
+def without_images(truth: ImageSet, image_ids: set[int]) -> ImageSet:
+    """An image set with some images, and their labels, left out."""
+    return ImageSet(
+        truth.categories,
+        [image for image in truth.images if image.id not in image_ids],
+        {key: value for key, value in truth.instances.items() if key not in image_ids},
+    )
 
 
 def evaluated_set(

@@ -10,6 +10,7 @@ from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.coco import (
     ImageSet,
     check_same_categories,
+    list_images,
     load_coco_json,
     read_coco,
     read_folder,
@@ -37,12 +38,7 @@ class ImageSets:
         """The labelled images, all of their files there (UsageError when not)."""
         section = self._data.labelled
         found = read_labelled(section, "data.labelled")
-        missing = [image.file_name for image in found.images if not image.path.is_file()]
-        if missing:
-            raise UsageError(
-                f"data.labelled: {len(missing)} of {len(found.images)} images are not in "
-                f"{section.images}, the first is {missing[0]}"
-            )
+        _require_files(found, section, "data.labelled")
         return found
 
     @cached_property
@@ -52,6 +48,7 @@ class ImageSets:
         if section is None:
             return None
         found = read_labelled(section, "data.validation")
+        _require_files(found, section, "data.validation")
         check_same_categories(
             self.labelled.categories, found.categories, "data.labelled", "data.validation"
         )
@@ -61,6 +58,10 @@ class ImageSets:
         """Read all images with masks now, so that what is wrong with them is told first."""
         if self.validation is None:
             require_instances(self.labelled, "data.labelled")
+
+    def load_unlabelled_set(self) -> None:
+        """Read the list of unlabelled images now (UsageError where there are none)."""
+        require_images(self.unlabelled, "data.unlabelled")
 
     @cached_property
     def unlabelled(self) -> ImageSet:
@@ -101,7 +102,7 @@ class ImageSets:
         key = f"{section.images}|{section.annotations}"
         if key not in self._known:
             if section.annotations is None:
-                names = [image.file_name for image in self.unlabelled.images]
+                names = list_images(section.images)
                 listed = "folder"
             else:
                 content = load_coco_json(section.annotations)
@@ -109,6 +110,15 @@ class ImageSets:
                 listed = self._digests.file(section.annotations)
             self._known[key] = digest_of([listed, image_set_digest(section.images, names)])
         return self._known[key]
+
+
+def _require_files(found: ImageSet, section: LabelledSet, what: str) -> None:
+    missing = [image.file_name for image in found.images if not image.path.is_file()]
+    if missing:
+        raise UsageError(
+            f"{what}: {len(missing)} of {len(found.images)} images are not in "
+            f"{section.images}, the first is {missing[0]}"
+        )
 
 
 def read_labelled(section: LabelledSet, what: str) -> ImageSet:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest
-from s4m_pipeline.errors import DONE, SET_ASIDE
+from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError
 from s4m_pipeline.stages.base import Run, Stage, manifest_of
 
 
@@ -15,7 +15,7 @@ class Freshness:
     """Where a stage stands.
 
     Attributes:
-        state: ``fresh``, ``stale``, ``unfinished`` or ``missing``.
+        state: ``fresh``, ``stale``, ``unfinished``, ``missing`` or ``damaged``.
         fingerprint: The one that the configuration asks for.
         why: The reason, in words.
     """
@@ -29,27 +29,32 @@ def freshness(run: Run, stage: Stage) -> Freshness:
     """Say whether a stage's artifact is what the configuration asks for, and why not."""
     mark = run.fingerprint(stage)
     if run.store.is_complete(stage.name, mark):
-        again = _made_again(run, stage, mark)
-        if again:
-            return Freshness("stale", mark, again)
-        return Freshness("fresh", mark, "")
+        try:
+            again = _made_again(run, stage)
+        except ArtifactError as error:
+            return Freshness("damaged", mark, str(error).splitlines()[0])
+        return Freshness("stale" if again else "fresh", mark, again)
     if run.store.is_begun(stage.name, mark):
         return Freshness("unfinished", mark, "stopped before its manifest was written")
-    latest = run.store.latest(stage.name)
+    latest = run.store.latest(stage.name, stage.kind)
     if latest is None:
         return Freshness("missing", mark, "never made")
     return Freshness("stale", mark, _difference(run, stage, latest))
 
 
-def _made_again(run: Run, stage: Stage, mark: str) -> str:
-    """Name an input artifact that is newer than this one (made again by ``--force``)."""
-    created = run.store.manifest(stage.name, mark).created
+def _made_again(run: Run, stage: Stage) -> str:
+    """Name an input artifact, near or far, that is not what this one was made of (``--force``)."""
+    found = run.store.manifest(stage.name, run.fingerprint(stage)).input_contents
     for name, above in stage.upstream(run.config).items():
-        above_mark = run.fingerprint(above)
-        if run.store.is_complete(above.name, above_mark):
-            made = run.store.manifest(above.name, above_mark).created
-            if made > created:
-                return f"its input {name} was made again at {made}"
+        mark = run.fingerprint(above)
+        if not run.store.is_complete(above.name, mark):
+            continue
+        made = run.store.manifest(above.name, mark)
+        if name in found and made.content != found[name]:
+            return f"its input {name} was made again, with another result, at {made.created}"
+        farther = _made_again(run, above)
+        if farther:
+            return f"its input {name} is stale: {farther}"
     return ""
 
 
@@ -88,27 +93,61 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
 
     Returns:
         The artifact's manifest.
+
+    Raises:
+        ArtifactError: The artifact, or one it is made of, is stale or damaged.
+        UsageError: An input has not been made, or the data cannot be used.
     """
-    found = freshness(run, stage)
-    mark = found.fingerprint
-    if found.state == "fresh" and not force:
-        run.reporter.say(f"{stage.name}: fresh ({mark})")
-        run.store.point_latest(stage.name, mark)
-        return run.store.manifest(stage.name, mark)
+    mark = run.fingerprint(stage)
+    if not force and (manifest := _if_fresh(run, stage)):
+        return manifest
     stage.check(run)
     for above in stage.upstream(run.config).values():
-        run.require(above)
-    settings, inputs = stage.settings(run.config), stage.inputs(run)
+        _require_fresh(run, above)
     with run.store.lock(stage.name, mark):
+        if not force and (manifest := _if_fresh(run, stage)):
+            return manifest  # another process has made it meanwhile
         if force or run.store.is_complete(stage.name, mark):
             run.store.set_aside(stage.name, mark)
-        going_on = run.store.is_begun(stage.name, mark)
-        run.reporter.say(f"{stage.name}: {'going on with' if going_on else 'making'} {mark}")
-        folder = run.store.begin(stage.name, mark, settings, inputs)
-        made = stage.make(run, folder)
-        manifest = manifest_of(stage, mark, settings, inputs, made)
-        run.store.finish(folder, manifest)
-    run.reporter.say(f"{stage.name}: done, {folder}")
+        return _make(run, stage, mark)
+
+
+def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
+    """The manifest of a fresh artifact; refuses a damaged one."""
+    found = freshness(run, stage)
+    if found.state == "damaged":
+        raise ArtifactError(f"{found.why}\nMake it again with --force.")
+    if found.state != "fresh":
+        return None
+    run.reporter.say(f"{stage.key}: fresh ({found.fingerprint})")
+    run.store.point_latest(stage.name, found.fingerprint, stage.kind)
+    return run.store.manifest(stage.name, found.fingerprint)
+
+
+def _require_fresh(run: Run, above: Stage) -> None:
+    """Refuse an input artifact that is missing, damaged, or older than what it was made of."""
+    run.require(above)
+    found = freshness(run, above)
+    if found.state != "fresh":
+        raise ArtifactError(
+            f"{above.name} is {found.state}: {found.why}\n"
+            f"Make it with: s4m {above.name} -c RUN.yaml"
+        )
+
+
+def _make(run: Run, stage: Stage, mark: str) -> Manifest:
+    going_on = run.store.is_begun(stage.name, mark)
+    run.reporter.say(f"{stage.key}: {'going on with' if going_on else 'making'} {mark}")
+    settings, inputs = stage.settings(run.config), stage.inputs(run)
+    folder = run.store.begin(stage.name, mark, settings, inputs)
+    made = stage.make(run, folder)
+    manifest = manifest_of(stage, mark, settings, inputs, made)
+    manifest.input_contents = {
+        name: run.store.manifest(above.name, run.fingerprint(above)).content
+        for name, above in stage.upstream(run.config).items()
+    }
+    run.store.finish(folder, manifest, stage.kind)
+    run.reporter.say(f"{stage.key}: done, {folder}")
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest
@@ -27,13 +28,25 @@ def stages_of(config: RunConfig) -> list[Stage]:
     return stages
 
 
-def run_all(run: Run, force: bool = False) -> dict[str, Manifest]:
-    """Make every stage's artifact, skipping what is fresh.
+def run_all(run: Run, stages: Sequence[Stage] = (), force: bool = False) -> dict[str, Manifest]:
+    """Make stages' artifacts in order, skipping what is fresh.
+
+    All of them are checked before the first one starts, so that a mistake in the last one's
+    settings does not show after the first one's work.
+
+    Args:
+        run: The run.
+        stages: The stages; all that the configuration needs by default.
+        force: Make new versions.
 
     Returns:
         Manifests by the stages' keys.
     """
-    return {stage.key: perform(run, stage, force) for stage in stages_of(run.config)}
+    stages = stages or stages_of(run.config)
+    for stage in stages:
+        run.fingerprint(stage)
+        stage.check(run)
+    return {stage.key: perform(run, stage, force) for stage in stages}
 
 
 def status(run: Run) -> list[dict[str, Any]]:
@@ -55,4 +68,4 @@ def status(run: Run) -> list[dict[str, Any]]:
 
 def label_of(stage: Stage) -> str:
     """A stage's name for tables; ``evaluate`` says of what."""
-    return f"evaluate {stage.of}" if isinstance(stage, Evaluate) else stage.name
+    return f"{stage.name} {stage.of}" if isinstance(stage, Evaluate) else stage.name

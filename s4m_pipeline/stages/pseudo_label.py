@@ -24,6 +24,7 @@ from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.stages.base import Run, Stage, label_categories
 from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
 from s4m_pipeline.stages.train_teacher import TrainTeacher
+from s4m_pipeline.stages.training import CHECKPOINT
 
 if TYPE_CHECKING:
     from s4m_pipeline.models.predictor import InstancePredictions
@@ -47,6 +48,10 @@ class PseudoLabel(ShardedStage):
         """The teacher."""
         return {"teacher": TrainTeacher()}
 
+    def check(self, run: Run) -> None:
+        """Refuse a run without unlabelled images."""
+        run.images.load_unlabelled_set()
+
     def records(self, run: Run) -> list[ImageRecord]:
         """The unlabelled images."""
         return run.images.unlabelled.images
@@ -67,7 +72,7 @@ class PseudoLabel(ShardedStage):
         """The teacher's checkpoint, the images and the settings."""
         section = run.config.pseudo_label
         return _Task(
-            checkpoint=run.require(TrainTeacher()) / "checkpoint.pth",
+            checkpoint=run.require(TrainTeacher()) / CHECKPOINT,
             device=run.device,
             records={record.id: record for record in self.records(run)},
             settings=PredictionSettings(run.config.seed, section.min_score, section.points),

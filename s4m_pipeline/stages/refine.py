@@ -82,7 +82,8 @@ class Refine(ShardedStage):
         return {"predictions": PseudoLabel()}
 
     def check(self, run: Run) -> None:
-        """Refuse a segmenter that cannot be built."""
+        """Refuse a run without unlabelled images, or a segmenter that cannot be built."""
+        run.images.load_unlabelled_set()
         if wants_segmenter(run.config):
             check_segmenter_section(run.config)
 
@@ -141,11 +142,17 @@ class _Worker:
     def process(self, shard: Shard, advance: Advance) -> ShardResult:
         """Refine a shard's predictions."""
         start = time.perf_counter()
+        aside = read_rows(self._task.predictions, "quarantine", shard.image_ids)
+        shard = shard.without(row["image_id"] for row in aside)
+        advance(len(aside))
         by_image = self._read(shard)
         if self._task.policy["policy"] == "none" and self._task.targets is None:
             result = self._keep(by_image, shard, advance)
         else:
             result = self._prompt(by_image, shard, advance)
+        # What the teacher could not read has no labels; it stays aside in what follows.
+        result.rows["quarantine"] = [*aside, *result.rows.get("quarantine", [])]
+        result.counts["quarantined"] = len(result.rows["quarantine"])
         rows = result.rows["refined"]
         decisions = Counter(str(row["decision"]) for row in rows)
         result.counts |= {
@@ -205,7 +212,7 @@ class _Worker:
         if task.targets is not None:
             tables["structure"] = [*maps]
         done = len(shard.image_ids) - len(aside)
-        return ShardResult(tables, {"images": done, "quarantined": len(aside)})
+        return ShardResult(tables, {"images": done})
 
     def _refine_batch(
         self, batch: Sequence[tuple[ImageRecord, np.ndarray]], by_image: Mapping[int, list[Row]]

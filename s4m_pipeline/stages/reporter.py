@@ -97,6 +97,8 @@ class _Lines:
         self._start = self._said = time.monotonic()
 
     def __call__(self, count: int, note: str = "") -> None:
+        if not count:
+            return
         self._done += count
         now = time.monotonic()
         if now - self._said < LOG_SECONDS and self._done < self._total:

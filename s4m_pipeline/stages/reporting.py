@@ -27,5 +27,7 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int) -> None:
         known = ", ".join(kind.name for kind in _STAGES)
         raise UsageError(f"there is no report of '{name}', only of {known}")
     folder = run.require(stage)
-    images = {record.id: record.path for record in run.images.unlabelled.images}
+    images = {}
+    if stage.name in (Refine.name, PseudoLabel.name):
+        images = {record.id: record.path for record in run.images.unlabelled.images}
     stage_report(folder, images, out, limit, run.config.seed, run.config.pseudo_label.score)

@@ -17,7 +17,7 @@ from s4m_pipeline.artifacts.shards import (
     write_shard,
 )
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.images import read_image
+from s4m_pipeline.data.images import read_sized_image
 from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.execution.local import WorkerFactory, run_shards
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
@@ -99,37 +99,18 @@ def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:
     return lambda count: advance(count, "")
 
 
-def load_image(record: ImageRecord) -> np.ndarray:
-    """Read an image and hold it against its record.
-
-    Returns:
-        uint8 (height, width, 3), RGB.
-
-    Raises:
-        UsageError: It cannot be read, or it has another size than its record says.
-    """
-    image = read_image(record.path)
-    height, width = image.shape[:2]
-    if record.height and (height, width) != (record.height, record.width):
-        raise UsageError(
-            f"{record.path}: is {width} x {height} pixels, "
-            f"the annotation file says {record.width} x {record.height}"
-        )
-    return image
-
-
 def load_images(
     records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
 ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
     """Read images one by one; those that cannot be read become rows of ``quarantine``."""
     for record in records:
         try:
-            yield record, load_image(record)
+            yield record, read_sized_image(record.path, record.height, record.width)
         except UsageError as error:
             quarantine.append(quarantine_row(record, stage, error))
 
 
-def quarantine_row(record: ImageRecord, stage: str, error: Exception) -> dict[str, Any]:
+def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> dict[str, Any]:
     """A row of the quarantine table."""
     return {
         "image_id": record.id,

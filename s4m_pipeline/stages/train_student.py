@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import RunConfig
-from s4m_pipeline.errors import S4MError
+from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
-from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.stages.training import (
     CHECKPOINT,
     CHECKPOINT_BYTES,
-    check_image_sets,
-    labelled_dataset,
+    check_training,
+    start_checkpoint,
     train_stage,
     training_settings,
+    weights_source,
 )
 
 
@@ -33,10 +32,11 @@ class TrainStudent(Stage):
         return {"seed": config.seed, "student": training_settings(config.student)}
 
     def sources(self, run: Run) -> dict[str, str]:
-        """Both image sets."""
+        """Both image sets and start weights."""
         return {
             "labelled": run.images.labelled_digest(),
             "unlabelled": run.images.unlabelled_digest(),
+            **weights_source(run.config.student, run),
         }
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
@@ -49,8 +49,16 @@ class TrainStudent(Stage):
         return above
 
     def check(self, run: Run) -> None:
-        """Read the image sets, so that their faults come first."""
-        check_image_sets(run)
+        """Refuse wrong settings and image sets that cannot be used."""
+        section = run.config.student
+        check_training(section, run)
+        if section.batch_size < 2:
+            raise UsageError(
+                "student.batch_size must be at least 2: labelled and unlabelled images"
+            )
+        if section.start == "teacher" and section.weights is not None:
+            raise UsageError("student.start is 'teacher' and student.weights is set: choose one")
+        run.images.load_unlabelled_set()
 
     def plan(self, run: Run) -> Plan:
         """Iterations and checkpoints."""
@@ -60,25 +68,25 @@ class TrainStudent(Stage):
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train on labelled images and refined labels."""
-        config, section = run.config, run.config.student
+        section = run.config.student
         refined = run.require(Refine())
         self._check_labels(run, refined)
         learns_structure = section.structure_weight > 0
         structure = run.require(Structure()) if learns_structure else None
-        teacher = run.require(TrainTeacher()) / CHECKPOINT if section.start == "teacher" else None
+        start = start_checkpoint(section)
+        if section.start == "teacher":
+            start = run.require(TrainTeacher()) / CHECKPOINT
         extra = {
-            "labelled": labelled_dataset(config.data.labelled, structure),
             "unlabelled": self._unlabelled(run, refined, learns_structure),
             "unlabelled_fraction": section.unlabelled_fraction,
             "class_weight": section.class_weight,
             "unlabelled_weight": section.unlabelled_weight,
             "ema": section.ema or None,
-            "init_checkpoint": teacher,
+            "init_checkpoint": start,
         }
-        return train_stage(run, self, folder, section, extra)
+        return train_stage(run, self, folder, section, structure, extra)
 
     def _unlabelled(self, run: Run, refined: Path, learns_structure: bool) -> dict[str, Any]:
-        aside = read_table(run.require(PseudoLabel()), "quarantine", ["image_id"])
         images = run.images.unlabelled.images
         return {
             "type": "RefinedInstances",
@@ -87,7 +95,6 @@ class TrainStudent(Stage):
             "categories": label_categories(run.images.labelled.categories),
             "structure": str(refined) if learns_structure else None,
             "branch": "unlabelled",
-            "exclude": aside["image_id"].to_pylist(),
         }
 
     def _check_labels(self, run: Run, refined: Path) -> None:

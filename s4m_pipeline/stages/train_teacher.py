@@ -10,10 +10,11 @@ from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
-    check_image_sets,
-    labelled_dataset,
+    check_training,
+    start_checkpoint,
     train_stage,
     training_settings,
+    weights_source,
 )
 
 
@@ -27,16 +28,17 @@ class TrainTeacher(Stage):
         return {"seed": config.seed, "teacher": training_settings(config.teacher)}
 
     def sources(self, run: Run) -> dict[str, str]:
-        """The labelled images. Validation images do not shape the weights."""
-        return {"labelled": run.images.labelled_digest()}
+        """Labelled images and start weights. Validation images do not shape the result."""
+        weights = weights_source(run.config.teacher, run)
+        return {"labelled": run.images.labelled_digest(), **weights}
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """Structural targets, when they are learned from."""
         return {"structure": Structure()} if config.teacher.structure_weight > 0 else {}
 
     def check(self, run: Run) -> None:
-        """Read the image sets, so that their faults come first."""
-        check_image_sets(run)
+        """Refuse wrong settings and image sets that cannot be used."""
+        check_training(run.config.teacher, run)
 
     def plan(self, run: Run) -> Plan:
         """Iterations and checkpoints."""
@@ -49,12 +51,11 @@ class TrainTeacher(Stage):
         section = run.config.teacher
         structure = run.require(Structure()) if section.structure_weight > 0 else None
         extra = {
-            "labelled": labelled_dataset(run.config.data.labelled, structure),
             "unlabelled": None,
             "unlabelled_fraction": 0.0,
             "class_weight": 0.0,
             "unlabelled_weight": 0.0,
             "ema": None,
-            "init_checkpoint": None,
+            "init_checkpoint": start_checkpoint(section),
         }
-        return train_stage(run, self, folder, section, extra)
+        return train_stage(run, self, folder, section, structure, extra)

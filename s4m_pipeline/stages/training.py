@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
-from s4m_pipeline.config import LabelledSet, TrainingSection, result_settings
-from s4m_pipeline.configs import model_config_digest
+from s4m_pipeline.artifacts.tables import write_table
+from s4m_pipeline.config import RANDOM, LabelledSet, TrainingSection, result_settings
+from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
+from s4m_pipeline.data.image_set import ImageRecord, ImageSet
+from s4m_pipeline.data.images import unreadable
+from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
+from s4m_pipeline.stages.sharded import quarantine_row
 
 if TYPE_CHECKING:
     from s4m_pipeline.models.training import TrainingResult
@@ -22,12 +27,41 @@ CHECKPOINT_BYTES = 200_000_000
 def training_settings(section: TrainingSection) -> dict[str, Any]:
     """A training's settings; the model goes by its config's content, not by its name.
 
-    The batch size changes the result of a training, so it is among them.
+    The batch size changes the result of a training, so it is among them. A file of weights to
+    start from is among the inputs.
     """
-    return result_settings(section) | {"model": model_config_digest(section.model)}
+    settings = result_settings(section) | {"model": model_config_digest(section.model)}
+    settings["weights"] = RANDOM if section.weights == RANDOM else None
+    return settings
 
 
-def labelled_dataset(section: LabelledSet, structure: Path | None = None) -> dict[str, Any]:
+def weights_source(section: TrainingSection, run: Run) -> dict[str, str]:
+    """Digest of the file of weights that a training starts from, where its settings name one."""
+    if section.weights in (None, RANDOM):
+        return {}
+    return {"weights": run.store.digests.file(Path(str(section.weights)))}
+
+
+def check_training(section: TrainingSection, run: Run) -> None:
+    """Refuse wrong settings and image sets that cannot be used, before any work (UsageError)."""
+    expected = expects_weights(section.model)
+    if expected and section.weights is None and not start_weights(section.model):
+        raise UsageError(
+            f"model '{section.model}' starts from {expected}.\n"
+            "Give the file as teacher.weights and student.weights, or 'random' to do without."
+        )
+    run.images.load_labelled_sets()
+    empty = len(run.images.labelled.empty_masks)
+    if empty:
+        run.reporter.warn(f"data.labelled: {empty} annotations have no pixel and are left out")
+
+
+def labelled_dataset(
+    section: LabelledSet,
+    categories: Sequence[Mapping[str, Any]],
+    exclude: Sequence[int],
+    structure: Path | None = None,
+) -> dict[str, Any]:
     """Config of the dataset of a labelled image set, without its pipeline."""
     return {
         "type": "CocoInstances",
@@ -35,22 +69,32 @@ def labelled_dataset(section: LabelledSet, structure: Path | None = None) -> dic
         "images": str(section.images),
         "structure": None if structure is None else str(structure),
         "branch": "labelled",
+        "categories": list(categories),
+        "exclude": list(exclude),
     }
 
 
-def validation_dataset(run: Run) -> dict[str, Any] | None:
-    """Config of the validation dataset; None where the run has none."""
-    section = run.config.data.validation
-    return None if section is None else labelled_dataset(section)
+def bad_images(run: Run, stage: Stage) -> list[tuple[ImageRecord, str]]:
+    """Decode all images with masks; those that cannot be read, with their errors.
 
-
-def check_image_sets(run: Run) -> None:
-    """Read the labelled and the validation images (UsageError where they cannot be used)."""
-    run.images.load_labelled_sets()
+    Training draws images for hours: one that is broken is to be known before, not then.
+    """
+    sets = [run.images.labelled, run.images.validation]
+    records = [record for found in sets if found for record in found.images]
+    with run.reporter.progress(f"{stage.name}: reading images", len(records)) as advance:
+        bad = unreadable(records, lambda count: advance(count, ""))
+    for record, error in bad:
+        run.reporter.warn(f"{record.file_name} is set aside: {error}")
+    return bad
 
 
 def train_stage(
-    run: Run, stage: Stage, folder: Path, section: TrainingSection, extra: Mapping[str, Any]
+    run: Run,
+    stage: Stage,
+    folder: Path,
+    section: TrainingSection,
+    structure: Path | None,
+    extra: Mapping[str, Any],
 ) -> Outcome:
     """Train, going on from the last checkpoint in ``folder``, and describe what came out.
 
@@ -59,17 +103,28 @@ def train_stage(
         stage: The training stage, for its name.
         folder: The artifact's folder.
         section: The stage's settings.
+        structure: Folder of the labelled images' structural targets; None to do without.
         extra: Fields of ``TrainingSpec`` that differ between teacher and student.
     """
-    from s4m_pipeline.models.training import TrainingSpec, train
+    from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
 
-    labelled = run.images.labelled
-    with run.reporter.progress(stage.name, section.iterations, unit="iterations") as advance:
+    data, aside = run.config.data, bad_images(run, stage)
+    excluded = [record for record, _ in aside]
+    categories = label_categories(run.images.labelled.categories)
+    start = resume_iteration(folder)
+    with run.reporter.progress(stage.name, section.iterations, start, "iterations") as advance:
         spec = TrainingSpec(
             folder=folder,
             model=section.model,
-            categories=label_categories(labelled.categories),
-            validation=validation_dataset(run),
+            categories=categories,
+            labelled=labelled_dataset(
+                data.labelled, categories, _ids(run.images.labelled, excluded), structure
+            ),
+            validation=None
+            if data.validation is None
+            else labelled_dataset(
+                data.validation, categories, _ids(run.images.validation, excluded)
+            ),
             iterations=section.iterations,
             batch_size=section.batch_size,
             learning_rate=section.learning_rate,
@@ -80,17 +135,29 @@ def train_stage(
             checkpoint_interval=section.checkpoint_interval,
             structure_weight=section.structure_weight,
             log_file=folder / LOG,
-            on_step=_step_counter(advance),
+            on_step=_step_counter(advance, start),
             **extra,
         )
         trained = train(spec)
-    return training_outcome(trained, folder, run)
+    rows = [quarantine_row(record, stage.name, error) for record, error in aside]
+    return training_outcome(trained, folder, run, rows)
+
+
+def _ids(found: ImageSet | None, records: Sequence[ImageRecord]) -> list[int]:
+    """Ids of those of the records that are a set's own (ids and names may recur in another)."""
+    own = found.images if found else []
+    return [image.id for image in own if any(image is record for record in records)]
+
+
+def start_checkpoint(section: TrainingSection) -> Path | None:
+    """The file of weights that a section names; None where it names none."""
+    return None if section.weights in (None, RANDOM) else Path(str(section.weights))
 
 
 def _step_counter(
-    advance: Callable[[int, str], None],
+    advance: Callable[[int, str], None], start: int
 ) -> Callable[[int, Mapping[str, float]], None]:
-    last = 0
+    last = start
 
     def on_step(iteration: int, losses: Mapping[str, float]) -> None:
         nonlocal last
@@ -101,10 +168,20 @@ def _step_counter(
     return on_step
 
 
-def training_outcome(trained: TrainingResult, folder: Path, run: Run) -> Outcome:
+def training_outcome(
+    trained: TrainingResult, folder: Path, run: Run, aside: Sequence[dict[str, Any]]
+) -> Outcome:
     """Describe what a training left in the artifact's folder."""
     files = [file_entry(folder, folder / name) for name in (CHECKPOINT, LOG)]
     labelled = run.images.labelled
-    counts = {"images": len(labelled.images), "instances": labelled.instance_count}
+    if aside:
+        path = folder / "quarantine" / "00000.parquet"
+        rows = write_table(path, "quarantine", aside, label_categories(labelled.categories))
+        files.append(file_entry(folder, path, rows))
+    counts = {
+        "images": len(labelled.images),
+        "instances": labelled.instance_count,
+        "quarantined": len(aside),
+    }
     metrics = {"losses": trained.losses, "validation": trained.metrics}
     return Outcome(files, counts, metrics)

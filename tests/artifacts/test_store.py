@@ -46,6 +46,7 @@ def test_manifest_has_what_the_design_promises(store):
         "created",
         "config",
         "inputs",
+        "input_contents",
         "files",
         "counts",
         "metrics",
@@ -128,3 +129,29 @@ def test_a_shard_counts_as_done_only_with_marker_and_files(tmp_path):
 )
 def test_shard_size_follows_from_the_set_alone(images, size):
     assert shard_size(images) == size
+
+
+def test_removable_spares_what_kept_artifacts_were_made_of_and_what_is_at_work(store):
+    old, new = (
+        finish(store, "teacher1", "train-teacher"),
+        finish(store, "teacher2", "train-teacher"),
+    )
+    folder = store.begin("refine", "labels", {}, {"teacher": "teacher1"})
+    store.finish(folder, Manifest("refine", "labels", {}, {"teacher": "teacher1"}))
+    assert store.removable() == []
+    unfinished = store.begin("refine", "other", {}, {})
+    with store.lock("refine", "other"):
+        assert store.removable() == []
+    assert store.removable() == [unfinished]
+    assert old.is_dir()
+    assert new.is_dir()
+
+
+def test_latest_is_kept_by_kind(store):
+    for mark, kind in (("of-teacher", "teacher"), ("of-student", "student")):
+        folder = store.begin("evaluate", mark, {}, {})
+        store.finish(folder, Manifest("evaluate", mark, {}, {}), kind)
+    assert store.latest("evaluate", "teacher") == "of-teacher"
+    assert store.latest("evaluate", "student") == "of-student"
+    assert store.latest("evaluate") == "of-student"
+    assert store.removable() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from s4m_pipeline.data.check import FAULTS, check_coco
+from s4m_pipeline.data.check import FAULTS, Fault, check_coco
 from s4m_pipeline.errors import UsageError
 from tests.data.conftest import boxes_of, coco_content, write_json
 
@@ -53,7 +53,16 @@ def test_every_planted_fault_is_counted(small_set: tuple[Path, Path]) -> None:
     }
     assert found["size-mismatch"].examples == ("image 10 (picture 1.png): 48 x 48, the file 9 x 9",)
     assert "annotation 2 of image 0" in found["bad-segmentation"].examples[0]
-    assert all(fault.text for fault in found.values())
+    assert found["missing-image"].text == "images whose file is missing: 1\n  image 70 (gone.png)"
+
+
+def test_text_tells_how_many_more_there_are() -> None:
+    examples = tuple(f"image {n}" for n in range(5))
+    lines = Fault("duplicate-image-id", 1205, examples).text.splitlines()
+    assert lines[0] == "image ids there more than once: 1,205"
+    assert lines[1:-1] == [f"  {example}" for example in examples]
+    assert lines[-1] == "  and 1,200 more"
+    assert Fault("empty-mask", 5, examples).text.endswith("image 4")
 
 
 def test_real_faults(shared_dir: Path) -> None:

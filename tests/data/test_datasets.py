@@ -29,7 +29,6 @@ from tests.data.conftest import (  # noqa: E402
     SIZES,
     boxes_of,
     coco_content,
-    encode,
     rectangle,
     refined_row,
     write_json,
@@ -50,7 +49,7 @@ PIPELINE: list[dict[str, Any]] = [
 
 @pytest.fixture
 def refine_artifact(tmp_path: Path) -> Path:
-    """Pseudo-labels of the small set: moved by a pixel; teacher's masks are the upper halves.
+    """Pseudo-labels of the small set, moved by a pixel.
 
     Image 4's are all dropped, image 5 was set aside.
     """
@@ -120,6 +119,28 @@ def test_order_of_categories_can_be_set(small_set: tuple[Path, Path]) -> None:
         CocoInstances(*small_set, categories=[{"id": 1, "name": "box"}])
 
 
+def test_labels_do_not_depend_on_the_order_in_the_file(small_set: tuple[Path, Path]) -> None:
+    def labels() -> list[list[int]]:
+        dataset = CocoInstances(*small_set, categories=CATEGORIES)
+        infos = [dataset.get_data_info(place) for place in range(len(dataset))]
+        return [[found["bbox_label"] for found in info["instances"]] for info in infos]
+
+    expected = [[{3: 0, 1: 1}[key] for key, _ in boxes_of(number)] for number in range(6)]
+    content = coco_content()
+    for categories in (CATEGORIES, CATEGORIES[::-1]):
+        content["categories"] = categories
+        write_json(small_set[0], content)
+        assert labels() == expected
+
+
+def test_excluded_images_are_left_out(small_set: tuple[Path, Path]) -> None:
+    dataset = CocoInstances(*small_set, exclude=[10, 50, 7])
+    assert [dataset.get_data_info(k)["img_id"] for k in range(len(dataset))] == [0, 20, 30, 40]
+    assert len(dataset.get_data_info(1)["instances"]) == len(boxes_of(2))
+    with pytest.raises(UsageError, match="no labelled image is left"):
+        CocoInstances(*small_set, exclude=range(0, 60, 10))
+
+
 def test_crowds_are_ignored_instances(small_set: tuple[Path, Path]) -> None:
     content = coco_content()
     content["annotations"][0]["iscrowd"] = 1
@@ -143,18 +164,6 @@ def test_refined_instances(small_set: tuple[Path, Path], refine_artifact: Path) 
     assert len(without) == 3
     excluded = RefinedInstances(refine_artifact, _source(small_set), CATEGORIES, exclude=[0, 30])
     assert len(excluded) == 3
-
-
-def test_teachers_masks_of_the_same_instances(
-    small_set: tuple[Path, Path], refine_artifact: Path
-) -> None:
-    dataset = RefinedInstances(refine_artifact, _source(small_set), CATEGORIES, masks="teacher")
-    info = dataset.get_data_info(1)
-    for found, (_, (x, y, w, h)) in zip(info["instances"], boxes_of(1), strict=True):
-        assert found["bbox"] == [x, y, x + w, y + h // 2]
-        assert found["mask"]["counts"].encode() == encode(rectangle(*SIZES[1], x, y, w, h // 2))
-    with pytest.raises(UsageError, match="masks is 'best'"):
-        RefinedInstances(refine_artifact, _source(small_set), CATEGORIES, masks="best")
 
 
 def test_class_probs_follow_the_order_of_categories(
@@ -275,3 +284,6 @@ def test_mixed_needs_the_same_classes(
     other = write_json(tmp_path / "other.json", content)
     with pytest.raises(UsageError, match="the labelled images and the unlabelled images"):
         MixedDataset(CocoInstances(*small_set), CocoInstances(other, small_set[1]))
+    turned = CocoInstances(*small_set, categories=CATEGORIES[::-1])
+    with pytest.raises(UsageError, match="in another order"):
+        MixedDataset(CocoInstances(*small_set), turned)

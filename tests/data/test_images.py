@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s4m_pipeline.data.images import image_size, read_image
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.data.images import image_size, read_image, unreadable
 from s4m_pipeline.errors import UsageError
 
 
@@ -95,3 +96,37 @@ def test_missing(tmp_path: Path) -> None:
     for read in (read_image, image_size):
         with pytest.raises(UsageError, match=r"absent\.jpg: no such image"):
             read(tmp_path / "absent.jpg")
+
+
+def test_unreadable_names_every_bad_image_in_order(tmp_path: Path, pixels: np.ndarray) -> None:
+    def record(number: int, height: int = 64, width: int = 96) -> ImageRecord:
+        name = f"{number:02}.jpg"
+        return ImageRecord(number, name, tmp_path / name, height, width)
+
+    records = [record(number) for number in range(30)]
+    whole = _jpeg(pixels)
+    for image in records:
+        image.path.write_bytes(whole)
+    records[3].path.unlink()
+    records[11].path.write_bytes(whole[: len(whole) // 2])
+    records[20] = record(20, 96, 64)
+    records[21] = record(21, 0, 0)  # of unknown size
+    counted: list[int] = []
+    found = unreadable(records, counted.append)
+    assert [image.id for image, _ in found] == [3, 11, 20]
+    missing, cut, turned = (message for _, message in found)
+    assert missing == f"{records[3].path}: no such image"
+    assert cut.startswith(f"{records[11].path}: not a readable image (")
+    assert turned.startswith(f"{records[20].path}: the image has 96 x 64 pixels, not the 64 x 96")
+    assert sum(counted) == 30
+    assert unreadable(records[:3]) == unreadable([]) == []
+
+
+def test_unreadable_stops_where_its_callback_does(tmp_path: Path, pixels: np.ndarray) -> None:
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.jpg"
+    path.write_bytes(_jpeg(pixels))
+    with pytest.raises(KeyboardInterrupt):
+        unreadable([ImageRecord(1, "a.jpg", path, 64, 96)] * 50, stop)

@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.data.coco import ImageSet, read_coco
-from s4m_pipeline.data.metrics import by_file_name, coco_ap, label_quality, to_coco_dict
+from s4m_pipeline.data.metrics import coco_ap, label_quality, to_coco_dict
 from s4m_pipeline.errors import UsageError
 from tests.data.conftest import boxes_of, coco_content, encode, rectangle, write_json
 
@@ -243,12 +243,7 @@ def test_a_label_in_a_crowd_does_not_count(small_set: tuple[Path, Path]) -> None
     assert figures["labels"] == 1  # the one of the crowd's class is passed over
 
 
-def test_labels_are_carried_by_file_name(small_set: tuple[Path, Path]) -> None:
+def test_labels_of_an_image_without_truth_are_refused(small_set: tuple[Path, Path]) -> None:
     truth = read_coco(*small_set)
-    labels = {1: [(1, b"", 1.0)], 2: []}
-    names = {1: "picture 4.png", 2: "picture 0.png"}
-    assert by_file_name(truth, labels, names) == {40: labels[1], 0: []}
-    with pytest.raises(UsageError, match=r"other\.png"):
-        by_file_name(truth, labels, {1: "other.png", 2: "picture 0.png"})
     with pytest.raises(UsageError, match="image 7"):
         label_quality(truth, {7: []})

@@ -80,12 +80,12 @@ def _structure_rows(path: Path, images: list[dict[str, Any]], points: np.ndarray
 @pytest.fixture
 def marked(tmp_path: Path) -> tuple[Path, Path, Path, np.ndarray]:
     """Four black photographs with a bright disc of its own colour at each stored point."""
-    points = np.array([[30.5, 40.5], [90.5, 20.5], [70.5, 80.5]], np.float32)
+    points = np.array([[30, 40], [90, 20], [70, 80]], np.float32)
     height, width = 100, 130
     rows, columns = np.mgrid[0:height, 0:width]
     pixels = np.zeros((height, width, 3), np.uint8)
     for channel, (x, y) in enumerate(points):
-        near = (columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 <= 5**2
+        near = (columns - x) ** 2 + (rows - y) ** 2 <= 5**2
         pixels[near, channel] = 255
     images = []
     for number in range(4):
@@ -107,7 +107,7 @@ def test_points_and_matrix_follow_the_image(marked: tuple[Path, Path, Path, np.n
         image = item["inputs"].numpy()[::-1]  # RGB
         moved = sample.structure.points.numpy()
         matrix = sample.structure.matrix.numpy()
-        again = np.concatenate([points, np.ones((3, 1))], 1) @ matrix.T
+        again = np.concatenate([points + 0.5, np.ones((3, 1))], 1) @ matrix.T
         assert np.allclose(moved, again[:, :2], atol=1e-3)
         for channel, (x, y) in enumerate(moved):
             margin = 12
@@ -125,6 +125,41 @@ def test_points_and_matrix_follow_the_image(marked: tuple[Path, Path, Path, np.n
     assert seen > 15
 
 
+@pytest.mark.parametrize("direction", ["horizontal", "vertical", "diagonal"])
+@pytest.mark.parametrize(("side", "scale"), [(1, 1), (1, 2), (1, 3), (2, 0.5), (2, 1), (2, 3)])
+def test_a_point_stays_on_its_pixel(
+    tmp_path: Path, side: int, direction: str, scale: float
+) -> None:
+    """Each cell of ``side`` pixels is painted in its own colour, and every pixel is a point."""
+    height, width = 20, 28
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = np.stack([columns // side, rows // side, np.zeros_like(rows)], -1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "0.png")
+    image = {"id": 0, "file_name": "0.png", "height": height, "width": width}
+    content = {"images": [image], "annotations": [], "categories": CATEGORIES}
+    points = np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32)
+    to = (int(width * scale), int(height * scale))
+    geometry = [
+        {"type": "RandomFlip", "prob": 1.0, "direction": direction},
+        {"type": "Resize", "scale": to, "interpolation": "nearest"},
+        {"type": "RandomCrop", "crop_size": (to[0] - 5, to[1] - 3), "allow_negative_crop": True},
+    ]
+    dataset = CocoInstances(
+        write_json(tmp_path / "labels.json", content),
+        tmp_path,
+        structure=_structure_rows(tmp_path / "targets", [image], points),
+        pipeline=LOAD + geometry + PACK,
+    )
+    for draw in range(4):
+        item = dataset[(0, draw)]
+        augmented = item["inputs"].numpy()[::-1].transpose(1, 2, 0)  # RGB
+        at = np.floor(item["data_samples"].structure.points.numpy()).astype(int)
+        inside = ((at >= 0) & (at < [to[0] - 5, to[1] - 3])).all(1)
+        assert inside.sum() >= (to[0] - 5) * (to[1] - 3) / max(1, scale) ** 2 * 0.7
+        found = augmented[at[inside, 1], at[inside, 0], :2]
+        assert np.array_equal(found, points[inside].astype(int) // side)
+
+
 def test_structure_of_the_right_image(marked: tuple[Path, Path, Path, np.ndarray]) -> None:
     labels, folder, targets, points = marked
     dataset = CocoInstances(labels, folder, structure=targets, pipeline=LOAD + PACK)
@@ -136,7 +171,7 @@ def test_structure_of_the_right_image(marked: tuple[Path, Path, Path, np.ndarray
         assert structure.size.tolist() == [100, 130]
         assert structure.scale.tolist() == [0.5] * 3
         assert structure.offset.tolist() == [0.0, 1.0, 2.0]
-        assert np.array_equal(structure.points.numpy(), points)
+        assert np.array_equal(structure.points.numpy(), points + 0.5)
         assert np.array_equal(structure.matrix.numpy(), np.eye(3))
 
 

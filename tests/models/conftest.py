@@ -15,6 +15,7 @@ CATEGORIES = [{"id": i + 1, "name": name} for i, name in enumerate(class_names("
 
 TINY_MODEL = """
 _base_ = ["{base}"]
+start = None
 width = 16
 norm = dict(type="GN", num_groups=4)
 attention = dict(embed_dims=width, num_heads=2)

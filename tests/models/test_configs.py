@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from s4m_pipeline.configs import model_config_path, model_names
+from s4m_pipeline.configs import model_config_digest, model_config_path, model_names
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
+from s4m_pipeline.models.pipelines import train_pipeline
 from s4m_pipeline.models.schedules import schedulers
 
 
@@ -47,6 +48,55 @@ def test_unknown_models_and_broken_configs(tmp_path: Path) -> None:
     broken.write_text("model = dict()\n")
     with pytest.raises(UsageError, match="train_pipeline"):
         read_model_config(broken, 3)
+
+
+def test_start_weights_stand_beside_the_config_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "a.pth").write_bytes(b"a")
+    base = tmp_path / "bases" / "base.py"
+    base.write_text(f'_base_ = ["{model_config_path("mask2former_r50")}"]\nstart = "a.pth"\n')
+    child = tmp_path / "child.py"
+    child.write_text('_base_ = ["bases/base.py"]\n')
+    assert read_model_config(child, 3).start == str(tmp_path / "bases" / "a.pth")
+    child.write_text('_base_ = ["bases/base.py"]\nstart = None\n')
+    assert read_model_config(child, 3).start is None
+    child.write_text('_base_ = ["bases/base.py"]\nif True:\n    start = "b.pth"\n')
+    base.write_text(f'_base_ = ["{model_config_path("mask2former_r50")}"]\n')
+    with pytest.raises(UsageError, match="not computed"):
+        read_model_config(child, 3)
+
+
+def test_backbone_weights_stand_beside_their_config_and_are_in_its_digest(tmp_path: Path) -> None:
+    (tmp_path / "bases").mkdir()
+    file = tmp_path / "bases" / "a.pth"
+    file.write_bytes(b"a")
+    lite0 = model_config_path("mask2former_lite0")
+    base = tmp_path / "bases" / "base.py"
+    base.write_text(f'_base_ = ["{lite0}"]\nmodel = dict(backbone=dict(weights="a.pth"))\n')
+    child = tmp_path / "child.py"
+    child.write_text('_base_ = ["bases/base.py"]\n')
+    assert read_model_config(child, 3).model.backbone.weights == str(file)
+    before = model_config_digest(child)
+    file.write_bytes(b"b")
+    assert model_config_digest(child) != before
+    child.write_text(
+        '_base_ = ["bases/base.py"]\nmodel = dict(backbone=dict(weights="a" + ".pt"))\n'
+    )
+    with pytest.raises(UsageError, match="not computed"):
+        read_model_config(child, 3)
+    assert read_model_config("mask2former_lite0", 3).model.backbone.weights.startswith("package:")
+
+
+def test_strong_augmentation_is_the_default() -> None:
+    config = read_model_config("mask2former_lite0", 3)
+    stated = train_pipeline(config, strong=True)
+    names = [step["type"] for step in stated]
+    assert names.count("ColourJitter") == 1
+    assert "ColourJitter" not in [step["type"] for step in train_pipeline(config, strong=False)]
+    config.pop("strong_pipeline")
+    assert train_pipeline(config, strong=True) == stated
+    config.strong_pipeline = []
+    assert train_pipeline(config, strong=True) == train_pipeline(config, strong=False)
 
 
 def test_schedule_by_share(tmp_path: Path) -> None:

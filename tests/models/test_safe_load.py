@@ -84,6 +84,23 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes) -> None:
         load_checkpoint_file(path)
 
 
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_file_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"anything")
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # Whoever runs the tests may be root, who may read everything.
+    monkeypatch.setattr("torch.load", refuse)
+    monkeypatch.setattr("safetensors.torch.load_file", refuse)
+    with pytest.raises(UsageError, match=r"cannot read .*Permission denied"):
+        load_checkpoint_file(path)
+
+
 def test_a_missing_file_and_a_bare_tensor(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no checkpoint here"):
         load_checkpoint_file(tmp_path / "none.pth")

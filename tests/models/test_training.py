@@ -11,9 +11,13 @@ import torch
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models import training
 from s4m_pipeline.models.checkpoints import read_checkpoint
-from s4m_pipeline.models.hooks import read_log
-from s4m_pipeline.models.runner import newest_checkpoint
-from s4m_pipeline.models.training import TrainingSpec, train
+from s4m_pipeline.models.hooks import JsonLinesHook, read_log
+from s4m_pipeline.models.training import (
+    TrainingSpec,
+    newest_checkpoint,
+    resume_iteration,
+    train,
+)
 
 
 class Stopped(BaseException):
@@ -49,6 +53,7 @@ def test_a_stopped_training_ends_with_the_same_bits(
     with pytest.raises(Stopped):
         train(replace(parts, on_step=stop_after(4)))
     assert (parts.folder / training.WORK_FOLDER / "iter_3.pth").is_file()
+    assert resume_iteration(parts.folder) == 3
     steps: list[int] = []
     resumed = train(replace(parts, on_step=lambda iteration, _: steps.append(iteration)))
     assert steps == [4, 5, 6]
@@ -83,6 +88,50 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
     found = newest_checkpoint(tmp_path)
     assert found is not None
     assert found.name == "iter_5.pth"
+    work = tmp_path / "training" / training.WORK_FOLDER
+    assert resume_iteration(tmp_path / "training") == 0
+    work.mkdir(parents=True)
+    assert resume_iteration(tmp_path / "training") == 0
+    for name in ("iter_5.pth", "iter_10.pth"):
+        (tmp_path / name).rename(work / name)
+    assert resume_iteration(tmp_path / "training") == 5
+
+
+@pytest.mark.parametrize("moment", ["before_val_epoch", "after_val_epoch"])
+def test_a_training_stopped_in_its_last_validation_validates_again(
+    spec: TrainingSpec,
+    scenes: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    spec = replace(spec, validation=scenes)
+    whole = train(spec)
+    parts = replace(spec, folder=tmp_path / "parts", log_file=tmp_path / "parts.jsonl")
+    original = getattr(JsonLinesHook, moment)
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        original(*args, **kwargs)
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JsonLinesHook, moment, stop)
+        with pytest.raises(Stopped):
+            train(parts)
+    assert not (parts.folder / training.CHECKPOINT).exists()
+    assert resume_iteration(parts.folder) == 2
+    steps: list[int] = []
+    resumed = train(replace(parts, on_step=lambda iteration, _: steps.append(iteration)))
+    assert steps == []
+    assert "coco/segm_mAP" in resumed.metrics
+    assert resumed.metrics.keys() == whole.metrics.keys()
+    for name in (name for name in whole.metrics if name.startswith("coco/")):
+        assert resumed.metrics[name] == pytest.approx(whole.metrics[name], nan_ok=True), name
+    log = read_log(parts.log_file)
+    assert [line["iteration"] for line in log] == [2, 2]
+    assert ["learning_rate" in line for line in log] == [True, False]
+    first, second = weights(whole.checkpoint), weights(resumed.checkpoint)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_log_and_result_tell_losses_and_validation(

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pycocotools import mask as mask_api
 from scipy.special import expit
 from torch import Tensor
 
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
 from s4m_pipeline.segmenter.instances import TeacherInstance
-from s4m_pipeline.segmenter.rle import bbox_area, encode_mask
+from s4m_pipeline.segmenter.rle import bbox_area
 from s4m_pipeline.segmenter.soft_masks import (
     decode_soft_mask,
     draw_prompt_points,
@@ -61,16 +62,26 @@ class ToldSegmenter(Segmenter):
         return base + shift.sin() * torch.randn(1, 16, 8, 8, generator=generator)
 
 
+def encode_mask(mask: np.ndarray) -> bytes:
+    """COCO's compressed counts of a bool mask (H, W), by pycocotools."""
+    return bytes(mask_api.encode(np.asfortranarray(mask, np.uint8))["counts"])
+
+
+def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
+    """The bool (height, width) mask of COCO's compressed counts, by pycocotools."""
+    return mask_api.decode({"size": [height, width], "counts": rle}).astype(bool)
+
+
 def square_frame(height: int, width: int, size: int = 128) -> Frame:
     """As SAM 2 puts an image into its input: stretched to the square."""
-    return Frame(height, width, size / width, size / height, size, size)
+    return Frame(height, width, size, size)
 
 
 def padded_frame(height: int, width: int, size: int = 128) -> Frame:
     """As SAM puts an image into its input: the long side fits, the rest is padding."""
     scale = size / max(height, width)
     h, w = int(height * scale + 0.5), int(width * scale + 0.5)
-    return Frame(height, width, w / width, h / height, h, w)
+    return Frame(height, width, h, w)
 
 
 def blob_logits(

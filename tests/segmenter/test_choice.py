@@ -11,9 +11,9 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Candidates, Frame
 from s4m_pipeline.segmenter.choice import choose, fused_mask, segmenter_mask, wants_multimask
 from s4m_pipeline.segmenter.instances import TeacherInstance
-from s4m_pipeline.segmenter.rle import decode_mask
 from tests.segmenter.fakes import (
     blob_logits,
+    decode_mask,
     padded_frame,
     square_frame,
     teacher_instance,

@@ -77,7 +77,7 @@ def test_frame_carries_points_to_the_model(frame: Frame) -> None:
     expected: list[list[float]] = [
         [frame.valid_width, frame.valid_height],
         [0, 0],
-        [50 * frame.scale_x, 15 * frame.scale_y],
+        [50 * frame.valid_width / WIDTH, 15 * frame.valid_height / HEIGHT],
     ]
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
 
@@ -94,8 +94,8 @@ def test_teacher_logits_lie_in_the_model_frame(frame: Frame) -> None:
         whole[y : y + h, x : x + w] = instance.soft_mask / 255
         rows, columns = np.mgrid[:32, :32] * 4.0 + 2.0
         at = [
-            rows / frame.scale_y / instance.stride - 0.5,
-            columns / frame.scale_x / instance.stride - 0.5,
+            rows * HEIGHT / frame.valid_height / instance.stride - 0.5,
+            columns * WIDTH / frame.valid_width / instance.stride - 0.5,
         ]
         expected = map_coordinates(whole, at, order=1, mode="nearest")
         expected[(rows >= frame.valid_height) | (columns >= frame.valid_width)] = 0

@@ -10,8 +10,13 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Embeddings, Segmenter
 from s4m_pipeline.segmenter.build import build_segmenter
 from s4m_pipeline.segmenter.refinement import RefinePolicy, TeacherInstance, refine_images
-from s4m_pipeline.segmenter.rle import decode_mask
-from tests.segmenter.fakes import ToldSegmenter, blob_logits, teacher_instance, whole_logits
+from tests.segmenter.fakes import (
+    ToldSegmenter,
+    blob_logits,
+    decode_mask,
+    teacher_instance,
+    whole_logits,
+)
 
 SIZE = (96, 128)
 

@@ -10,8 +10,8 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from s4m_pipeline.segmenter.base import Candidates, Frame, Prompts
 from s4m_pipeline.segmenter.build import build_segmenter
 from s4m_pipeline.segmenter.choice import segmenter_mask
-from s4m_pipeline.segmenter.rle import decode_mask
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
+from tests.segmenter.fakes import decode_mask
 
 SIZES = [(120, 200), (333, 250), (64, 64)]
 
@@ -72,7 +72,7 @@ def _compare(
     The image is already set in the predictor.
     """
     height, width = image.shape[:2]
-    frame = Frame(height, width, image_size / width, image_size / height, image_size, image_size)
+    frame = Frame(height, width, image_size, image_size)
     for i in range(len(prompts)):
         logits, ious, low = predictor.predict(
             prompts.points[i] if prompts.points.shape[1] else None,

@@ -23,8 +23,8 @@ def _naive(frame: Frame, grid: int) -> np.ndarray:
     features = ToldSegmenter([], []).structure_features(_embeddings(frame), 0, POINTS).numpy()
     out = []
     for feature, (x, y) in zip(features, POINTS, strict=True):
-        row = int((y + 0.5) * frame.scale_y / 16)
-        column = int((x + 0.5) * frame.scale_x / 16)
+        row = int((y + 0.5) / frame.height * frame.valid_height / 16)
+        column = int((x + 0.5) / frame.width * frame.valid_width / 16)
         query = feature[:, row, column]
         cosine = np.zeros((8, 8))
         for i in range(8):
@@ -55,7 +55,7 @@ def test_target_equals_the_naive_formula(frame: Frame, grid: int, chunk: int) ->
 
 
 def test_padding_is_cut_away_where_it_ends_inside_a_cell() -> None:
-    frame = Frame(50, 100, 1.28, 1.28, 64 + 5, 128)
+    frame = Frame(50, 100, 64 + 5, 128)
     target = structure_target(ToldSegmenter([], []), _embeddings(frame), 0, POINTS[:1], 8)
     assert target.similarity.shape == (1, 64)
 

@@ -191,7 +191,7 @@ def test_bad_unlabelled_images_are_set_aside_and_the_rest_goes_on(done, s4m):
 
         aside = read_table(run.folder(stage), "quarantine").to_pylist()
         assert [row["file_name"] for row in aside] == ["000003.jpg", "000005.jpg"]
-        assert {row["stage"] for row in aside} == {stage.name}
+        assert {row["stage"] for row in aside} == {"pseudo-label"}
         assert all(row["error"] for row in aside)
         manifest = run.store.manifest(stage.name, run.fingerprint(stage))
         assert manifest.counts["quarantined"] == 2
@@ -200,11 +200,45 @@ def test_bad_unlabelled_images_are_set_aside_and_the_rest_goes_on(done, s4m):
     assert code == 0, err
 
 
-def test_a_bad_labelled_image_is_set_aside_by_structure(workshop, s4m):
+def test_bad_labelled_and_validation_images_are_set_aside_by_training(workshop, s4m):
     (workshop.folder / "scenes/labelled/000002.jpg").write_bytes(b"no picture")
-    code, _, err = s4m("structure", "-c", workshop.config)
+    (workshop.folder / "scenes/validation/000001.jpg").write_bytes(b"no picture")
+    for stage in ("structure", "train-teacher"):
+        code, _, err = s4m(stage, "-c", workshop.config)
+        assert code == 4, err
+    run = workshop.run()
+    for stage, count in ((Structure(), 1), (TrainTeacher(), 2)):
+        manifest = run.store.manifest(stage.name, run.fingerprint(stage))
+        assert manifest.counts["quarantined"] == count
+    code, _, err = s4m("evaluate", "-c", workshop.config, "--of", "teacher")
     assert code == 4, err
-    assert workshop.run().store.is_complete("structure", workshop.run().fingerprint(Structure()))
+    assert "000001.jpg" in err
+
+
+def test_a_damaged_manifest_is_told_and_force_mends_it(done, s4m):
+    manifest = done.run().folder(PseudoLabel()) / "manifest.json"
+    manifest.write_text("{")
+    refused(s4m("pseudo-label", "-c", done.config), 3, "damaged", "--force")
+    code, out, _ = s4m("status", "-c", done.config, "--json")
+    assert code == 0
+    assert {r["stage"]: r["state"] for r in json.loads(out)}["pseudo-label"] == "damaged"
+    assert s4m("pseudo-label", "-c", done.config, "--force")[0] == 0
+
+
+def test_run_tells_a_mistake_of_a_late_stage_before_the_first_one_starts(workshop, s4m):
+    refused(s4m("run", "-c", workshop.config, "student.model=m2f"), 2, "m2f")
+    refused(s4m("run", "-c", workshop.config, "student.batch_size=1"), 2, "student.batch_size")
+    assert not list((workshop.folder / "work").glob("structure/*/"))
+
+
+def test_a_model_that_needs_weights_says_so(workshop, s4m):
+    call = s4m("train-teacher", "-c", workshop.config, "teacher.model=mask2former_r50")
+    refused(call, 2, "ImageNet", "teacher.weights")
+
+
+def test_start_weights_that_are_missing_or_none(workshop, s4m):
+    call = s4m("train-teacher", "-c", workshop.config, "teacher.weights=no.pth")
+    refused(call, 2, "no.pth")
 
 
 def test_all_images_bad_is_a_failure_without_a_manifest(done, s4m):

@@ -5,6 +5,7 @@ It starts from weights that ``tools/pretrain_demo_model.py`` makes on scenes of 
 
 _base_ = ["./_base_/mask2former.py"]
 
+start = "weights/mask2former_demo.safetensors"
 width = 64
 norm = dict(type="GN", num_groups=8)
 attention = dict(embed_dims=width, num_heads=4)

@@ -2,6 +2,8 @@
 
 _base_ = ["./_base_/mask2former.py"]
 
+expects_weights = "ImageNet weights of ResNet-50, such as torchvision's"
+
 model = dict(
     backbone=dict(
         type="ResNet",
