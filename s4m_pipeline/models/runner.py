@@ -22,7 +22,7 @@ from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
 from s4m_pipeline.models.loops import LazyDataLoader
 from s4m_pipeline.models.schedules import schedulers
-from s4m_pipeline.models.training import TrainingSpec, newest_checkpoint
+from s4m_pipeline.models.training_spec import TrainingSpec, newest_checkpoint
 
 Settings = dict[str, Any]
 

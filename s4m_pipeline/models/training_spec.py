@@ -1,0 +1,76 @@
+"""What a training is told, and where one that was stopped goes on."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What to train, on what, and how.
+
+    Attributes:
+        folder: Where checkpoints go; made when missing.
+        model: Name in ``configs/models``, or path to an MMEngine config (Python code that runs).
+        categories: ``{"id", "name"}`` of each class, in the order of labels.
+        labelled: Dataset config of the labelled images, without a pipeline.
+        log_file: JSON lines.
+        iterations: Length of the training.
+        batch_size: Images a step, of both kinds together.
+        unlabelled: Dataset config of the pseudo-labelled images; None for a teacher.
+        validation: Dataset config of the validation images; None for no validation.
+        unlabelled_fraction: Share of each batch that is unlabelled.
+        learning_rate: Instead of the model config's, unless None.
+        seed: Of weights, order, augmentation and losses.
+        device: "cpu", "cuda", "cuda:N" or "auto".
+        workers: Processes that load data; 0 loads in this one.
+        validation_interval: Iterations between validations; there is one at the end as well.
+        checkpoint_interval: Iterations between checkpoints; there is one at the end as well.
+        structure_weight: Weight of structural distillation.
+        class_weight: Weight of class distillation on the unlabelled side.
+        unlabelled_weight: Weight of the unlabelled side's loss.
+        ema: Decay of the averaged weights; None or 0 for none.
+        init_checkpoint: Weights to start from (see ``start_weights``), or None.
+        on_step: Called after each step with the iteration (from 1) and its losses.
+    """
+
+    folder: Path
+    model: str | Path
+    categories: list[dict[str, Any]]
+    labelled: dict[str, Any]
+    log_file: Path
+    iterations: int
+    batch_size: int
+    unlabelled: dict[str, Any] | None = None
+    validation: dict[str, Any] | None = None
+    unlabelled_fraction: float = 0.5
+    learning_rate: float | None = None
+    seed: int = 0
+    device: str = "cpu"
+    workers: int = 0
+    validation_interval: int = 1000
+    checkpoint_interval: int = 500
+    structure_weight: float = 0.0
+    class_weight: float = 0.0
+    unlabelled_weight: float = 2.0
+    ema: float | None = None
+    init_checkpoint: Path | None = None
+    on_step: Callable[[int, dict[str, float]], None] | None = None
+
+
+def newest_checkpoint(work: Path) -> Path | None:
+    """Find the newest of MMEngine's checkpoints in its work folder.
+
+    Only those that were written to their end count (a checkpoint's zip directory comes last).
+    """
+    found = sorted(work.glob("iter_*.pth"), key=iteration_of, reverse=True)
+    return next((path for path in found if zipfile.is_zipfile(path)), None)
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """The iteration in the name of one of MMEngine's checkpoints."""
+    return int(checkpoint.stem.removeprefix("iter_"))
