@@ -25,7 +25,7 @@ from s4m_pipeline.stages.reporter import Reporter
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.training import CHECKPOINT
 
-SCENES = {"labelled": 24, "unlabelled": 240, "validation": 100}
+SCENES = {"labelled": 48, "unlabelled": 240, "validation": 100}
 """Scenes in each set."""
 SHOWN = 8
 SHOWN_SCORE = 0.5
