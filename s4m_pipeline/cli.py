@@ -64,8 +64,7 @@ def _call(arguments: list[str]) -> int:
     except S4MError as error:
         return _tell(error, error.exit_code, str(error), arguments)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted; started again without --force, it goes on from here", err=True)
-        return INTERRUPTED
+        result = INTERRUPTED
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         return _tell(error, WRONG_USE, f"{where}{error.strerror or error}", arguments)
@@ -77,6 +76,8 @@ def _call(arguments: list[str]) -> int:
         text = (str(error).splitlines() or [""])[0]
         message = f"{type(error).__name__}: {text}\nA fault of s4m; --verbose shows where."
         return _tell(error, FAILED, message, arguments)
+    if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
+        typer.echo("interrupted; started again without --force, it goes on from here", err=True)
     return result if isinstance(result, int) else 0
 
 

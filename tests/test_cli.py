@@ -179,7 +179,13 @@ def test_ctrl_c_ends_with_130_and_a_message(tmp_path):
     command += ["teacher.structure_weight=0", "teacher.workers=0", "teacher.batch_size=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # a shell's background job, as CI may be, hands down that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = tmp_path / "work" / "train-teacher"
     for _ in range(600):

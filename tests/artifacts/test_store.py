@@ -23,7 +23,7 @@ def finish(store, mark="a" * 16, stage="refine"):
     folder = store.begin(stage, mark, {"score": 0.7}, {"predictions": "p"})
     (folder / "table").write_text("content")
     files = [file_entry(folder, folder / "table")]
-    store.finish(folder, Manifest(stage, mark, {"score": 0.7}, {"predictions": "p"}, files))
+    store.finish(folder, Manifest(stage, mark, {"score": 0.7}, {"predictions": "p"}, files=files))
     return folder
 
 
