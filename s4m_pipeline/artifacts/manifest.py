@@ -93,7 +93,8 @@ def read_manifest(folder: Path) -> Manifest:
         data = json.loads(path.read_text())
         version = data["format_version"]
     except FileNotFoundError as error:
-        raise ArtifactError(f"{folder}: unfinished, it has no {MANIFEST}") from error
+        what = "unfinished, it has no" if folder.is_dir() else "there is no such folder with a"
+        raise ArtifactError(f"{folder}: {what} {MANIFEST}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: damaged, no manifest can be read from it") from error
     if version != FORMAT_VERSION:
