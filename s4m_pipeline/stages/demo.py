@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.config import load_config
+from s4m_pipeline.config import LabelledSet, load_config
 from s4m_pipeline.configs import RUNS
 from s4m_pipeline.data.image_set import Category, ImageSet
 from s4m_pipeline.data.images import read_image
@@ -137,7 +137,7 @@ def _row(name: str, ap: Mapping[str, Any], quality: Mapping[str, Any] | None) ->
 def _write_page(run: Run, rows: list[dict[str, Any]], page: Path, seconds: float) -> None:
     from s4m_pipeline.review.demo_page import write_demo_page
 
-    truth = read_labelled_scenes(page.parent)
+    truth = _truth_of_unlabelled(page.parent)
     samples = _samples(run, truth)
     config = run.config
     notes = [
@@ -150,10 +150,8 @@ def _write_page(run: Run, rows: list[dict[str, Any]], page: Path, seconds: float
     write_demo_page(page, rows, samples, notes, [c.name for c in truth.categories])
 
 
-def read_labelled_scenes(folder: Path) -> ImageSet:
+def _truth_of_unlabelled(folder: Path) -> ImageSet:
     """The unlabelled scenes with their truth, for the page."""
-    from s4m_pipeline.config import LabelledSet
-
     scenes = folder / "scenes"
     section = LabelledSet(images=scenes / "unlabelled", annotations=scenes / "unlabelled.json")
     return read_labelled(section, "the demo's scenes")

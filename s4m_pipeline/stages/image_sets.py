@@ -87,12 +87,6 @@ class ImageSets:
         """Digest of the labelled images and their masks."""
         return self.digest(self._data.labelled)
 
-    def validation_digest(self) -> str:
-        """Digest of the validation images and their masks."""
-        if self._data.validation is None:
-            raise UsageError("data.validation is missing: there is nothing to evaluate on")
-        return self.digest(self._data.validation)
-
     def unlabelled_digest(self) -> str:
         """Digest of the unlabelled images and of their list."""
         return self.digest(self._unlabelled_section)
