@@ -21,6 +21,7 @@ _PACKAGES = (
     "pycocotools",
     "onnxruntime",
     "timm",
+    "faster-coco-eval",
 )
 
 

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline import segmenter
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.stages.base import Run
 
 if TYPE_CHECKING:
     from s4m_pipeline.segmenter.base import Segmenter
+
+PACKAGED_WEIGHTS = Path(segmenter.__file__).parent / "weights" / "demo.safetensors"
+"""The weights of the segmenter that needs no checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,6 @@ def segmenter_digest(run: Run) -> str:
     """Digest of the segmenter's weights; a Hugging Face id stands for itself."""
     checkpoint = run.config.segmenter.checkpoint
     if checkpoint is None:
-        return "packaged"
+        return run.store.digests.file(PACKAGED_WEIGHTS)
     path = Path(checkpoint)
     return run.store.digests.file(path) if path.exists() else checkpoint
