@@ -102,37 +102,97 @@ class PseudoLabelSection(Section):
 
     ``min_score`` and ``points`` shape the stored predictions; ``score`` and ``min_area`` (the sum
     of mask probabilities, in cells of the soft mask) choose among them when they are refined.
+    ``thresholds`` says how a class's score is set: ``fixed`` (``score`` for all), ``rate`` (so
+    that pseudo-instances an image follow the labelled set's rate) or ``precision`` (the lowest
+    score that reaches ``precision`` on the labelled images, by cross-fitted predictions).
     """
 
     min_score: Share = 0.05
     score: Share = 0.7
+    thresholds: Literal["fixed", "rate", "precision"] = "fixed"
+    precision: Share = 0.8
     min_area: Weight = 5.0
     points: Positive = 16
     batch_size: Positive = Field(4, json_schema_extra=PLACE)
+
+
+PromptPolicy = Literal["points", "box", "box+mask", "box+points"]
 
 
 class RefineSection(Section):
     """How the segmenter is prompted and which mask is taken.
 
     Policy ``none`` keeps every teacher's mask and needs no segmenter: plain pseudo-labels.
+    ``auto`` takes what ``s4m refine --calibrate`` measured to be best, class by class.
+
+    ``negative_points`` are drawn from neighbouring instances. ``fuse`` takes the weighted mean of
+    the teacher's probability (``fuse_weight``) and the segmenter's, the mean over the prompts of
+    ``policy`` and ``fuse_policies``, above ``fuse_threshold``, of probabilities or of logits.
+    ``second_pass`` prompts again with the first mask. A mask whose IoU with the teacher's is below
+    ``min_agreement``, or whose area is more than ``max_area_ratio`` times larger or smaller, is
+    not taken: ``gate`` keeps the teacher's or drops the instance. Among an image's final masks,
+    one is a duplicate of a higher score's of its class when their IoU is above ``duplicate_iou``
+    or more than ``duplicate_containment`` of the smaller lies in the larger; ``overlaps: score``
+    gives pixels that several claim to the highest score. 1 switches a duplicate rule off.
+    Predictions from ``min_score`` up are refined even where they become no label, so that
+    ``--rethreshold`` can lower a threshold that far without the segmenter.
     """
 
-    policy: Literal["points", "box", "box+mask", "box+points", "none"] = "points"
+    policy: Literal["points", "box", "box+mask", "box+points", "none", "auto"] = "points"
     points: Positive = 3
+    negative_points: Annotated[int, Field(ge=0)] = 0
     candidate: Literal["argmax-iou", "single", "closest", "fuse"] = "fuse"
+    min_score: Share = 0.3
+    fuse_policies: list[PromptPolicy] = []
+    fuse_weight: Share = 0.5
+    fuse_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    fuse_space: Literal["probabilities", "logits"] = "probabilities"
+    second_pass: bool = False
     min_agreement: Share = 0.3
+    max_area_ratio: Annotated[float, Field(gt=1)] | None = None
+    gate: Literal["keep", "drop"] = "keep"
+    overlaps: Literal["leave", "score"] = "leave"
+    duplicate_iou: Share = 1.0
+    duplicate_containment: Share = 1.0
+
+
+class CalibrationSection(Section):
+    """How refinement is measured on the labelled images (``s4m refine --calibrate``).
+
+    ``folds`` teachers are trained, each for ``iterations`` (the teacher's own where None) and each
+    without the share of the labelled images that it then predicts.
+    """
+
+    folds: Annotated[int, Field(ge=2)] = 2
+    iterations: Positive | None = None
 
 
 class StudentSection(TrainingSection):
-    """Student training."""
+    """Student training.
+
+    ``class_weight`` and ``class_temperature`` are those of the distillation of class
+    distributions. ``paste`` trades refined instances between unlabelled images (METHOD, section
+    3): ``static`` in place, ``dynamic`` rescaled and moved; only masks of at least
+    ``paste_min_area``, a share of the augmented image, move. ``quality_weight`` weights each
+    pseudo-label's loss by score times agreement. ``ignore_score``: predictions from this score up
+    that became no label, and those that the gate dropped, cost nothing where they are (ignore
+    regions); None for none. ``start``: from the ``teacher``'s weights or from the ``model``
+    config's; ``auto`` takes the teacher's where both have the same model and the student names no
+    weights of its own.
+    """
 
     batch_size: Positive = 16
     structure_weight: Weight = 0.0
     class_weight: Weight = 0.0
+    class_temperature: Annotated[float, Field(gt=0)] = 1.0
+    paste: Literal["off", "static", "dynamic"] = "off"
+    paste_min_area: Share = 0.00286
+    quality_weight: bool = False
+    ignore_score: Share | None = None
     unlabelled_weight: Weight = 2.0
     unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9996
-    start: Literal["model", "teacher"] = "model"
+    start: Literal["auto", "teacher", "model"] = "auto"
 
 
 class ExecutionSection(Section):
@@ -153,6 +213,7 @@ class RunConfig(Section):
     teacher: TeacherSection = TeacherSection()
     pseudo_label: PseudoLabelSection = PseudoLabelSection()
     refine: RefineSection = RefineSection()
+    calibration: CalibrationSection = CalibrationSection()
     student: StudentSection = StudentSection()
     execution: ExecutionSection = ExecutionSection()
 
@@ -163,9 +224,18 @@ class RunConfig(Section):
                 f"refine.points is {self.refine.points}, but pseudo_label.points stores only "
                 f"{self.pseudo_label.points} an instance"
             )
+        if self.student.start == "teacher" and self.student.weights is not None:
+            raise ValueError("student.start is 'teacher' and student.weights is set: choose one")
         if self.pseudo_label.min_score > self.pseudo_label.score:
             raise ValueError("pseudo_label.min_score is above pseudo_label.score")
         return self
+
+
+def starts_from_teacher(config: RunConfig) -> bool:
+    """Whether the student's training goes on from the teacher's weights."""
+    student = config.student
+    same = student.model == config.teacher.model and student.weights is None
+    return student.start == "teacher" or (student.start == "auto" and same)
 
 
 def result_settings(section: Section) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from s4m_pipeline.config import load_config, result_settings
+from s4m_pipeline.config import load_config, result_settings, starts_from_teacher
 from s4m_pipeline.configs import (
     RUNS,
     expects_weights,
@@ -175,3 +175,26 @@ def test_expected_weights_are_inherited_and_can_be_taken_back(tmp_path):
 def test_model_names_leave_bases_out():
     assert "mask2former_r50" in model_names()
     assert not any(name.startswith("_") for name in model_names())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], True),
+        (["student.model=mask2former_lite0"], False),
+        (["student.weights=random"], False),
+        (["student.start=model"], False),
+        (["student.model=mask2former_lite0", "student.start=teacher"], True),
+    ],
+)
+def test_a_student_of_the_teachers_model_goes_on_from_the_teacher(tmp_path, overrides, expected):
+    path = tmp_path / "run.yaml"
+    path.write_text("work_dir: work\ndata: {labelled: {images: a, annotations: b.json}}\n")
+    assert starts_from_teacher(load_config(path, overrides)) is expected
+
+
+def test_weights_and_the_teacher_are_not_both_a_start(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("work_dir: work\ndata: {labelled: {images: a, annotations: b.json}}\n")
+    with pytest.raises(UsageError, match="choose one"):
+        load_config(path, ["student.start=teacher", "student.weights=random"])
