@@ -8,22 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.special import expit
 from torch import Tensor
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Candidates, Frame
-from s4m_pipeline.segmenter.instances import TeacherInstance
-from s4m_pipeline.segmenter.resampling import (
-    Window,
-    bilinear,
-    intersection,
-    pixel_positions,
-    reach,
-    union,
-)
+from s4m_pipeline.segmenter.resampling import Window, bilinear, pixel_positions, reach
 from s4m_pipeline.segmenter.rle import encode_crop
-from s4m_pipeline.segmenter.soft_masks import LEVELS, soft_mask_to_pixels, soft_mask_window
 
 CHOICES = ("argmax-iou", "single", "closest", "fuse")
 MULTIMASK_CHOICES = ("argmax-iou", "closest")
@@ -87,41 +77,21 @@ def segmenter_mask(logits: np.ndarray, frame: Frame, image_size: int) -> bytes:
     """
     rates = cell_rates(frame, image_size, len(logits))
     window = reach(logits > 0, *rates, frame.height, frame.width)
-    mask = _logits_on(logits, rates, window) > 0
+    mask = logits_on(logits, rates, window) > 0
     return encode_crop(mask, window.x, window.y, frame.height, frame.width)
 
 
-def fused_mask(
-    logits: np.ndarray, instance: TeacherInstance, frame: Frame, image_size: int
-) -> bytes:
-    """Where the mean of the segmenter's and the teacher's probability is above one half.
-
-    One of the two must be above one half there, and the teacher's must not be 0, which bounds
-    the window that is looked at.
+def logits_on(logits: np.ndarray, rates: tuple[float, float], window: Window) -> np.ndarray:
+    """The bilinear logits at the pixels of a window.
 
     Args:
-        logits: float32 (4h, 4w), the segmenter's single mask in the model's frame.
-        instance: The teacher's prediction.
-        frame: How the image lies in the model's input.
-        image_size: Side of the model's input in pixels.
+        logits: float32 (4h, 4w) in the model's frame.
+        rates: Mask cells per original pixel along y and x.
+        window: The pixels wanted.
 
     Returns:
-        COCO's compressed counts.
+        float32, the window's (height, width), column-major.
     """
-    height, width = frame.height, frame.width
-    rates = cell_rates(frame, image_size, len(logits))
-    soft, box, stride = instance.soft_mask, instance.soft_mask_box, instance.stride
-    support = soft_mask_window(soft > 0, box, stride, height, width)
-    likely = soft_mask_window(soft > LEVELS / 2, box, stride, height, width)
-    window = union(likely, reach(logits > 0, *rates, height, width))
-    window = intersection(window, support)
-    theirs = soft_mask_to_pixels(soft, box, stride, height, width, window)
-    total = expit(_logits_on(logits, rates, window))
-    total += theirs
-    return encode_crop(total > 1, window.x, window.y, height, width)
-
-
-def _logits_on(logits: np.ndarray, rates: tuple[float, float], window: Window) -> np.ndarray:
     ys = pixel_positions(window.y, window.height, rates[0])
     xs = pixel_positions(window.x, window.width, rates[1])
     return bilinear(logits, ys, xs)

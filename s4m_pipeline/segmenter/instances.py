@@ -16,6 +16,7 @@ class TeacherInstance:
         category_id: COCO category.
         score: Class score of the teacher.
         bbox: x, y, width, height of its mask in pixels.
+        area: Pixels of its mask.
         points: float32 (K, 2), prompt points, x and y in pixels, in the order drawn.
         soft_mask: uint8 (h, w), its probability times 255, cropped.
         soft_mask_box: x, y, width, height of the crop in cells.
@@ -27,6 +28,7 @@ class TeacherInstance:
     category_id: int
     score: float
     bbox: tuple[float, float, float, float]
+    area: int
     points: np.ndarray
     soft_mask: np.ndarray
     soft_mask_box: tuple[int, int, int, int]
@@ -42,12 +44,14 @@ class RefinedMask:
         mask_rle: COCO's compressed counts of the final mask.
         bbox: x, y, width, height of the final mask in pixels.
         area: Pixels of the final mask.
-        candidate_ious: The segmenter's own scores of its candidates.
+        candidate_ious: The segmenter's own scores of its candidates; where several prompts were
+            fused, one for each.
         candidate: Which candidate was taken; -1 where masks were fused or none was taken.
         agreement: IoU of the teacher's mask and the one chosen, kept or not.
         area_ratio: Area of the mask chosen over that of the teacher's (at least one pixel).
-        decision: "refined" or "kept" (the teacher's mask stays).
-        reason: Why the teacher's mask was kept; empty for a refined one.
+        decision: "refined", "kept" (the teacher's mask stays) or "dropped" (no label; the
+            teacher's mask is held).
+        reason: Why it was kept or dropped, and what other instances took from it; else empty.
     """
 
     mask_rle: bytes
@@ -59,3 +63,18 @@ class RefinedMask:
     area_ratio: float
     decision: str
     reason: str
+
+
+def kept_mask(instance: TeacherInstance, reason: str) -> RefinedMask:
+    """The teacher's mask as the final one, where the segmenter was not asked."""
+    return RefinedMask(
+        mask_rle=instance.mask_rle,
+        bbox=instance.bbox,
+        area=instance.area,
+        candidate_ious=[],
+        candidate=-1,
+        agreement=1.0,
+        area_ratio=1.0,
+        decision="kept",
+        reason=reason,
+    )

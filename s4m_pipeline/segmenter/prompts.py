@@ -11,13 +11,18 @@ from torch import Tensor
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Frame, Prompts
 from s4m_pipeline.segmenter.instances import TeacherInstance
+from s4m_pipeline.segmenter.negatives import PADDING
 from s4m_pipeline.segmenter.soft_masks import LEVELS, grid_shape, sample_soft_mask
 
 POLICIES = ("points", "box", "box+mask", "box+points")
 
 
 def build_prompts(
-    instances: Sequence[TeacherInstance], policy: str, points: int, teacher_logits: Tensor
+    instances: Sequence[TeacherInstance],
+    policy: str,
+    points: int,
+    teacher_logits: Tensor,
+    negatives: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Prompts:
     """The prompts of one image's instances.
 
@@ -26,9 +31,11 @@ def build_prompts(
         policy: One of `POLICIES`.
         points: How many of an instance's stored points are used, in the order drawn.
         teacher_logits: float32 (N, 1, 4h, 4w) from `teacher_frame_logits`; the mask prompt.
+        negatives: float32 (N, M, 2) and int32 (N, M) from `negatives.negative_points`, put after
+            the positive points without the columns that no instance fills.
 
     Returns:
-        Prompts in original pixels; all points are positive.
+        Prompts in original pixels.
 
     Raises:
         UsageError: An unknown policy, or fewer points are stored than wanted.
@@ -36,9 +43,14 @@ def build_prompts(
     if policy not in POLICIES:
         raise UsageError(f"unknown refine.policy {policy!r}; there are {', '.join(POLICIES)}")
     count = points if policy in ("points", "box+points") else 0
+    coords, labels = _points(instances, count), np.ones((len(instances), count), np.int32)
+    if negatives is not None:
+        used = (negatives[1] != PADDING).any(0)
+        coords = np.concatenate([coords, negatives[0][:, used]], axis=1)
+        labels = np.concatenate([labels, negatives[1][:, used]], axis=1)
     return Prompts(
-        points=_points(instances, count),
-        labels=np.ones((len(instances), count), np.int32),
+        points=coords,
+        labels=labels,
         boxes=None if policy == "points" else _boxes(instances),
         masks=teacher_logits if policy == "box+mask" else None,
     )

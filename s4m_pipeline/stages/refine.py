@@ -1,16 +1,17 @@
 """Stage ``refine``: the segmenter redraws the teacher's masks, one encoder pass an image.
 
-Predictions below the score or too small are dropped, the rest is prompted by the run's policy; the
-teacher's mask, the new one, the candidates' scores and the decision stand in one row. Structural
-targets of the same images come from the same pass when the student asks for them.
+Predictions below their class's score or too small are dropped, the rest is prompted by the run's
+policy, then duplicates and overlaps among an image's masks are settled; the teacher's mask, the
+final one, the candidates' scores, the decision and its reason stand in one row. The masks as they
+were before are kept too (table ``segmented``), also those of predictions from ``refine.min_score``
+up that become no label. Structural targets of the same images come from the same pass when the
+student asks for them.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,17 +21,25 @@ from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.config import RunConfig, result_settings
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.data.thresholds import Thresholds
 from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
-from s4m_pipeline.stages.base import Run, Stage, label_categories
+from s4m_pipeline.segmenter.instances import RefinedMask
+from s4m_pipeline.segmenter.policies import PolicyChoice, policy_of
+from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
+from s4m_pipeline.stages.calibrate import Calibrate
+from s4m_pipeline.stages.calibrated_policies import policies_by_class
+from s4m_pipeline.stages.of_round import OfRound
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine_rows import (
-    Row,
-    drop_reason,
-    refined,
-    teacher_instance,
-    unrefined,
+from s4m_pipeline.stages.refine_labels import (
+    ImagePredictions,
+    RefineTask,
+    decided_counts,
+    decided_rows,
+    read_images,
 )
+from s4m_pipeline.stages.refine_policies import conflict_rules, refine_policy
+from s4m_pipeline.stages.refine_rows import Row
 from s4m_pipeline.stages.segmenter_settings import (
     SegmenterSettings,
     check_segmenter_section,
@@ -39,6 +48,14 @@ from s4m_pipeline.stages.segmenter_settings import (
 )
 from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
 from s4m_pipeline.stages.structure import TargetSettings, structure_row
+from s4m_pipeline.stages.thresholds import (
+    choose_thresholds,
+    threshold_settings,
+    threshold_sources,
+    threshold_upstream,
+    thresholds_as_json,
+    warn_unreached,
+)
 
 
 def wants_structure(config: RunConfig) -> bool:
@@ -51,7 +68,7 @@ def wants_segmenter(config: RunConfig) -> bool:
     return config.refine.policy != "none" or wants_structure(config)
 
 
-class Refine(ShardedStage):
+class Refine(OfRound, ShardedStage):
     """Refined labels of the unlabelled images."""
 
     name: ClassVar[str] = "refine"
@@ -60,7 +77,7 @@ class Refine(ShardedStage):
         """Thresholds, policy, segmenter, and the structural targets' settings when made."""
         settings: dict[str, Any] = {
             "refine": result_settings(config.refine),
-            "score": config.pseudo_label.score,
+            **threshold_settings(config),
             "min_area": config.pseudo_label.min_area,
         }
         if wants_segmenter(config):
@@ -71,15 +88,18 @@ class Refine(ShardedStage):
         return settings
 
     def sources(self, run: Run) -> dict[str, str]:
-        """The unlabelled images and the segmenter's weights."""
-        sources = {"unlabelled": run.images.unlabelled_digest()}
+        """The unlabelled images, the segmenter's weights, and what thresholds are chosen by."""
+        sources = {"unlabelled": run.images.unlabelled_digest(), **threshold_sources(run)}
         if wants_segmenter(run.config):
             sources["segmenter"] = segmenter_digest(run)
         return sources
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """The teacher's predictions."""
-        return {"predictions": PseudoLabel()}
+        """The teacher's predictions, and what policy and thresholds are chosen by."""
+        above: dict[str, Stage] = {"predictions": PseudoLabel(self.round)}
+        if config.refine.policy == "auto":
+            above["calibration"] = Calibrate()
+        return above | threshold_upstream(config)
 
     def check(self, run: Run) -> None:
         """Refuse a run without unlabelled images, or a segmenter that cannot be built."""
@@ -105,35 +125,54 @@ class Refine(ShardedStage):
         """Makes a ``_Worker``."""
         return _make_worker
 
-    def argument(self, run: Run) -> _Task:
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Refine, and write down the thresholds and policy that were chosen."""
+        made = super().make(run, folder)
+        chosen = self.thresholds(run)
+        warn_unreached(run, chosen)
+        made.metrics["thresholds"] = thresholds_as_json(run, chosen)
+        if run.config.refine.policy == "auto":
+            choice = run.store.manifest(Calibrate.name, run.fingerprint(Calibrate())).metrics
+            made.metrics["policy"] = {name: choice[name] for name in ("best", "policy", "off")}
+        return made
+
+    def thresholds(self, run: Run) -> Thresholds:
+        """The score that a label of each class must be above."""
+        stage = PseudoLabel(self.round)
+        images = run.store.manifest(stage.name, run.fingerprint(stage)).counts["images"]
+        return choose_thresholds(run, run.require(stage), images)
+
+    def policy(self, run: Run) -> PolicyChoice | None:
+        """How instances are refined; None keeps every teacher's mask."""
+        section = run.config.refine
+        if section.policy == "none":
+            return None
+        if section.policy != "auto":
+            return refine_policy(section)
+        run.require(Calibrate())
+        choice = run.store.manifest(Calibrate.name, run.fingerprint(Calibrate())).metrics
+        return policies_by_class(choice, [int(c["id"]) for c in self.categories(run)])
+
+    def argument(self, run: Run) -> RefineTask:
         """Predictions, images and settings."""
         config = run.config
-        return _Task(
-            predictions=run.require(PseudoLabel()),
+        return RefineTask(
+            predictions=run.require(PseudoLabel(self.round)),
             records={record.id: record for record in self.records(run)},
             segmenter=(
                 SegmenterSettings.of(config, run.device) if wants_segmenter(config) else None
             ),
-            policy=result_settings(config.refine),
-            score=config.pseudo_label.score,
+            policy=self.policy(run),
+            rules=conflict_rules(config.refine),
+            scores=self.thresholds(run).scores,
+            min_score=config.refine.min_score,
             min_area=config.pseudo_label.min_area,
             targets=TargetSettings.of(config) if wants_structure(config) else None,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    predictions: Path
-    records: Mapping[int, ImageRecord]
-    segmenter: SegmenterSettings | None
-    policy: Mapping[str, Any]
-    score: float
-    min_area: float
-    targets: TargetSettings | None
-
-
 class _Worker:
-    def __init__(self, task: _Task, place: Place) -> None:
+    def __init__(self, task: RefineTask, place: Place) -> None:
         self._task = task
         self._segmenter = None
         if task.segmenter is not None:
@@ -142,109 +181,87 @@ class _Worker:
     def process(self, shard: Shard, advance: Advance) -> ShardResult:
         """Refine a shard's predictions."""
         start = time.perf_counter()
-        aside = read_rows(self._task.predictions, "quarantine", shard.image_ids)
-        shard = shard.without(row["image_id"] for row in aside)
-        advance(len(aside))
-        by_image = self._read(shard)
-        if self._task.policy["policy"] == "none" and self._task.targets is None:
-            result = self._keep(by_image, shard, advance)
-        else:
-            result = self._prompt(by_image, shard, advance)
         # What the teacher could not read has no labels; it stays aside in what follows.
-        result.rows["quarantine"] = [*aside, *result.rows.get("quarantine", [])]
-        result.counts["quarantined"] = len(result.rows["quarantine"])
-        rows = result.rows["refined"]
-        decisions = Counter(str(row["decision"]) for row in rows)
-        result.counts |= {
-            "instances": decisions["refined"] + decisions["kept"],
-            "refined": decisions["refined"],
-            "kept": decisions["kept"],
-            "dropped": decisions["dropped"],
-        }
-        result.seconds = {"refine": time.perf_counter() - start}
-        return result
-
-    def _read(self, shard: Shard) -> dict[int, list[Row]]:
-        """The shard's predictions by image, those dropped decided already."""
-        by_image: dict[int, list[Row]] = {image_id: [] for image_id in shard.image_ids}
-        for row in read_rows(self._task.predictions, "predictions", shard.image_ids):
-            reason = drop_reason(row, self._task.score, self._task.min_area)
-            by_image[row["image_id"]].append(
-                unrefined(row, "dropped", reason) if reason else dict(row)
-            )
-        return by_image
-
-    def _keep(
-        self, by_image: Mapping[int, list[Row]], shard: Shard, advance: Advance
-    ) -> ShardResult:
-        rows = [
-            row if "decision" in row else unrefined(row, "kept", "policy none")
-            for image_id in shard.image_ids
-            for row in by_image[image_id]
-        ]
-        advance(len(shard.image_ids))
-        return ShardResult({"refined": rows}, {"images": len(shard.image_ids)})
-
-    def _prompt(
-        self, by_image: Mapping[int, list[Row]], shard: Shard, advance: Advance
-    ) -> ShardResult:
-        task = self._task
-        if self._segmenter is None or task.segmenter is None:
-            raise ValueError("a policy other than none needs a segmenter")
-        rows: list[Row] = []
-        maps: list[Row] = []
-        aside: list[dict[str, Any]] = []
-        records = [task.records[image_id] for image_id in shard.image_ids]
-        if task.targets is None:  # an image without labels needs no encoder pass
-            empty = [r for r in records if all("decision" in row for row in by_image[r.id])]
-            rows += [row for record in empty for row in by_image[record.id]]
-            records = [r for r in records if r not in empty]
-            advance(len(empty))
-        images = load_images(records, Refine.name, aside)
-        for batch in in_batches(images, task.segmenter.batch_size):
-            made = self._refine_batch(batch, by_image)
-            rows += made.rows["refined"]
-            maps += made.rows.get("structure", [])
-            advance(len(batch))
+        aside = read_rows(self._task.predictions, "quarantine", shard.image_ids)
+        left = shard.without(row["image_id"] for row in aside)
         advance(len(aside))
-        rows.sort(key=lambda row: (row["image_id"], row["instance_id"]))
-        tables: dict[str, list[dict[str, Any]]] = {"refined": [*rows], "quarantine": aside}
-        if task.targets is not None:
-            tables["structure"] = [*maps]
-        done = len(shard.image_ids) - len(aside)
-        return ShardResult(tables, {"images": done})
+        tables: dict[str, list[Row]] = {"refined": [], "quarantine": aside}
+        if self._task.policy is not None:
+            tables["segmented"] = []
+        if self._task.targets is not None:
+            tables["structure"] = []
+        self._fill(tables, read_images(self._task, left), advance)
+        for name in ("refined", "segmented"):
+            tables.get(name, []).sort(key=lambda row: (row["image_id"], row["instance_id"]))
+        counts = decided_counts(tables)
+        counts["images"] = len(shard.image_ids) - counts["quarantined"]
+        return ShardResult(tables, counts, {"refine": time.perf_counter() - start})
 
-    def _refine_batch(
-        self, batch: Sequence[tuple[ImageRecord, np.ndarray]], by_image: Mapping[int, list[Row]]
-    ) -> ShardResult:
-        from s4m_pipeline.segmenter.refinement import RefinePolicy, refine_images
+    def _fill(
+        self,
+        tables: dict[str, list[Row]],
+        images: Mapping[int, ImagePredictions],
+        advance: Advance,
+    ) -> None:
+        """Add to the tables what becomes of images; only some need an encoder pass."""
+        unseen = {key: image for key, image in images.items() if not self._needs_pass(image)}
+        for image in unseen.values():
+            _add(tables, decided_rows(self._task, image))
+        advance(len(unseen))
+        records = [image.record for key, image in images.items() if key not in unseen]
+        if not records:
+            return
+        if self._task.segmenter is None:
+            raise ValueError("a policy other than none needs a segmenter")
+        aside: list[Row] = []
+        loaded = load_images(records, Refine.name, aside)
+        for batch in in_batches(loaded, self._task.segmenter.batch_size):
+            self._fill_batch(tables, batch, images)
+            advance(len(batch))
+        tables["quarantine"] += aside
+        advance(len(aside))
+
+    def _needs_pass(self, image: ImagePredictions) -> bool:
+        """Whether structural targets are wanted or one of its instances is to be prompted."""
+        if self._task.targets is not None:
+            return True
+        if self._task.policy is None:
+            return False
+        choice = policy_of(self._task.policy)
+        return any(choice(instance) is not None for instance in image.instances)
+
+    def _fill_batch(
+        self,
+        tables: dict[str, list[Row]],
+        batch: Sequence[tuple[ImageRecord, np.ndarray]],
+        images: Mapping[int, ImagePredictions],
+    ) -> None:
+        from s4m_pipeline.segmenter.refinement import refine_images
 
         task, segmenter = self._task, self._segmenter
         if segmenter is None:
             raise ValueError("no segmenter")
         embeddings = segmenter.encode([image for _, image in batch])
-        asked = [[r for r in by_image[record.id] if "decision" not in r] for record, _ in batch]
-        if task.policy["policy"] == "none":
-            done = [[unrefined(row, "kept", "policy none") for row in rows] for rows in asked]
-        else:
-            instances = [[teacher_instance(row) for row in rows] for rows in asked]
-            masks = refine_images(segmenter, embeddings, instances, RefinePolicy(**task.policy))
-            done = [
-                [refined(row, mask) for row, mask in zip(rows, found, strict=True)]
-                for rows, found in zip(asked, masks, strict=True)
-            ]
-        tables: dict[str, list[dict[str, Any]]] = {"refined": [], "structure": []}
-        for index, (record, image) in enumerate(batch):
-            dropped = [row for row in by_image[record.id] if "decision" in row]
-            tables["refined"] += [*done[index], *dropped]
+        seen = [images[record.id] for record, _ in batch]
+        masks: Sequence[Sequence[RefinedMask] | None] = [None] * len(seen)
+        if task.policy is not None:
+            instances = [image.instances for image in seen]
+            masks = refine_images(segmenter, embeddings, instances, task.policy)
+        for index, ((record, image), found) in enumerate(zip(batch, masks, strict=True)):
+            made = decided_rows(task, seen[index], found)
             if task.targets is not None:
                 size = (image.shape[0], image.shape[1])
-                rles = [row["mask_rle"] for row in done[index]]
-                tables["structure"].append(
-                    structure_row(segmenter, embeddings, index, record, size, rles, task.targets)
-                )
-        return ShardResult(tables)
+                labels = [row for row in made["refined"] if row["decision"] != "dropped"]
+                rles = [row["mask_rle"] for row in labels]
+                row = structure_row(segmenter, embeddings, index, record, size, rles, task.targets)
+                made["structure"] = [row]
+            _add(tables, made)
 
 
-def _make_worker(task: _Task, place: Place) -> _Worker:
+def _add(tables: dict[str, list[Row]], made: Mapping[str, list[Row]]) -> None:
+    for name, rows in made.items():
+        tables[name] += rows
+
+
+def _make_worker(task: RefineTask, place: Place) -> _Worker:
     return _Worker(task, place)

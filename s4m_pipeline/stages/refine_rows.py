@@ -20,10 +20,15 @@ def drop_reason(row: Mapping[str, Any], score: float, min_area: float) -> str:
     """
     if row["score"] <= score:
         return f"score {row['score']:.2f} <= {score:g}"
-    area = float(np.frombuffer(row["soft_mask"], dtype=np.uint8).sum(dtype=np.int64)) / 255
+    area = mask_cells(row["soft_mask"])
     if area <= min_area:
         return f"area {area:.1f} <= {min_area:g} cells"
     return ""
+
+
+def mask_cells(soft_mask: bytes) -> float:
+    """The sum of a stored soft mask's probabilities, in cells."""
+    return float(np.frombuffer(soft_mask, dtype=np.uint8).sum(dtype=np.int64)) / 255
 
 
 def teacher_instance(row: Mapping[str, Any]) -> TeacherInstance:
@@ -37,6 +42,7 @@ def teacher_instance(row: Mapping[str, Any]) -> TeacherInstance:
         category_id=row["category_id"],
         score=row["score"],
         bbox=tuple(row["bbox"]),
+        area=row["area"],
         points=np.asarray(row["prompt_points"], dtype=np.float32).reshape(-1, 2),
         soft_mask=decode_soft_mask(row["soft_mask"], box),
         soft_mask_box=box,
@@ -67,6 +73,23 @@ def refined(row: Mapping[str, Any], mask: RefinedMask) -> Row:
         "bbox": mask.bbox,
         "area": mask.area,
         "teacher_mask_rle": row["mask_rle"],
+        "candidate_ious": mask.candidate_ious,
+        "candidate": mask.candidate,
+        "agreement": mask.agreement,
+        "area_ratio": mask.area_ratio,
+        "decision": mask.decision,
+        "reason": mask.reason,
+    }
+
+
+def segmented(row: Mapping[str, Any], mask: RefinedMask) -> Row:
+    """A row of ``segmented``: what refinement made of a prediction by itself."""
+    return {
+        "image_id": row["image_id"],
+        "instance_id": row["instance_id"],
+        "mask_rle": mask.mask_rle,
+        "bbox": mask.bbox,
+        "area": mask.area,
         "candidate_ious": mask.candidate_ious,
         "candidate": mask.candidate,
         "agreement": mask.agreement,

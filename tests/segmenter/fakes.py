@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pycocotools import mask as mask_api
+from scipy.ndimage import map_coordinates
 from scipy.special import expit
 from torch import Tensor
 
@@ -108,6 +109,7 @@ def teacher_instance(
         category_id=1,
         score=0.9,
         bbox=bbox_area(rle, height, width)[0],
+        area=bbox_area(rle, height, width)[1],
         points=draw_prompt_points(logits, 3, STRIDE, height, width, rng),
         soft_mask=crop,
         soft_mask_box=box,
@@ -131,3 +133,83 @@ def whole_logits(logits: np.ndarray, frame: Frame, image_size: int) -> np.ndarra
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
     source = torch.from_numpy(logits)[None, None]
     return F.grid_sample(source, grid, padding_mode="border", align_corners=False)[0, 0].numpy()
+
+
+class PromptedSegmenter(Segmenter):
+    """Answers with logits that depend on every part of a prompt, instance by instance.
+
+    `answer` gives one instance's answer, so that a test can ask for it alone.
+    """
+
+    name = "prompted"
+    image_size = 128
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.decodes = 0
+
+    def encode(self, images: Sequence[np.ndarray]) -> Embeddings:
+        frames = tuple(square_frame(*image.shape[:2]) for image in images)
+        return Embeddings(torch.zeros(len(images), 8, 8, 8), (), frames)
+
+    def answer(
+        self,
+        frame: Frame,
+        points: np.ndarray,
+        labels: np.ndarray,
+        box: np.ndarray | None,
+        mask: Tensor | None,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (C, 32, 32) and scores (C,) of one prompt: points (P, 2), box (4,)."""
+        seen = [frame.to_model(points[labels == 1])]
+        if box is not None:
+            seen.append(frame.to_model(box.reshape(2, 2)))
+        x, y = np.concatenate(seen).mean(0) / 4
+        count = 3 if multimask else 1
+        discs = [blob_logits((32, 32), (y, x), 5 + 2 * n, 0.4) for n in range(count)]
+        logits = torch.from_numpy(np.stack(discs)) + (0 if box is None else 0.3)
+        for point in points[labels == 0]:
+            px, py = frame.to_model(point) / 4
+            logits = logits - torch.from_numpy(blob_logits((32, 32), (py, px), 6)).clamp(min=0)
+        if mask is not None:
+            logits = logits + 0.5 * mask
+        return logits, logits.amax((1, 2)) / 10
+
+    def decode(
+        self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
+    ) -> list[Candidates]:
+        self.decodes += 1
+        count = 3 if multimask else 1
+        out = []
+        for frame, asked in zip(embeddings.frames, prompts, strict=True):
+            found = [
+                self.answer(
+                    frame,
+                    asked.points[n],
+                    asked.labels[n],
+                    None if asked.boxes is None else asked.boxes[n],
+                    None if asked.masks is None else asked.masks[n, 0],
+                    multimask,
+                )
+                for n in range(len(asked))
+            ]
+            logits = [pair[0] for pair in found] or [torch.zeros(count, 32, 32)]
+            ious = [pair[1] for pair in found] or [torch.zeros(count)]
+            keep = len(found)
+            out.append(Candidates(torch.stack(logits)[:keep], torch.stack(ious)[:keep]))
+        return out
+
+    def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
+        raise AssertionError("not asked for here")
+
+
+def soft_probabilities(instance: TeacherInstance, height: int, width: int) -> np.ndarray:
+    """The teacher's probability at every pixel, float64 (H, W), the plain way: scipy on the map."""
+    stride = instance.stride
+    grid = np.zeros((round(-(-height // stride)), round(-(-width // stride))))
+    x, y, w, h = instance.soft_mask_box
+    grid[y : y + h, x : x + w] = instance.soft_mask / 255
+    rows, columns = np.mgrid[:height, :width]
+    at = [(rows + 0.5) / stride - 0.5, (columns + 0.5) / stride - 0.5]
+    return map_coordinates(grid, at, order=1, mode="nearest")

@@ -5,18 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import map_coordinates
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Candidates, Frame
-from s4m_pipeline.segmenter.choice import choose, fused_mask, segmenter_mask, wants_multimask
-from s4m_pipeline.segmenter.instances import TeacherInstance
+from s4m_pipeline.segmenter.choice import choose, segmenter_mask, wants_multimask
 from tests.segmenter.fakes import (
     blob_logits,
     decode_mask,
     padded_frame,
     square_frame,
-    teacher_instance,
     whole_logits,
 )
 
@@ -81,50 +78,3 @@ def test_mask_equals_that_of_the_whole_image(frame: Frame, kind: str) -> None:
     assert differs.mean() < 1e-3
     if kind == "everything":
         assert found.all()
-
-
-def _naive_fusion(logits: np.ndarray, instance: TeacherInstance, frame: Frame) -> np.ndarray:
-    """Sum of both probabilities at every pixel of the image."""
-    ours = 1 / (1 + np.exp(-whole_logits(logits, frame, 128).astype(np.float64)))
-    grid = np.zeros((-(-frame.height // 4), -(-frame.width // 4)))
-    x, y, w, h = instance.soft_mask_box
-    grid[y : y + h, x : x + w] = instance.soft_mask / 255
-    rows, columns = np.mgrid[: frame.height, : frame.width]
-    at = [(rows + 0.5) / 4 - 0.5, (columns + 0.5) / 4 - 0.5]
-    return ours + map_coordinates(grid, at, order=1, mode="nearest")
-
-
-@pytest.mark.parametrize("frame", FRAMES)
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (((16, 16), 6.0), ((0.5, 0.5), 0.2)),  # about the same place
-        (((16, 16), 3.0), ((0.5, 0.5), 0.4)),  # the segmenter sees a part
-        (((3, 3), 4.0), ((0.8, 0.8), 0.1)),  # apart
-        (((0, 0), 9.0), ((0.0, 0.0), 0.3)),  # at the image's corner
-        (((16, 16), -3.0), ((0.5, 0.5), 0.3)),  # the segmenter sees nothing
-    ],
-)
-def test_fusion_equals_the_whole_image_formula(
-    frame: Frame,
-    ours: tuple[tuple[float, float], float],
-    theirs: tuple[tuple[float, float], float],
-) -> None:
-    rows, columns = -(-frame.height // 4), -(-frame.width // 4)
-    centre = (theirs[0][0] * (rows - 1), theirs[0][1] * (columns - 1))
-    instance = teacher_instance(frame.height, frame.width, centre, theirs[1] * rows)
-    logits = blob_logits((32, 32), *ours, slope=0.2)
-    total = _naive_fusion(logits, instance, frame)
-    found = decode_mask(fused_mask(logits, instance, frame, 128), frame.height, frame.width)
-    differs = found != (total > 1)
-    assert np.abs(total[differs] - 1).max(initial=0) < 1e-5
-    assert differs.mean() < 1e-3
-
-
-def test_fusion_without_a_soft_mask_is_empty() -> None:
-    frame = square_frame(40, 60)
-    instance = teacher_instance(40, 60, (5, 5), 2)
-    instance.soft_mask = np.zeros((0, 0), np.uint8)
-    instance.soft_mask_box = (0, 0, 0, 0)
-    logits = np.full((32, 32), 9, np.float32)
-    assert not decode_mask(fused_mask(logits, instance, frame, 128), 40, 60).any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,12 @@ import torch
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Embeddings, Segmenter
 from s4m_pipeline.segmenter.build import build_segmenter
-from s4m_pipeline.segmenter.refinement import RefinePolicy, TeacherInstance, refine_images
+from s4m_pipeline.segmenter.refinement import (
+    RefinedMask,
+    RefinePolicy,
+    TeacherInstance,
+    refine_images,
+)
 from tests.segmenter.fakes import (
     ToldSegmenter,
     blob_logits,
@@ -106,6 +113,47 @@ def test_gate_keeps_the_teachers_mask() -> None:
     assert shut[0] == open_gate[0]
     edge = RefinePolicy("box", 3, "closest", open_gate[0].agreement)
     assert refine_images(segmenter, embeddings, instances, edge)[0][0].decision == "refined"
+
+
+def test_gate_on_the_area_goes_both_ways() -> None:
+    segmenter, embeddings, instances = _scene()
+    ratios: dict[float | None, list[float]] = {}
+    found: dict[float | None, list[RefinedMask]] = {}
+    for limit in (None, 1.05, 4.0, 1e6):
+        rules = RefinePolicy("box", 3, "closest", 0.0, max_area_ratio=limit)
+        found[limit] = refine_images(segmenter, embeddings, instances, rules)[0]
+        ratios[limit] = [mask.area_ratio for mask in found[limit]]
+    masks = [decode_mask(mask.mask_rle, *SIZE) for mask in found[None]]
+    olds = [decode_mask(instance.mask_rle, *SIZE) for instance in instances[0]]
+    expected = [new.sum() / old.sum() for new, old in zip(masks, olds, strict=True)]
+    assert expected[1] > 4
+    assert 1 / 4 < expected[0] < 1 / 1.05
+    for limit in (None, 1.05, 4.0, 1e6):
+        assert ratios[limit] == pytest.approx(expected)
+    assert [m.decision for m in found[1.05]] == ["kept", "kept"]
+    assert [m.decision for m in found[4.0]] == ["refined", "kept"]
+    assert found[1.05][0].reason == f"area ratio {expected[0]:.2f} < 1/1.05"
+    assert found[4.0][1].reason == f"area ratio {expected[1]:.2f} > 4"
+    assert found[4.0][1].mask_rle == instances[0][1].mask_rle
+    assert found[1e6] == found[None]
+
+
+def test_a_gate_that_drops_keeps_the_teachers_mask_in_the_record() -> None:
+    segmenter, embeddings, instances = _scene()
+    kept, dropped = (
+        refine_images(
+            segmenter, embeddings, instances, RefinePolicy("points", 3, c, 0.3, gate=gate)
+        )[0]
+        for c, gate in (("closest", "keep"), ("closest", "drop"))
+    )
+    assert [m.decision for m in dropped] == ["refined", "dropped"]
+    assert dropped[0] == kept[0]
+    assert replace(dropped[1], decision="kept") == kept[1]
+    assert dropped[1].reason.startswith("agreement 0.")
+    assert dropped[1].mask_rle == instances[0][1].mask_rle
+    rules = RefinePolicy("points", 3, "argmax-iou", 0.0, gate="drop")
+    empty = refine_images(segmenter, embeddings, instances, rules)[0][1]
+    assert (empty.decision, empty.reason) == ("dropped", "the segmenter's mask is empty")
 
 
 def test_single_and_fuse_ask_for_one_mask() -> None:

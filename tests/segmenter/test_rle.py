@@ -71,3 +71,48 @@ def test_empty_masks() -> None:
     assert rle.bbox_area(empty, 5, 6) == ((0, 0, 0, 0), 0)
     assert rle.iou(empty, empty, 5, 6) == 0
     assert rle.iou(empty, full, 5, 6) == 0
+
+
+def test_pairs_of_masks_equal_numpy() -> None:
+    masks = [_blobs(seed, 63, 101) for seed in range(4)] + [np.zeros((63, 101), bool)]
+    masks[3] &= masks[0]
+    rles = [encode_mask(mask) for mask in masks]
+    ious, shares = rle.pairwise_iou(rles, 63, 101), rle.pairwise_containment(rles, 63, 101)
+    for i, a in enumerate(masks):
+        for j, b in enumerate(masks):
+            both, either, smaller = (a & b).sum(), (a | b).sum(), min(a.sum(), b.sum())
+            assert ious[i, j] == both / max(either, 1)
+            assert shares[i, j] == both / max(smaller, 1)
+    assert shares[3, 0] == 1 > ious[3, 0]
+    assert rle.pairwise_iou([], 63, 101).shape == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_difference_and_merge_equal_numpy(seed: int) -> None:
+    for a, b in [
+        (_blobs(seed, 63, 101), _blobs(seed + 10, 63, 101)),
+        (_blobs(seed, 63, 101), np.ones((63, 101), bool)),
+        (_blobs(seed, 63, 101), np.zeros((63, 101), bool)),
+    ]:
+        first, second = encode_mask(a), encode_mask(b)
+        assert rle.difference(first, second, 63, 101) == encode_mask(a & ~b)
+        assert rle.merge(first, second, 63, 101) == encode_mask(a | b)
+
+
+@pytest.mark.parametrize("kind", ["blobs", "empty", "full", "first pixel"])
+def test_points_inside_equal_indexing_the_mask(kind: str) -> None:
+    mask = {
+        "blobs": _blobs(5, 63, 101),
+        "empty": np.zeros((63, 101), bool),
+        "full": np.ones((63, 101), bool),
+        "first pixel": np.arange(63 * 101).reshape(63, 101) == 0,
+    }[kind]
+    y, x = np.mgrid[:63, :101]
+    for shift in (0, 0.5, 0.99):
+        points = np.stack([x.ravel(), y.ravel()], 1) + shift
+        found = rle.contains(encode_mask(mask), points, 63, 101)
+        assert np.array_equal(found.reshape(63, 101), mask)
+    outside = np.array([[-3, -3], [101, 63], [200, 0]])
+    expected = [mask[0, 0], mask[62, 100], mask[0, 100]]
+    assert rle.contains(encode_mask(mask), outside, 63, 101).tolist() == expected
+    assert rle.contains(encode_mask(mask), np.zeros((0, 2)), 63, 101).shape == (0,)

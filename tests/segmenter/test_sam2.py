@@ -10,8 +10,9 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from s4m_pipeline.segmenter.base import Candidates, Frame, Prompts
 from s4m_pipeline.segmenter.build import build_segmenter
 from s4m_pipeline.segmenter.choice import segmenter_mask
+from s4m_pipeline.segmenter.refinement import RefinePolicy, refine_images
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
-from tests.segmenter.fakes import decode_mask
+from tests.segmenter.fakes import decode_mask, teacher_instance
 
 SIZES = [(120, 200), (333, 250), (64, 64)]
 
@@ -182,6 +183,43 @@ def test_mask_prompts_reach_the_decoder(small: Sam2Segmenter) -> None:
         box, mask = prompts.boxes[i], masks[i].numpy()
         _, _, low = predictor.predict(box=box, mask_input=mask, multimask_output=False)
         np.testing.assert_allclose(found.logits[i].numpy(), low, atol=1e-4)
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_negative_points_and_a_second_pass_equal_the_predictors(
+    small: Sam2Segmenter, boxed: bool
+) -> None:
+    """The predictor's own way: its low-resolution logits go in again with the same prompt."""
+    height, width = SIZES[0]
+    image = _images(SIZES[:1])[0]
+    instances = [
+        teacher_instance(height, width, (height / 12, width / 10), 6, 0),
+        teacher_instance(height, width, (height / 6, width / 6), 8, 1),
+    ]
+    kind = "box+points" if boxed else "points"
+    policy = RefinePolicy(kind, 2, "argmax-iou", 0.0, negative_points=2, second_pass=True)
+    (found,) = refine_images(small, small.encode([image]), [instances], policy)
+    predictor = _predictor(small)
+    predictor.set_image(image)
+    for own, other, mask in zip(instances, instances[::-1], found, strict=True):
+        x, y, w, h = own.bbox
+        prompt = {
+            "point_coords": np.concatenate([own.points[:2], other.points[:2]]),
+            "point_labels": np.array([1, 1, 0, 0]),
+            "box": np.array([x, y, x + w, y + h]) if boxed else None,
+        }
+        _, ious, low = predictor.predict(**prompt, multimask_output=True)
+        again = low[[int(ious.argmax())]]
+        logits, ious, low = predictor.predict(
+            **prompt, mask_input=again, multimask_output=False, return_logits=True
+        )
+        np.testing.assert_allclose(mask.candidate_ious, ious, atol=1e-5)
+        expected = logits[0] > 0
+        assert 0.01 < expected.mean() < 0.99
+        assert mask.candidate == 0
+        differs = decode_mask(mask.mask_rle, height, width) != expected
+        assert np.abs(logits[0][differs]).max(initial=0) < 1e-4 * np.abs(low).max()
+        assert differs.mean() < 1e-3
 
 
 def test_structure_features_are_the_transformers_keys(small: Sam2Segmenter) -> None:

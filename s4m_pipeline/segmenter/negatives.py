@@ -1,0 +1,65 @@
+"""Negative prompt points: where neighbouring instances are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from s4m_pipeline.segmenter.instances import TeacherInstance
+from s4m_pipeline.segmenter.rle import contains
+
+NEGATIVE, PADDING = 0, -1  # SAM's point labels
+
+
+def negative_points(
+    instances: Sequence[TeacherInstance], count: int, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take points of each instance's neighbours that lie outside its own mask.
+
+    Neighbours go by the gap between the boxes (0 where they touch or overlap; of equals the one
+    that comes first). Each gives its first stored point, then each its second, and so on.
+
+    Args:
+        instances: N instances of one image, all that may be neighbours.
+        count: At most how many points an instance.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+
+    Returns:
+        float32 (N, count, 2), x and y in pixels, and int32 (N, count) labels: 0, or -1 (at the
+        end, at the origin) where there are too few.
+    """
+    points = np.zeros((len(instances), count, 2), np.float32)
+    labels = np.full((len(instances), count), PADDING, np.int32)
+    if not count or len(instances) < 2:
+        return points, labels
+    gaps = box_gaps(np.array([i.bbox for i in instances], np.float64))
+    stored = [np.asarray(i.points, np.float32).reshape(-1, 2) for i in instances]
+    for row, instance in enumerate(instances):
+        nearest = [n for n in np.argsort(gaps[row], kind="stable") if n != row]
+        theirs = _in_turns([stored[n] for n in nearest])
+        outside = theirs[~contains(instance.mask_rle, theirs, height, width)][:count]
+        points[row, : len(outside)] = outside
+        labels[row, : len(outside)] = NEGATIVE
+    return points, labels
+
+
+def box_gaps(boxes: np.ndarray) -> np.ndarray:
+    """Distance between the nearest points of each two boxes, 0 where they meet.
+
+    Args:
+        boxes: float (N, 4), x, y, width, height in pixels.
+
+    Returns:
+        float (N, N), in pixels.
+    """
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    apart = np.maximum(low[:, None] - high[None], low[None] - high[:, None])
+    return np.hypot(*np.moveaxis(np.maximum(apart, 0), 2, 0))
+
+
+def _in_turns(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """The first point of each group, then the second of each that has one, and so on."""
+    turns = np.concatenate([np.arange(len(points)) for points in groups])
+    return np.concatenate(groups)[np.argsort(turns, kind="stable")]
