@@ -16,16 +16,6 @@ Item = tuple[int, int]
 """Index into the dataset, and the draw's number, which seeds the item's augmentation."""
 
 
-def unlabelled_per_batch(batch_size: int, fraction: float) -> int:
-    """How many of a batch's images are unlabelled: the nearest to ``fraction``, one at least.
-
-    Args:
-        batch_size: Images a batch; at least 2.
-        fraction: The unlabelled share, between 0 and 1.
-    """
-    return min(max(1, round(batch_size * fraction)), batch_size - 1)
-
-
 class _Order:
     """An endless order over ``count`` items: pass after pass, each shuffled by seed and pass."""
 

@@ -25,7 +25,8 @@ class StructureRow:
     """The structural targets of one image.
 
     Attributes:
-        points: float32 (P, 2), x and y of pixels of the original image (whole numbers).
+        points: float32 (P, 2), x and y of pixels of the original image (whole numbers); the first
+            half is drawn from the union of the masks, where that is large enough.
         similarity: uint8 (P, grid, grid), one map a point over the whole image; the value is
             ``offset + scale * similarity``.
         scale: float32 (P,).

@@ -16,8 +16,10 @@ from mmdet.datasets.transforms import FilterAnnotations, PackDetInputs
 from mmdet.registry import TRANSFORMS
 from mmengine.structures import BaseDataElement
 
+from s4m_pipeline.data import paste as paste  # registers its transform
 from s4m_pipeline.data import strong_augmentation as strong_augmentation  # registers its transforms
 from s4m_pipeline.data.images import read_sized_image
+from s4m_pipeline.data.paste import TABLES
 from s4m_pipeline.data.structure_store import StructureRow, open_structure
 
 META_KEYS = (
@@ -79,7 +81,7 @@ class LoadStructure(BaseTransform):
 
 @TRANSFORMS.register_module()
 class FilterInstances(FilterAnnotations):
-    """``FilterAnnotations`` that keeps ``gt_instances_ids``, and so class_probs, in step."""
+    """``FilterAnnotations`` that keeps ``gt_instances_ids``, and so what it points to, in step."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Drop instances that are too small; takes the same arguments."""
@@ -99,7 +101,7 @@ class FilterInstances(FilterAnnotations):
 
 @TRANSFORMS.register_module()
 class PackInstances(PackDetInputs):
-    """``PackDetInputs`` with branch, structural targets and class distributions.
+    """``PackDetInputs`` with branch, structural targets, class distributions and quality.
 
     Adds to the data sample:
 
@@ -107,8 +109,10 @@ class PackInstances(PackDetInputs):
       continuous x, y of the augmented image (some may lie outside of it), ``similarity`` uint8
       (P, g, g) over the whole original image, ``scale`` and ``offset`` float32 (P,), ``matrix``
       float32 (3, 3) from original to augmented continuous coordinates, ``size`` int64 (2,) the
-      original height and width.
-    - ``gt_instances.class_probs`` float32 (N, K), where known.
+      original height and width. Where instances were pasted in, ``hidden`` bool (H, W) marks
+      the augmented image's pixels that the targets do not tell of.
+    - ``gt_instances.class_probs`` float32 (N, K) and ``gt_instances.quality`` float32 (N,), where
+      known.
 
     Args:
         meta_keys: What goes into the meta information.
@@ -121,27 +125,30 @@ class PackInstances(PackDetInputs):
         """Make ``inputs`` uint8 (3, H, W) and ``data_samples``."""
         packed = super().transform(results)
         sample = packed["data_samples"]
-        if "class_probs" in results:
-            sample.gt_instances.class_probs = _kept_probs(results)
+        for table in TABLES:
+            if table in results:
+                sample.gt_instances.set_field(_kept_rows(results, table), table)
         if "structure" in results:
             matrix = results.get("homography_matrix")
             sample.structure = _structure_element(
                 results["structure"], np.eye(3) if matrix is None else matrix
             )
+            if "pasted" in results:
+                sample.structure.hidden = torch.from_numpy(results["pasted"])
         return packed
 
 
-def _kept_probs(results: dict[str, Any]) -> torch.Tensor:
-    """Class distributions of the instances that are left: float32 (N, K)."""
+def _kept_rows(results: dict[str, Any], table: str) -> torch.Tensor:
+    """Rows of a table of the dataset's instances for the labels that are left."""
     ids = results["gt_instances_ids"]
     if len(ids) != len(results["gt_bboxes_labels"]):
         raise RuntimeError(
-            "a transform dropped instances without gt_instances_ids, so class_probs would be "
+            f"a transform dropped instances without gt_instances_ids, so {table} would be "
             "mixed up; use FilterInstances instead of FilterAnnotations in this pipeline"
         )
     if "gt_ignore_flags" in results:
         ids = ids[results["gt_ignore_flags"] == 0]
-    return torch.from_numpy(results["class_probs"][ids])
+    return torch.from_numpy(results[table][ids])
 
 
 def _structure_element(row: StructureRow, matrix: np.ndarray) -> BaseDataElement:

@@ -21,6 +21,7 @@ OWN_STEPS = frozenset(
         "LoadImageFromFile",
         "LoadAnnotations",
         "LoadStructure",
+        "PasteInstances",
         "FilterAnnotations",
         "FilterInstances",
         "PackDetInputs",
@@ -39,18 +40,20 @@ STRONG: Pipeline = [
 TEST_META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "instances")
 
 
-def train_pipeline(config: Config, strong: bool) -> Pipeline:
+def train_pipeline(config: Config, strong: bool, paste: Pipeline | None = None) -> Pipeline:
     """The training pipeline.
 
     Args:
         config: The model config.
         strong: Whether to add the strong augmentation, as for unlabelled images.
+        paste: What trades instances between images, before the strong augmentation.
     """
     return [
         dict(type="LoadImage"),
         dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
         dict(type="LoadStructure"),
         *_inner(config.train_pipeline),
+        *(paste or []),
         *(_inner(config.get("strong_pipeline", STRONG)) if strong else []),
         # Images from which every instance was cropped away stay, as background.
         dict(type="FilterInstances", min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True, keep_empty=False),

@@ -15,8 +15,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from s4m_pipeline.data.datasets import MixedDataset
-from s4m_pipeline.data.samplers import MixedSampler, PositionSampler, unlabelled_per_batch
+from s4m_pipeline.data.batches import unlabelled_per_batch
+from s4m_pipeline.data.mixed_dataset import MixedDataset
+from s4m_pipeline.data.samplers import MixedSampler, PositionSampler
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
@@ -79,6 +80,9 @@ def _model(spec: TrainingSpec, config: Config) -> Settings:
         feature_module=config.get("feature_module", "panoptic_head.pixel_decoder"),
         structure_weight=spec.structure_weight,
         class_weight=spec.class_weight,
+        class_temperature=spec.class_temperature,
+        quality_weight=spec.quality_weight,
+        ignore_regions=spec.ignore_score is not None,
         unlabelled_weight=spec.unlabelled_weight,
         start=None if start is None else str(start),
     )
@@ -93,13 +97,10 @@ def _train_loader(spec: TrainingSpec, config: Config) -> DataLoader:
     else:
         if spec.batch_size < 2:
             raise UsageError("batch_size must be at least 2 to hold labelled and unlabelled images")
-        strong = pipelines.train_pipeline(config, strong=True)
-        dataset = MixedDataset(labelled, _dataset(spec, spec.unlabelled, strong))
+        count = unlabelled_per_batch(spec.batch_size, spec.unlabelled_fraction)
+        dataset = MixedDataset(labelled, _unlabelled(spec, config, count))
         sampler = MixedSampler(
-            dataset,
-            batch_size=spec.batch_size,
-            unlabelled=unlabelled_per_batch(spec.batch_size, spec.unlabelled_fraction),
-            seed=spec.seed,
+            dataset, batch_size=spec.batch_size, unlabelled=count, seed=spec.seed
         )
     return LazyDataLoader(
         dataset,
@@ -110,6 +111,24 @@ def _train_loader(spec: TrainingSpec, config: Config) -> DataLoader:
         worker_init_fn=_one_thread,
         persistent_workers=spec.workers > 0,
     )
+
+
+def _unlabelled(spec: TrainingSpec, config: Config, count: int) -> Any:
+    """Build the dataset of pseudo-labelled images, of which each batch has ``count``."""
+    paste = None
+    if spec.paste != "off":
+        if count < 2:
+            raise UsageError(
+                "paste needs two unlabelled images in each batch that trade instances; raise "
+                "batch_size or unlabelled_fraction, or set paste to off"
+            )
+        paste = [dict(type="PasteInstances", mode=spec.paste, min_area=spec.paste_min_area)]
+    settings = dict(spec.unlabelled or {})
+    if spec.quality_weight:
+        settings["quality"] = True
+    if spec.ignore_score is not None:
+        settings["ignore_score"] = spec.ignore_score
+    return _dataset(spec, settings, pipelines.train_pipeline(config, strong=True, paste=paste))
 
 
 def _dataset(spec: TrainingSpec, settings: Settings, pipeline: pipelines.Pipeline) -> Any:

@@ -13,11 +13,10 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.models.doubt import UNLABELLED
 from s4m_pipeline.models.mask2former import CLASS_LOSS, DistillingMask2FormerHead
 from s4m_pipeline.models.start_weights import load_start_weights
-from s4m_pipeline.models.structure_loss import structure_loss
-
-UNLABELLED = "unlabelled"
+from s4m_pipeline.models.structure_loss import structure_sum
 
 
 @MODELS.register_module()
@@ -33,11 +32,15 @@ class S4MSegmentor(BaseModel):
             if it has several) is compared in the structural loss.
         structure_weight: Weight of the structural loss; 0 leaves it out.
         class_weight: Weight of the class distillation; 0 leaves it out.
+        class_temperature: Of the class distillation.
+        quality_weight: Weight each pseudo-label's losses by its quality.
+        ignore_regions: Let nothing cost anything where unlabelled images have ignored instances.
         unlabelled_weight: Weight of the loss on pseudo-labelled images.
         start: File of weights to start from, or None.
 
     Raises:
-        UsageError: The segmentor has no such module, or its head cannot distil classes.
+        UsageError: The segmentor has no such module, or it is no Mask2Former and something is
+            asked for that only Mask2Former's head can do.
     """
 
     def __init__(
@@ -46,6 +49,9 @@ class S4MSegmentor(BaseModel):
         feature_module: str = "panoptic_head.pixel_decoder",
         structure_weight: float = 0.0,
         class_weight: float = 0.0,
+        class_temperature: float = 1.0,
+        quality_weight: bool = False,
+        ignore_regions: bool = False,
         unlabelled_weight: float = 1.0,
         start: str | None = None,
     ) -> None:
@@ -60,7 +66,13 @@ class S4MSegmentor(BaseModel):
         if structure_weight:
             _submodule(network, feature_module)
         if class_weight:
-            _switch_class_distillation_on(network)
+            _switch_on(network, "class_weight", "0", "class_distillation")
+            for head in _heads(network):
+                head.class_temperature = class_temperature
+        if quality_weight:
+            _switch_on(network, "quality_weight", "false", "quality_weight")
+        if ignore_regions:
+            _switch_on(network, "ignore_score", "null", "ignore_regions")
 
     def init_weights(self) -> None:
         """Initialise the segmentor, then load the weights to start from."""
@@ -97,11 +109,13 @@ class S4MSegmentor(BaseModel):
             samples = [data_samples[i] for i in chosen]
             with self._captured_features() as features:
                 part = self.segmentor.loss(inputs[chosen], samples)
-            if features:
-                structural.append((structure_loss(features[-1], samples), len(chosen)))
+            if self._feature_module is not None:
+                maps = _feature_map(features, self._feature_module)
+                structural.append(structure_sum(maps, samples))
             losses.update(self._weighted(part, unlabelled))
         if structural:
-            mean = sum(loss * count for loss, count in structural) / len(data_samples)
+            total = torch.stack([part for part, _ in structural]).sum()
+            mean = total / max(1, sum(count for _, count in structural))
             losses["loss_structure"] = self.structure_weight * mean
         return losses
 
@@ -119,15 +133,15 @@ class S4MSegmentor(BaseModel):
         return weighted
 
     @contextmanager
-    def _captured_features(self) -> Iterator[list[Tensor]]:
+    def _captured_features(self) -> Iterator[list[Any]]:
         """Collect what the feature module puts out while the context lasts."""
-        captured: list[Tensor] = []
+        captured: list[Any] = []
         if self._feature_module is None:
             yield captured
             return
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            captured.append(output if torch.is_tensor(output) else output[0])
+            captured.append(output)
 
         handle = _submodule(self.segmentor, self._feature_module).register_forward_hook(keep)
         try:
@@ -155,10 +169,27 @@ def _submodule(network: nn.Module, name: str) -> nn.Module:
         ) from error
 
 
-def _switch_class_distillation_on(network: nn.Module) -> None:
-    """Let the head compute the class distillation."""
-    heads = [m for m in network.modules() if isinstance(m, DistillingMask2FormerHead)]
+def _feature_map(outputs: list[Any], name: str) -> Tensor:
+    """The map that a feature module put out last: itself, or its first output if it has several."""
+    found = outputs[-1] if outputs else None
+    if isinstance(found, (list, tuple)) and found:
+        found = found[0]
+    if not torch.is_tensor(found) or found.ndim != 4:
+        raise UsageError(
+            f"structure_weight is set, but the module '{name}' puts out no map of features in "
+            "training.\nSet feature_module in the model's config."
+        )
+    return found
+
+
+def _heads(network: nn.Module) -> list[DistillingMask2FormerHead]:
+    return [m for m in network.modules() if isinstance(m, DistillingMask2FormerHead)]
+
+
+def _switch_on(network: nn.Module, setting: str, off: str, switch: str) -> None:
+    """Set a switch of the Mask2Former head, which a setting needs."""
+    heads = _heads(network)
     if not heads:
-        raise UsageError("class_weight needs a Mask2Former head; set it to 0 for other models")
+        raise UsageError(f"{setting} needs a Mask2Former head; set it to {off} for other models")
     for head in heads:
-        head.class_distillation = True
+        setattr(head, switch, True)

@@ -99,6 +99,7 @@ def refined_row(
     probs: Sequence[float],
     masks: tuple[np.ndarray, np.ndarray],
     decision: str = "refined",
+    **other: Any,
 ) -> dict[str, Any]:
     """A row of the refined table; masks are the final and the teacher's."""
     rows, columns = np.nonzero(masks[0])
@@ -128,4 +129,5 @@ def refined_row(
         "area_ratio": 1.0,
         "decision": decision,
         "reason": "",
+        **other,
     }

@@ -16,11 +16,8 @@ from s4m_pipeline.models.openmmlab import prepare
 prepare()
 
 from s4m_pipeline.artifacts.tables import write_table  # noqa: E402
-from s4m_pipeline.data.datasets import (  # noqa: E402
-    CocoInstances,
-    MixedDataset,
-    RefinedInstances,
-)
+from s4m_pipeline.data.datasets import CocoInstances, RefinedInstances  # noqa: E402
+from s4m_pipeline.data.mixed_dataset import MixedDataset  # noqa: E402
 from s4m_pipeline.data.samplers import MixedSampler  # noqa: E402
 from s4m_pipeline.data.worker_errors import unwrap  # noqa: E402
 from s4m_pipeline.errors import ArtifactError, UsageError  # noqa: E402

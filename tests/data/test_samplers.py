@@ -13,11 +13,7 @@ from s4m_pipeline.models.openmmlab import prepare
 
 prepare()
 
-from s4m_pipeline.data.samplers import (  # noqa: E402
-    MixedSampler,
-    PositionSampler,
-    unlabelled_per_batch,
-)
+from s4m_pipeline.data.samplers import MixedSampler, PositionSampler  # noqa: E402
 
 
 class _Mixed:
@@ -91,8 +87,3 @@ def test_what_cannot_be_sampled() -> None:
             MixedSampler(_Mixed(), batch_size=4, unlabelled=unlabelled)
     with pytest.raises(TypeError):
         MixedSampler(SimpleNamespace(labelled_count=0), batch_size=4, unlabelled=2)
-
-
-def test_unlabelled_share() -> None:
-    assert [unlabelled_per_batch(4, share) for share in (0.0, 0.5, 0.75, 1.0)] == [1, 2, 3, 3]
-    assert unlabelled_per_batch(16, 0.5) == 8

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pycocotools import mask as mask_api
 
+from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.data.scenes import class_names, generate_scenes
 from s4m_pipeline.models.training import TrainingSpec
 
@@ -77,6 +81,58 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "annotations": str(annotations),
         "images": str(annotations.parent / "train"),
     }
+
+
+@pytest.fixture(scope="session")
+def refined(scenes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Config of the same scenes, true masks as pseudo-labels, a third of them in doubt."""
+    content = json.loads(Path(scenes["annotations"]).read_text())
+    sizes = {i["id"]: (i["file_name"], i["height"], i["width"]) for i in content["images"]}
+    rows = []
+    for place, found in enumerate(sorted(content["annotations"], key=lambda a: a["image_id"])):
+        name, height, width = sizes[found["image_id"]]
+        counts = _counts(found["segmentation"], height, width)
+        in_doubt = place % 3 == 0
+        probs = np.full(len(CATEGORIES), 0.1 / len(CATEGORIES))
+        probs[found["category_id"] - 1] += 0.7
+        rows.append(
+            {
+                "image_id": found["image_id"],
+                "file_name": name,
+                "height": height,
+                "width": width,
+                "instance_id": place,
+                "category_id": found["category_id"],
+                "score": 0.4 if in_doubt else 0.75 + 0.05 * (place % 4),
+                "class_probs": probs.tolist(),
+                "bbox": found["bbox"],
+                "area": int(found["area"]),
+                "mask_rle": counts,
+                "prompt_points": [],
+                "soft_mask": b"",
+                "soft_mask_box": [0, 0, 0, 0],
+                "soft_mask_stride": 4.0,
+                "teacher_mask_rle": counts,
+                "candidate_ious": [],
+                "candidate": -1,
+                "agreement": 0.5 + 0.1 * (place % 5),
+                "area_ratio": 1.0,
+                "decision": "dropped" if in_doubt else "refined",
+                "reason": "score 0.40 <= 0.7" if in_doubt else "",
+            }
+        )
+    folder = tmp_path_factory.mktemp("refine")
+    write_table(folder / "refined/part-0.parquet", "refined", rows, CATEGORIES)
+    images = {"images": scenes["images"], "annotations": scenes["annotations"]}
+    return {"type": "RefinedInstances", "artifact": str(folder), "images": images}
+
+
+def _counts(segmentation: Any, height: int, width: int) -> bytes:
+    if isinstance(segmentation, list):
+        return bytes(mask_api.merge(mask_api.frPyObjects(segmentation, height, width))["counts"])
+    if isinstance(segmentation["counts"], list):
+        return bytes(mask_api.frPyObjects(segmentation, height, width)["counts"])
+    return str(segmentation["counts"]).encode()
 
 
 @pytest.fixture(scope="session")

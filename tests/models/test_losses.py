@@ -164,6 +164,25 @@ def test_class_distillation_is_the_mean_kl_over_object_classes() -> None:
     assert class_distillation_loss(logits, teacher).item() == pytest.approx(total / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 0.5, 4.0])
+def test_temperature_softens_both_sides_and_keeps_the_gradients_size(temperature: float) -> None:
+    """Against torch's own divergence between distributions, made from the teacher's logits."""
+    torch.manual_seed(0)
+    logits = torch.randn(7, 6, requires_grad=True)
+    teacher = torch.randn(7, 5) * 2
+    expected = temperature**2 * torch.distributions.kl_divergence(
+        torch.distributions.Categorical(logits=teacher / temperature),
+        torch.distributions.Categorical(logits=logits[:, :5] / temperature),
+    )
+    shares = 0.83 * teacher.softmax(1)  # the rest went to "no object"
+    loss = class_distillation_loss(logits, shares, temperature)
+    assert loss.item() == pytest.approx(expected.mean().item(), rel=1e-5)
+    own = torch.autograd.grad(loss, logits)[0]
+    formula = torch.autograd.grad(expected.mean(), logits)[0]
+    assert torch.allclose(own, formula, atol=1e-6)
+    assert (own[:, 5] == 0).all()
+
+
 def test_average_follows_its_formula() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     average = WarmUpAverage(model, decay=0.7)

@@ -1,0 +1,75 @@
+"""The student's section reaches its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from s4m_pipeline.config import load_config
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.stages import train_student
+from s4m_pipeline.stages.train_student import TrainStudent
+
+CHANGES = {
+    "paste": "dynamic",
+    "paste_min_area": 0.01,
+    "class_temperature": 2.5,
+    "quality_weight": True,
+    "ignore_score": 0.4,
+    "class_weight": 0.3,
+    "unlabelled_weight": 1.5,
+    "ema": 0.99,
+}
+
+
+def run_of(folder: Path, **student: Any) -> Any:
+    content = {
+        "work_dir": "work",
+        "data": {"labelled": {"images": "a", "annotations": "a.json"}},
+        "student": student,
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(content))
+    empty = SimpleNamespace(images=[], categories=[])
+    return SimpleNamespace(
+        config=load_config(folder / "run.yaml"),
+        require=lambda stage: folder / stage.name,
+        images=SimpleNamespace(unlabelled=empty, labelled=empty, load_unlabelled_set=lambda: None),
+    )
+
+
+def training_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the stage hands to the training, beside what a teacher's training is told, too."""
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(TrainStudent, "_check_labels", lambda *_, **__: None)
+    monkeypatch.setattr(train_student, "train_stage", lambda *args: seen.update(args[-1]))
+    TrainStudent().make(run, run.config.work_dir)
+    return seen
+
+
+def test_all_settings_reach_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = training_of(run_of(tmp_path, **CHANGES), monkeypatch)
+    assert {name: seen[name] for name in CHANGES} == CHANGES
+
+
+def test_defaults_are_those_of_the_training_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s4m_pipeline.models.training_spec import TrainingSpec
+
+    seen = training_of(run_of(tmp_path), monkeypatch)
+    fields = TrainingSpec.__dataclass_fields__
+    assert seen.keys() <= fields.keys()
+    for name in ("paste", "paste_min_area", "class_temperature", "quality_weight", "ignore_score"):
+        assert seen[name] == fields[name].default
+
+
+def test_paste_needs_two_unlabelled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_student, "check_training", lambda *_, **__: None)
+    with pytest.raises(UsageError, match=r"student\.paste needs two unlabelled images"):
+        TrainStudent().check(run_of(tmp_path, paste="static", batch_size=2))
+    TrainStudent().check(run_of(tmp_path, paste="off", batch_size=2))
+    TrainStudent().check(run_of(tmp_path, paste="static", batch_size=4))
