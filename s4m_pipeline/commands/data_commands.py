@@ -1,48 +1,200 @@
-"""``s4m data``: splits and checks of COCO-style image sets."""
+"""``s4m data``: splits and checks of COCO-style image sets, and Cityscapes turned into one."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s4m_pipeline.commands.options import Verbose
+from s4m_pipeline.commands.options import Json, Verbose
+from s4m_pipeline.errors import DONE, FAILED, SET_ASIDE, UsageError
 
-data_app = typer.Typer(help="Split and check image sets.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from s4m_pipeline.data.faults import Fault
+
+data_app = typer.Typer(help="Split, check and convert image sets.", no_args_is_help=True)
 
 AnnotationsOption = Annotated[Path, typer.Option("--annotations", help="The COCO file.")]
 ImagesOption = Annotated[Path, typer.Option("--images", help="The folder of images.")]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--processes", min=1, help="Processes; one a processor if left out.")
+]
 
 
 @data_app.command("split")
 def split(
     annotations: AnnotationsOption,
     images: ImagesOption,
-    percent: Annotated[float, typer.Option(help="Share of the images that keeps its masks.")],
-    out: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path("."),
+    percent: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of the images that keeps its masks; may be given several times."),
+    ] = None,
+    listed: Annotated[
+        list[Path] | None,
+        typer.Option("--list", help="A list of the labelled images instead, such as perc_5.txt."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("."),
     seed: Annotated[int, typer.Option(help="Fixes the draw.")] = 0,
     stratified: Annotated[
-        bool, typer.Option(help="Keep each class's share; else draw images plainly.")
+        bool, typer.Option("--stratified/--plain", help="Keep each class's share, or not.")
     ] = True,
+    unlabelled: Annotated[
+        str, typer.Option(help="Unlabelled images: rest (those not labelled) or all.")
+    ] = "rest",
+    validation: Annotated[
+        float, typer.Option(help="Share of the images, in percent, held back with their masks.")
+    ] = 0.0,
+    as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Divide a COCO file into labelled-P.json and unlabelled-P.json; no image is copied."""
-    from s4m_pipeline.data.split import write_split
+    """Divide a COCO file into labelled-P.json and unlabelled-P.json; no image is copied.
 
-    for path in write_split(annotations, images, percent, seed, stratified, out):
-        typer.echo(path)
+    The labelled images are listed in perc_P.txt, too, which --list and the scripts of S4M's
+    authors read. With --validation, validation-P.json holds images that neither of the others has.
+    """
+    from s4m_pipeline.data.split import UNLABELLED, SplitSource
+
+    if bool(percent) == bool(listed):
+        raise UsageError("give either --percent or --list")
+    if unlabelled not in UNLABELLED:
+        raise UsageError(f"--unlabelled is {unlabelled!r}; it is one of {', '.join(UNLABELLED)}")
+    source = SplitSource(annotations, images)
+    splits = [source.draw(share, seed, stratified, validation) for share in percent or []]
+    splits += [source.take(path, seed, stratified, validation) for path in listed or []]
+    told = []
+    for drawn in splits:
+        files = source.write(drawn, out, unlabelled)
+        paths = [files.labelled, files.unlabelled, files.validation, files.listed]
+        written = [str(path) for path in paths if path is not None]
+        told.append({"name": drawn.name, "files": written, **source.summary(drawn)})
+    _print_splits(told, as_json)
 
 
 @data_app.command("check")
-def check(annotations: AnnotationsOption, images: ImagesOption, verbose: Verbose = False) -> None:
-    """Name what is wrong with a COCO file and its images, with counts."""
-    from s4m_pipeline.data.check import check_coco
+def check(
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="COCO file of a set that must not share pictures; several times."),
+    ] = None,
+    against_images: Annotated[
+        list[Path] | None, typer.Option(help="Its folder of images, in the same order.")
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode/--headers", help="Decode images whole, or read headers only.")
+    ] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a fault is found.")] = (
+        False
+    ),
+    processes: ProcessesOption = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Name what is wrong with a COCO file and its images, with counts.
 
-    faults = check_coco(annotations, images)
+    Notes, unlike faults, may well be meant. With --against, pictures are found again by their
+    content: the same file, the same pixels, or resized and compressed anew. Exit code 0 whatever
+    is found, without --strict.
+    """
+    from s4m_pipeline.data.check import check_coco
+    from s4m_pipeline.data.parallel import default_processes
+    from s4m_pipeline.stages.reporter import Reporter
+
+    others = list(zip(against or [], against_images or [], strict=False))
+    if len(against or []) != len(against_images or []):
+        raise UsageError("give one --against-images for each --against")
+    if others and not decode:
+        raise UsageError("--against compares pictures; it does not go with --headers")
+    faults = check_coco(
+        annotations,
+        images,
+        decode=decode,
+        against=others,
+        processes=processes or default_processes(),
+        progress=Reporter().progress,
+    )
+    _print_faults(faults, as_json)
+    if strict and not all(fault.is_note for fault in faults):
+        raise typer.Exit(FAILED)
+
+
+@data_app.command("cityscapes")
+def cityscapes(
+    root: Annotated[Path, typer.Option(help="The folder that has leftImg8bit and gtFine.")],
+    out: Annotated[Path, typer.Option(help="The COCO file to write.")],
+    split: Annotated[str, typer.Option(help="train, val or another folder's name.")] = "train",
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out frames with a file missing; exit 4.")
+    ] = False,
+    processes: ProcessesOption = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write Cityscapes' instances of 8 classes as a COCO file.
+
+    Its file names are relative to leftImg8bit/SPLIT. Groups, such as many cars drawn as one, are
+    crowds, which no metric asks for.
+    """
+    from s4m_pipeline.data.cityscapes_files import convert
+    from s4m_pipeline.data.parallel import default_processes
+    from s4m_pipeline.stages.reporter import Reporter
+
+    found = convert(
+        root,
+        split,
+        out,
+        skip_missing=skip_missing,
+        processes=processes or default_processes(),
+        progress=Reporter().progress,
+    )
+    if as_json:
+        typer.echo(json.dumps({"file": str(out), **found}, indent=2))
+    else:
+        counts = ", ".join(f"{name} {count:,}" for name, count in found["per_class"].items())
+        typer.echo(f"{found['images']:,} images, {found['instances']:,} instances ({counts}),")
+        typer.echo(f"{found['groups']:,} groups; {found['left_out']:,} frames left out")
+        typer.echo(out)
+    raise typer.Exit(SET_ASIDE if found["left_out"] else DONE)
+
+
+def _print_splits(splits: list[dict[str, Any]], as_json: bool) -> None:
+    """Print the files and, on standard error, what is in them."""
+    if as_json:
+        typer.echo(json.dumps(splits, indent=2))
+        return
+    for found in splits:
+        images, instances = found["images"], found["instances"]
+        for part in ("labelled", "validation"):
+            if images[part]:
+                text = f"{part}: {images[part]:,} of {images['all']:,} images, "
+                typer.echo(f"{text}{instances[part]:,} of {instances['all']:,} instances", err=True)
+        empty = [name for name, counts in found["per_class"].items() if not counts["labelled"]]
+        if empty:
+            typer.echo(f"warning: no labelled instance of {', '.join(empty)}", err=True)
+        for path in found["files"]:
+            typer.echo(path)
+
+
+def _print_faults(faults: list[Fault], as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "kind": fault.kind,
+                "note": fault.is_note,
+                "meaning": fault.meaning,
+                "count": fault.count,
+                "examples": fault.examples,
+            }
+            for fault in faults
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
     for fault in faults:
-        typer.echo(fault.text)
-    if not faults:
+        typer.echo(("note: " if fault.is_note else "") + fault.text)
+    if all(fault.is_note for fault in faults):
         typer.echo("no fault found")
 
 

@@ -1,152 +1,289 @@
-"""Splitting a labelled COCO file into a labelled share and an unlabelled rest. No torch."""
+"""Dividing a COCO file into labelled, unlabelled and validation images. No torch.
+
+Only lists are written, as COCO files whose names are relative to the same folder of images; no
+image is copied. The file's entries are passed on as they stand.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.data.coco import load_coco_json, read_coco, require_instances
+from s4m_pipeline.data.coco_text import CocoText
+from s4m_pipeline.data.split_lists import match_list, read_list, write_list
+from s4m_pipeline.data.stratify import draw
 from s4m_pipeline.errors import UsageError
 
-CANDIDATES = 1024
-"""Images looked at for each place of a stratified split; keeps large sets quick."""
+UNLABELLED = ("rest", "all")
+"""Which images the unlabelled file has: those not labelled, or the labelled ones as well."""
+
+PARTS = ("labelled", "unlabelled", "validation")
 
 
-def split_coco(
-    annotations: Path, images: Path, percent: float, seed: int, stratified: bool = True
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Draw a labelled share of a COCO file's images.
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Image ids of a split.
 
-    Entries are passed on as they stand (ids, file names, everything else in them), only divided.
+    Attributes:
+        name: P in the files' names, such as 10 or 2.5.
+        labelled: Images that keep their annotations.
+        validation: Images held back with their annotations; in neither of the other two.
+        listed: The list that the labelled images were taken from; None where they were drawn.
+    """
+
+    name: str
+    labelled: frozenset[int]
+    validation: frozenset[int]
+    listed: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFiles:
+    """Files of a written split; None where a file was not asked for.
+
+    Attributes:
+        labelled: COCO file of the labelled images.
+        unlabelled: COCO file of the unlabelled ones, without annotations.
+        validation: COCO file of the images held back.
+        listed: List of the labelled images.
+    """
+
+    labelled: Path
+    unlabelled: Path
+    validation: Path | None
+    listed: Path | None
+
+
+@dataclass(slots=True)
+class _Labels:
+    """What a split needs of the annotations: image and category of each, by place."""
+
+    source: Path
+    images: list[Any] = field(default_factory=list)
+    categories: list[Any] = field(default_factory=list)
+
+    def add(self, place: int, entry: Any) -> None:
+        if not isinstance(entry, dict):
+            raise UsageError(f"{self.source}: annotation number {place} is not an object")
+        self.images.append(entry.get("image_id"))
+        self.categories.append(entry.get("category_id"))
+
+
+class SplitSource:
+    """A labelled COCO file to be divided, read once for any number of splits.
+
+    Masks are not looked at; ``s4m data check`` does that.
 
     Args:
         annotations: The COCO file.
         images: The folder its file names are relative to.
-        percent: The labelled share of the images, above 0 and at most 100.
-        seed: Fixes the draw.
-        stratified: Keep each class's share of the instances close to ``percent``; otherwise the
-            images are drawn evenly.
-
-    Returns:
-        The labelled part with its annotations, and the unlabelled part without any.
 
     Raises:
-        UsageError: The file is not usable, an image is missing, or the percentage is out of range.
+        UsageError: The file is not usable, has no labelled instance, or an image is missing.
     """
-    if not 0 < percent <= 100:
-        raise UsageError(f"percent is {percent:g}; it must be above 0 and at most 100")
-    found = read_coco(annotations, images)
-    require_instances(found, str(annotations))
-    missing = [image.file_name for image in found.images if not image.path.is_file()]
-    if missing:
-        raise UsageError(f"{images}: {len(missing)} images are missing, the first is {missing[0]}")
-    ids = [image.id for image in found.images]
-    count = min(len(ids), max(1, round(len(ids) * percent / 100)))
-    generator = rng(seed, "split", f"{percent:g}")
-    if stratified:
-        labels = [[i.category_id for i in found.instances.get(key, [])] for key in ids]
-        places = _draw_stratified(labels, count, generator)
-    else:
-        places = [int(place) for place in generator.permutation(len(ids))[:count]]
-    return _divide(load_coco_json(annotations), {ids[place] for place in places})
+
+    def __init__(self, annotations: Path, images: Path) -> None:
+        found = _Labels(annotations)
+        self._text = CocoText(annotations, found.add)
+        self._annotations = annotations
+        self._check_images(images)
+        self.ids = sorted(entry["id"] for entry in self._text.images)
+        self._image_of = found.images
+        self._labels = self._group(found)
+
+    def draw(
+        self, percent: float, seed: int, stratified: bool = True, validation: float = 0.0
+    ) -> Split:
+        """Draw the labelled images, and before them those for validation.
+
+        The validation images depend on the seed and their share alone, so that splits of
+        different percentages are measured on the same images.
+
+        Args:
+            percent: The labelled share of all images, above 0 and at most 100. Counts are
+                rounded down, as in the lists of S4M's authors, but to no less than 1.
+            seed: Fixes the draw.
+            stratified: Keep each class's share of the instances close to ``percent``; otherwise
+                the images are drawn evenly.
+            validation: The share of all images held back for validation, in percent.
+
+        Raises:
+            UsageError: The shares are out of range, or together above 100.
+        """
+        if not 0 < percent <= 100:
+            raise UsageError(f"percent is {percent:g}; it must be above 0 and at most 100")
+        held = self._draw_validation(validation, seed, stratified, taken=frozenset())
+        ids = [key for key in self.ids if key not in held]
+        count = _count(len(self.ids), percent)
+        if count > len(ids):
+            raise UsageError(
+                f"{percent:g} % labelled and {validation:g} % for validation exceed the images"
+            )
+        generator = rng(seed, "split", f"{percent:g}")
+        places = draw([self._labels.get(key, []) for key in ids], count, generator, stratified)
+        return Split(f"{percent:g}", frozenset(ids[place] for place in places), held)
+
+    def take(self, listed: Path, seed: int, stratified: bool, validation: float = 0.0) -> Split:
+        """Take the labelled images from a list; validation images are drawn from the others.
+
+        Args:
+            listed: See ``split_lists.read_list`` and ``match_list``.
+            seed: Fixes the draw of the validation images.
+            stratified: See ``draw``.
+            validation: See ``draw``.
+
+        Raises:
+            UsageError: The list cannot be read or does not fit the file.
+        """
+        labelled = frozenset(match_list(read_list(listed), self._text.images, listed))
+        held = self._draw_validation(validation, seed, stratified, labelled)
+        return Split(listed.stem.removeprefix("perc_"), labelled, held, listed)
+
+    def write(self, split: Split, folder: Path, unlabelled: str = "rest") -> SplitFiles:
+        """Write a split: ``labelled-P.json`` and ``unlabelled-P.json``.
+
+        With validation images, ``validation-P.json``; where the labelled images were not taken
+        from a list, their list ``perc_P.txt``.
+
+        Args:
+            split: What was drawn.
+            folder: Where to write; made when missing.
+            unlabelled: Of ``UNLABELLED``.
+
+        Raises:
+            UsageError: The folder cannot be written, or a file would replace the one divided.
+        """
+        names = {part: folder / f"{part}-{split.name}.json" for part in PARTS}
+        if self._annotations.resolve() in {path.resolve() for path in names.values()}:
+            raise UsageError(f"{self._annotations} would be replaced; give another --out")
+        files = SplitFiles(
+            labelled=self._write_part(names["labelled"], split.labelled),
+            unlabelled=names["unlabelled"],
+            validation=self._write_part(names["validation"], split.validation)
+            if split.validation
+            else None,
+            listed=folder / f"perc_{split.name}.txt" if split.listed is None else None,
+        )
+        hidden = split.validation | (split.labelled if unlabelled == "rest" else frozenset())
+        entries = self._text.images
+        self._text.write(files.unlabelled, [e for e in entries if e["id"] not in hidden], [])
+        if files.listed is not None:
+            names_of = [e["file_name"] for e in entries if e["id"] in split.labelled]
+            write_list(files.listed, names_of)
+        return files
+
+    def summary(self, split: Split) -> dict[str, Any]:
+        """Count what a split has: images and instances by part, labelled instances by class.
+
+        Returns:
+            ``images`` and ``instances``: ``labelled``, ``validation`` and ``all``;
+            ``per_class``: by category name, ``labelled`` and ``all`` instances.
+        """
+        parts = {"labelled": split.labelled, "validation": split.validation, "all": self.ids}
+        counts = {name: Counter[int]() for name in parts}
+        for name, ids in parts.items():
+            for key in ids:
+                counts[name].update(self._labels.get(key, []))
+        return {
+            "images": {name: len(ids) for name, ids in parts.items()},
+            "instances": {name: counts[name].total() for name in parts},
+            "per_class": {
+                name: {"labelled": counts["labelled"][key], "all": counts["all"][key]}
+                for key, name in self._categories().items()
+                if counts["all"][key]
+            },
+        }
+
+    def _write_part(self, path: Path, chosen: frozenset[int]) -> Path:
+        entries = [entry for entry in self._text.images if entry["id"] in chosen]
+        places = (place for place, key in enumerate(self._image_of) if key in chosen)
+        self._text.write(path, entries, places)
+        return path
+
+    def _draw_validation(
+        self, percent: float, seed: int, stratified: bool, taken: frozenset[int]
+    ) -> frozenset[int]:
+        if not 0 <= percent < 100:
+            raise UsageError(f"validation is {percent:g} %; it must be at least 0 and below 100")
+        if not percent:
+            return frozenset()
+        ids = [key for key in self.ids if key not in taken]
+        count = _count(len(self.ids), percent)
+        if count > len(ids):
+            raise UsageError(f"only {len(ids)} images are left for {percent:g} % validation")
+        labels = [self._labels.get(key, []) for key in ids]
+        places = draw(labels, count, rng(seed, "validation", f"{percent:g}"), stratified)
+        return frozenset(ids[place] for place in places)
+
+    def _check_images(self, folder: Path) -> None:
+        source, missing = self._annotations, []
+        seen: set[int] = set()
+        for place, entry in enumerate(self._text.images):
+            if not isinstance(entry, dict) or type(entry.get("id")) is not int:
+                raise UsageError(f"{source}: image number {place} has no whole number as 'id'")
+            if not isinstance(entry.get("file_name"), str):
+                raise UsageError(f"{source}: image {entry['id']} has no 'file_name'")
+            if entry["id"] in seen:
+                raise UsageError(f"{source}: image id {entry['id']} is there twice")
+            seen.add(entry["id"])
+            if not (folder / entry["file_name"]).is_file():
+                missing.append(entry["file_name"])
+        if missing:
+            raise UsageError(
+                f"{folder}: {len(missing)} images are missing, the first is {missing[0]}"
+            )
+
+    def _categories(self) -> dict[Any, str]:
+        """Category names by id."""
+        entries = self._text.other.get("categories")
+        named = [entry for entry in entries or [] if isinstance(entry, dict)]
+        return {entry.get("id"): str(entry.get("name")) for entry in named}
+
+    def _group(self, found: _Labels) -> dict[int, list[int]]:
+        """Put the instances' category ids together by image."""
+        known = set(self.ids)
+        categories = self._categories()
+        grouped: dict[int, list[int]] = {}
+        for place, (image, category) in enumerate(zip(found.images, found.categories, strict=True)):
+            if image not in known or category not in categories:
+                kind, key = ("image", image) if image not in known else ("category", category)
+                raise UsageError(
+                    f"{self._annotations}: annotation number {place} is of {kind} {key}, "
+                    "which is not there"
+                )
+            grouped.setdefault(image, []).append(category)
+        if not grouped:
+            raise UsageError(f"{self._annotations}: no labelled instance in it")
+        return grouped
 
 
 def write_split(
-    annotations: Path,
-    images: Path,
-    percent: float,
-    seed: int,
-    stratified: bool,
-    folder: Path,
+    annotations: Path, images: Path, percent: float, seed: int, stratified: bool, folder: Path
 ) -> tuple[Path, Path]:
-    """Split a COCO file and write ``labelled-P.json`` and ``unlabelled-P.json`` into a folder.
+    """Split a COCO file and write the labelled and the unlabelled rest into a folder.
 
     Args:
         annotations: The COCO file.
         images: The folder its file names are relative to.
-        percent: The labelled share of the images; P in the files' names (10 or 2.5).
+        percent: The labelled share of the images; see ``SplitSource.draw``.
         seed: Fixes the draw.
-        stratified: See ``split_coco``.
-        folder: Where to write; made when missing.
+        stratified: See ``SplitSource.draw``.
+        folder: Where to write; see ``SplitSource.write``.
 
     Returns:
         The labelled and the unlabelled file.
 
     Raises:
-        UsageError: See ``split_coco``; or the folder cannot be written.
+        UsageError: See ``SplitSource``; or the folder cannot be written.
     """
-    parts = split_coco(annotations, images, percent, seed, stratified)
-    written = []
-    for name, part in zip(("labelled", "unlabelled"), parts, strict=True):
-        path = folder / f"{name}-{percent:g}.json"
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(part, ensure_ascii=False), encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror or error}") from error
-        written.append(path)
-    return written[0], written[1]
+    source = SplitSource(annotations, images)
+    files = source.write(source.draw(percent, seed, stratified), folder)
+    return files.labelled, files.unlabelled
 
 
-def _divide(content: dict[str, Any], chosen: set[int]) -> tuple[dict[str, Any], dict[str, Any]]:
-    shared: dict[str, Any] = {
-        key: content[key] for key in ("info", "licenses", "categories") if key in content
-    }
-    labelled: dict[str, Any] = {
-        **shared,
-        "images": [image for image in content["images"] if image["id"] in chosen],
-        "annotations": [a for a in content["annotations"] if a["image_id"] in chosen],
-    }
-    unlabelled: dict[str, Any] = {
-        **shared,
-        "images": [image for image in content["images"] if image["id"] not in chosen],
-        "annotations": [],
-    }
-    return labelled, unlabelled
-
-
-def _draw_stratified(
-    labels: Sequence[Sequence[int]], count: int, generator: np.random.Generator
-) -> list[int]:
-    """Choose images one by one, each time the one that keeps the classes nearest their share.
-
-    After k of ``count`` images every class should have k / count of its part; images without
-    instances count as a class of their own. A class's error is relative to its part, so that
-    rare classes weigh as much as common ones.
-    """
-    table = _count_table(labels)
-    part = table.sum(0) * (count / len(labels))
-    weight = 1 / np.maximum(part, 1.0)
-    open_places = generator.permutation(len(labels))
-    reached = np.zeros(table.shape[1])
-    chosen: list[int] = []
-    for step in range(1, count + 1):
-        looked_at = open_places[:CANDIDATES]
-        error = (reached + table[looked_at] - part * (step / count)) * weight
-        best = int(np.square(error).sum(1).argmin())
-        chosen.append(int(looked_at[best]))
-        reached += table[chosen[-1]]
-        # the place is filled from the end, so that other images come into view
-        open_places[best] = open_places[-1]
-        open_places = open_places[:-1]
-    return chosen
-
-
-def _count_table(labels: Sequence[Sequence[int]]) -> np.ndarray:
-    """Count instances: float array (images, classes + 1), the last column images without any."""
-    column = {key: place for place, key in enumerate(sorted({c for row in labels for c in row}))}
-    table = np.zeros((len(labels), len(column) + 1))
-    for row, found in enumerate(labels):
-        for key in found:
-            table[row, column[key]] += 1
-        if not found:
-            table[row, -1] = 1
-    return table
+def _count(images: int, percent: float) -> int:
+    """Images in a share, rounded down; 1e-9 keeps 29 % of 100 at 29."""
+    return min(images, max(1, int(images * percent / 100 + 1e-9)))

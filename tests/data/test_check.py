@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from s4m_pipeline.data.check import FAULTS, Fault, check_coco
+from s4m_pipeline.data.check import FAULTS, NOTES, Fault, check_coco
+from s4m_pipeline.data.check_masks import degenerate_polygon
+from s4m_pipeline.data.faults import FaultCounter
 from s4m_pipeline.errors import UsageError
-from tests.data.conftest import boxes_of, coco_content, write_json
+from tests.data.conftest import boxes_of, coco_content, write_images, write_json
+
+OTHER_SET = {"same-file", "same-pixels", "near-duplicate", "unreadable-other"}
+"""Kinds that only a comparison with another set finds; test_duplicates.py has them."""
 
 
 def _sound_content() -> dict:
     content = coco_content()
     content["images"].pop(3)  # the image without annotations
-    areas = [w * h for number in range(6) for _, (_, _, w, h) in boxes_of(number)]
-    for entry, area in zip(content["annotations"], areas, strict=True):
-        entry["area"] = area
+    content["categories"] = [{"id": 3, "name": "disc"}, {"id": 2, "name": "box"}]
+    boxes = [box for number in range(6) for _, box in boxes_of(number)]
+    for entry, box in zip(content["annotations"], boxes, strict=True):
+        entry["category_id"] = {3: 3, 1: 2}[entry["category_id"]]
+        entry["area"] = box[2] * box[3]
+        entry["bbox"] = list(box)
     return content
 
 
 def test_a_sound_file(small_set: tuple[Path, Path]) -> None:
     write_json(small_set[0], _sound_content())
     assert check_coco(*small_set) == []
+    assert check_coco(*small_set, decode=True) == []
 
 
-def test_every_planted_fault_is_counted(small_set: tuple[Path, Path]) -> None:
-    content = _sound_content()
+def _plant(content: dict, folder: Path) -> None:
+    """Plant each fault once."""
     annotations, images = content["annotations"], content["images"]
     images.append({"id": 70, "file_name": "gone.png", "height": 5, "width": 5})
     images.append({"id": 0, "file_name": "picture 0.png", "height": 40, "width": 60})
     images.append({"id": 80})
     images.append({"id": 90, "file_name": "text.png", "height": 5, "width": 5})
-    (small_set[1] / "text.png").write_text("no image")
-    Image.new("RGB", (9, 9)).save(small_set[1] / "picture 1.png")
+    (folder / "text.png").write_text("no image")
+    Image.new("RGB", (9, 9)).save(folder / "picture 1.png")
     annotations[0]["area"] = 1
-    annotations[2]["segmentation"] = [[1, 2, 3, 4]]
+    annotations[1]["bbox"] = [0, 0, 60, 40]
+    annotations[2]["segmentation"] = [[1, 2, 3, 4, 5, 6, 7]]
+    annotations[4]["segmentation"] = [[5, 5, 15, 5, 15, 15, 5, 15], [8, 8, 9, 9]]
+    annotations[4]["bbox"], annotations[4]["area"] = [5, 5, 10, 10], 100
     annotations.append({**annotations[5], "id": 5})
     annotations.append({**annotations[5], "id": 100, "category_id": 42})
     annotations.append({**annotations[5], "id": 101, "image_id": 42})
@@ -44,16 +57,77 @@ def test_every_planted_fault_is_counted(small_set: tuple[Path, Path]) -> None:
         {**annotations[5], "id": 102, "segmentation": [[5.0, 5.0, 5.1, 5.0, 5.1, 5.1]]}
     )
     annotations.append("text")
-    content["categories"] = [*content["categories"], {"id": 9, "name": "unused"}]
+    content["categories"] += [
+        {"id": 9, "name": "unused"},
+        {"id": 3, "name": "again"},
+        {"id": 10, "name": "unused"},
+        {"id": "eleven", "name": "eleven"},
+    ]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_planted_fault_is_counted(small_set: tuple[Path, Path], processes: int) -> None:
+    content = _sound_content()
+    _plant(content, small_set[1])
+    shutil.copy(small_set[1] / "picture 2.png", small_set[1] / "copy.png")
+    content["images"].append({"id": 95, "file_name": "copy.png", "height": 64, "width": 36})
     write_json(small_set[0], content)
-    found = {fault.kind: fault for fault in check_coco(*small_set)}
+    found = {f.kind: f for f in check_coco(*small_set, decode=True, processes=processes)}
     assert {kind: fault.count for kind, fault in found.items()} == {
-        **dict.fromkeys(FAULTS, 1),
-        "image-without-annotations": 2,
+        **dict.fromkeys((kind for kind in (*FAULTS, *NOTES) if kind not in OTHER_SET), 1),
+        "image-without-annotations": 3,
+        "category-without-annotations": 2,
     }
+    assert list(found) == [kind for kind in (*FAULTS, *NOTES) if kind in found]
     assert found["size-mismatch"].examples == ("image 10 (picture 1.png): 48 x 48, the file 9 x 9",)
     assert "annotation 2 of image 0" in found["bad-segmentation"].examples[0]
+    assert found["degenerate-polygon"].examples[0].endswith(": a polygon of 2 points")
     assert found["missing-image"].text == "images whose file is missing: 1\n  image 70 (gone.png)"
+    assert found["wrong-bbox"].examples[0].endswith("its mask's is [18, 15, 9, 13]")
+    assert found["category-gap"].examples == ("between category 3 and category 9",)
+    assert found["repeated-image"].examples == (
+        "image 95 (copy.png) is image 20 (picture 2.png), same file",
+    )
+    assert found["unknown-category"].examples == ("annotation 100 of image 20: category 42",)
+
+
+def test_only_decoding_finds_a_file_cut_short(small_set: tuple[Path, Path]) -> None:
+    write_json(small_set[0], _sound_content())
+    path = small_set[1] / "picture 2.png"
+    Image.open(path).save(path.with_name("whole.jpg"), quality=95)
+    path.write_bytes(path.with_name("whole.jpg").read_bytes()[:2000])
+    assert check_coco(*small_set) == []
+    (fault,) = check_coco(*small_set, decode=True)
+    assert (fault.kind, fault.examples) == ("unreadable-image", ("image 20 (picture 2.png)",))
+
+
+@pytest.mark.parametrize(
+    ("polygons", "fault"),
+    [
+        ([[0, 0, 10, 0, 10, 10]], None),
+        ([[0, 0, 10, 10, 0, 10, 10, 0]], None),  # crosses itself: encloses something all the same
+        ([[0, 0, 10, 0, 10, 0.1]], None),
+        ([[0, 0, 10, 0, 5, 5], [1, 1, 2, 2]], "a polygon of 2 points"),
+        ([[0, 0, 10, 10, 5, 5, 2, 2]], "a polygon of 4 points on one line"),
+        ([[3, 3, 3, 3, 3, 3]], "a polygon of 3 points on one line"),
+        ({"size": [1, 1], "counts": "0"}, None),
+        (None, None),
+    ],
+)
+def test_degenerate_polygons(polygons: object, fault: str | None) -> None:
+    assert degenerate_polygon(polygons) == fault
+
+
+def test_a_box_around_thin_tips_is_right(small_set: tuple[Path, Path]) -> None:
+    content = _sound_content()
+    entry = content["annotations"][0]
+    entry["segmentation"] = [[10, 10, 20, 10, 20, 20, 15, 20, 15, 30, 14.9, 20, 10, 20]]
+    entry["bbox"], entry["area"] = [10, 10, 10, 20], 100
+    write_json(small_set[0], content)
+    assert check_coco(*small_set) == []
+    entry["bbox"] = [10, 10, 10, 25]
+    write_json(small_set[0], content)
+    assert [fault.kind for fault in check_coco(*small_set)] == ["wrong-bbox"]
 
 
 def test_text_tells_how_many_more_there_are() -> None:
@@ -65,14 +139,49 @@ def test_text_tells_how_many_more_there_are() -> None:
     assert Fault("empty-mask", 5, examples).text.endswith("image 4")
 
 
+def test_counters_of_several_processes_are_one() -> None:
+    first, second = FaultCounter(), FaultCounter()
+    for number in range(4):
+        first.add("empty-mask", f"a {number}")
+        second.add("empty-mask", f"b {number}")
+    second.add("category-gap", "gap")
+    first.merge(second)
+    empty, gap = first.listed()
+    assert (empty.count, empty.examples) == (8, ("a 0", "a 1", "a 2", "a 3", "b 0"))
+    assert (gap.count, gap.is_note, empty.is_note) == (1, True, False)
+
+
+def test_many_annotations_of_one_unknown_category(small_set: tuple[Path, Path]) -> None:
+    content = _sound_content()
+    for entry in content["annotations"][1:9]:
+        entry["category_id"] = 77
+    write_json(small_set[0], content)
+    found = {fault.kind: fault for fault in check_coco(*small_set)}
+    assert found["unknown-category"].count == 8
+    assert found["unknown-category"].examples[-1] == "annotation 5 of image 20: category 77"
+
+
 def test_real_faults(shared_dir: Path) -> None:
-    folder = shared_dir / "data/animals7/train"
+    folder = shared_dir / "data/animals7/valid"
     found = {f.kind: f.count for f in check_coco(folder / "_annotations.coco.json", folder)}
     assert set(found) == {"wrong-area"}
-    assert found["wrong-area"] > 1000
+    assert found["wrong-area"] > 200
 
 
 def test_not_json(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(UsageError, match="not a JSON"):
         check_coco(tmp_path / "a.json", tmp_path)
+
+
+def test_an_unreadable_image_of_another_set_is_told(small_set: tuple[Path, Path]) -> None:
+    write_json(small_set[0], _sound_content())
+    other = small_set[1].parent / "other"
+    write_images(other)
+    for path in other.iterdir():
+        Image.new("RGB", (8, 8), (9, 200, 60)).save(path)
+    (other / "picture 5.png").unlink()
+    found = check_coco(*small_set, against=[(small_set[0], other)])
+    assert [(f.kind, f.examples) for f in found] == [
+        ("unreadable-other", (f"image 50 (picture 5.png) of {small_set[0]}",))
+    ]

@@ -1,0 +1,104 @@
+"""What can be wrong with COCO-style data, counted by kind with a few examples. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+EXAMPLES = 5
+FAULTS: Mapping[str, str] = {
+    "missing-image": "images whose file is missing",
+    "unreadable-image": "images whose file cannot be read whole",
+    "size-mismatch": "images whose size is not the file's",
+    "bad-image-entry": "image entries without id, file name, height or width",
+    "duplicate-image-id": "image ids there more than once",
+    "duplicate-file-name": "file names there more than once",
+    "bad-category-entry": "category entries without id or name",
+    "duplicate-category-id": "category ids there more than once",
+    "duplicate-category-name": "category names there more than once",
+    "bad-annotation-entry": "annotations that are no objects or have no image id",
+    "duplicate-annotation-id": "annotation ids there more than once",
+    "unknown-image": "annotations of an image that is not there",
+    "unknown-category": "annotations of a category that is not there",
+    "degenerate-polygon": "annotations with a polygon of less than three points or without width",
+    "bad-segmentation": "annotations whose polygons or RLE cannot be used",
+    "empty-mask": "annotations whose mask has no pixel",
+    "wrong-area": "annotations whose area is not their mask's",
+    "wrong-bbox": "annotations whose bbox is not their mask's",
+    "same-file": "images that another set has too, byte for byte",
+    "same-pixels": "images that another set has too, pixel for pixel in another file",
+    "near-duplicate": "images that another set has too, resized or compressed anew",
+    "unreadable-other": "images of another set that could not be compared",
+}
+"""Kinds of fault, each with what it says."""
+NOTES: Mapping[str, str] = {
+    "image-without-annotations": "images without annotations",
+    "category-without-annotations": "categories without annotations",
+    "category-gap": "gaps in the category ids",
+    "repeated-image": "images that are there twice by content",
+}
+"""What is worth knowing and may well be meant, each with what it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault, or of note, in a file.
+
+    Attributes:
+        kind: A key of ``FAULTS`` or ``NOTES``.
+        count: How often it occurs.
+        examples: The first few, each naming image, annotation or category.
+    """
+
+    kind: str
+    count: int
+    examples: tuple[str, ...]
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it may well be meant."""
+        return self.kind in NOTES
+
+    @property
+    def meaning(self) -> str:
+        """What the kind says."""
+        return NOTES[self.kind] if self.is_note else FAULTS[self.kind]
+
+    @property
+    def text(self) -> str:
+        """What the fault is, how often, and its examples, each on an indented line of its own."""
+        lines = [f"{self.meaning}: {self.count:,}", *(f"  {e}" for e in self.examples)]
+        if self.count > len(self.examples):
+            lines.append(f"  and {self.count - len(self.examples):,} more")
+        return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class FaultCounter:
+    """Counts faults and keeps the first examples of each kind; can be sent between processes."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, example: str, count: int = 1) -> None:
+        """Count a fault of a kind, or several with the same example."""
+        self.counts[kind] += count
+        kept = self.examples.setdefault(kind, [])
+        if len(kept) < EXAMPLES:
+            kept.append(example)
+
+    def merge(self, other: FaultCounter) -> None:
+        """Count what another counter has, its examples after this one's."""
+        self.counts.update(other.counts)
+        for kind, examples in other.examples.items():
+            kept = self.examples.setdefault(kind, [])
+            kept.extend(examples[: EXAMPLES - len(kept)])
+
+    def listed(self) -> list[Fault]:
+        """All kinds found: faults, then notes, each in the order of their table."""
+        return [
+            Fault(kind, self.counts[kind], tuple(self.examples[kind]))
+            for kind in (*FAULTS, *NOTES)
+            if self.counts[kind]
+        ]

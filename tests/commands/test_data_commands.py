@@ -1,0 +1,149 @@
+"""The data commands: files, exit codes, JSON, and wrong use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s4m_pipeline.cli import main
+from tests.data.cityscapes_tree import FRAMES, write_tree
+from tests.data.conftest import coco_content, write_images, write_json
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def s4m(capsys: pytest.CaptureFixture[str]) -> Call:
+    def call(*arguments: Any) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> list[Any]:
+    """The options that name a small set."""
+    write_images(tmp_path / "images")
+    path = write_json(tmp_path / "labels.json", coco_content())
+    return ["--annotations", path, "--images", tmp_path / "images"]
+
+
+def test_split_by_percent_and_by_list(s4m: Call, given: list[Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--percent", 50, "--percent", 20, "--validation", 20, "--out", out]
+    code, printed, told = s4m("data", "split", *given, *arguments)
+    assert code == 0
+    parts = ("labelled-{}.json", "unlabelled-{}.json", "validation-{}.json", "perc_{}.txt")
+    assert printed.split() == [str(out / p.format(n)) for n in (50, 20) for p in parts]
+    assert "labelled: 3 of 6 images" in told
+    code, printed, _ = s4m(
+        "data", "split", *given, "--list", out / "perc_50.txt", "--out", tmp_path / "b", "--json",
+        "--unlabelled", "all",
+    )  # fmt: skip
+    (found,) = json.loads(printed)
+    assert (code, found["name"], found["images"]["labelled"]) == (0, "50", 3)
+    assert [Path(path).name for path in found["files"]] == [
+        "labelled-50.json",
+        "unlabelled-50.json",
+    ]
+    assert Path(found["files"][0]).read_bytes() == (out / "labelled-50.json").read_bytes()
+    assert len(json.loads(Path(found["files"][1]).read_text())["images"]) == 6
+
+
+def test_split_warns_of_classes_without_labels(s4m: Call, given: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("picture 3.png\n")  # the image without instances
+    code, _, told = s4m(
+        "data", "split", *given, "--list", tmp_path / "one.txt", "--out", tmp_path / "o"
+    )
+    assert (code, "no labelled instance of disc, box" in told) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either --percent or --list"),
+        (["--percent", 5, "--list", "x.txt"], "either --percent or --list"),
+        (["--percent", 5, "--unlabelled", "none"], "one of rest, all"),
+        (["--percent", 0], "percent is 0"),
+        (["--percent", 5, "--validation", 100], "validation is 100"),
+        (["--list", "none.txt"], "none.txt: No such file"),
+    ],
+)
+def test_split_used_wrongly(
+    s4m: Call, given: list[Any], arguments: list[Any], message: str
+) -> None:
+    code, _, told = s4m("data", "split", *given, *arguments)
+    assert code == 2
+    assert message in told
+
+
+def test_check_prints_faults_and_fails_only_when_strict(s4m: Call, given: list[Any]) -> None:
+    code, printed, _ = s4m("data", "check", *given, "--processes", 1)
+    assert code == 0
+    assert "annotations whose area is not their mask's: " in printed
+    assert "note: gaps in the category ids: 1\n  between category 1 and category 3" in printed
+    assert "no fault found" not in printed
+    code, printed, _ = s4m(
+        "data", "check", *given, "--processes", 1, "--headers", "--strict", "--json"
+    )
+    assert code == 1
+    rows = {row["kind"]: row for row in json.loads(printed)}
+    assert rows["wrong-area"]["count"] == len(coco_content()["annotations"])
+    assert (rows["wrong-area"]["note"], rows["category-gap"]["note"]) == (False, True)
+
+
+def test_notes_alone_are_no_failure(s4m: Call, given: list[Any], tmp_path: Path) -> None:
+    write_json(tmp_path / "labels.json", {**coco_content(), "annotations": []})
+    code, printed, _ = s4m("data", "check", *given, "--processes", 1, "--strict")
+    assert code == 0
+    assert printed.endswith("no fault found\n")
+
+
+def test_check_against_other_sets(s4m: Call, given: list[Any], tmp_path: Path) -> None:
+    against = ["--against", given[1], "--against-images", given[3]]
+    code, printed, _ = s4m("data", "check", *given, *against, "--processes", 1, "--json")
+    rows = {row["kind"]: row for row in json.loads(printed)}
+    assert (code, rows["same-file"]["count"]) == (0, 6)
+    code, _, told = s4m("data", "check", *given, *against[:2])
+    assert (code, "one --against-images for each" in told) == (2, True)
+    code, _, told = s4m("data", "check", *given, *against, "--headers")
+    assert (code, "does not go with --headers" in told) == (2, True)
+
+
+def test_cityscapes_to_coco(s4m: Call, tmp_path: Path) -> None:
+    write_tree(tmp_path / "cs", "train")
+    arguments = ["--root", tmp_path / "cs", "--out", tmp_path / "train.json", "--processes", 1]
+    code, printed, told = s4m("data", "cityscapes", *arguments)
+    assert code == 0
+    assert printed.startswith("4 images, ")
+    assert printed.endswith(f"{tmp_path / 'train.json'}\n")
+    assert "cityscapes train: 4/4 images" in told
+    (tmp_path / "cs/leftImg8bit/train" / f"{FRAMES[0]}_leftImg8bit.png").unlink()
+    code, _, told = s4m("data", "cityscapes", *arguments)
+    assert (code, FRAMES[0] in told) == (2, True)
+    code, printed, _ = s4m("data", "cityscapes", *arguments, "--skip-missing", "--json")
+    found = json.loads(printed)
+    assert (code, found["images"], found["left_out"]) == (4, 3, 1)
+
+
+def test_cityscapes_can_be_split_by_the_authors_list(s4m: Call, tmp_path: Path) -> None:
+    write_tree(tmp_path / "cs", "train")
+    path = tmp_path / "train.json"
+    s4m("data", "cityscapes", "--root", tmp_path / "cs", "--out", path, "--processes", 1)
+    (tmp_path / "perc_5.txt").write_text("zurich_000005_000019_gtFine_instanceIds.png\n")
+    images = tmp_path / "cs/leftImg8bit/train"
+    given = ["--annotations", path, "--images", images, "--out", tmp_path / "s"]
+    assert s4m("data", "split", *given, "--list", tmp_path / "perc_5.txt")[0] == 0
+    labelled = json.loads((tmp_path / "s/labelled-5.json").read_text())
+    assert [image["file_name"] for image in labelled["images"]] == [f"{FRAMES[3]}_leftImg8bit.png"]
+    assert s4m("data", "split", *given, "--percent", 50)[0] == 0
+    lines = (tmp_path / "s/perc_50.txt").read_text().splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith("_gtFine_instanceIds.png") and "/" not in line for line in lines)
