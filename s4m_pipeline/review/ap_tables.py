@@ -1,4 +1,4 @@
-"""Average precision as tables: over all classes, and class by class."""
+"""Average precision as tables: over all classes, class by class, and model beside model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from s4m_pipeline.review.table import Cell, Table
 
-KINDS = {"segm": "mask", "bbox": "box"}
+KINDS = {"segm": "mask", "bbox": "box", "boundary": "boundary"}
+_SIZES = ("small", "medium", "large")
 _MEASURES = {
     "AP": "AP",
     "mAP": "AP",
@@ -32,8 +33,14 @@ _MEASURES = {
 _CLASSES = ("per_class", "classes")
 
 
+def evaluation_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """An evaluation's tables: COCO's AP, its recall by size, Cityscapes' AP; those it has."""
+    tables = [ap_table(metrics), _recall_table(metrics), _cityscapes_table(metrics)]
+    return [table for table in tables if table.rows]
+
+
 def ap_table(metrics: Mapping[str, Any], title: str = "") -> Table:
-    """Mask and box AP, a row each, and below them a row a class where the metrics have them.
+    """Mask, box and boundary AP, a row each, and below them a row a class where there are any.
 
     Args:
         metrics: Either by kind (``{"segm": {"AP": 0.3, "AP50": 0.5, "per_class": {"cat": 0.4}},
@@ -44,6 +51,7 @@ def ap_table(metrics: Mapping[str, Any], title: str = "") -> Table:
     Returns:
         A table of figures in per cent.
     """
+    engine = metrics.get("engine")
     metrics = {str(key).rpartition("/")[2]: value for key, value in metrics.items()}
     kinds = {kind: _of_kind(metrics, kind) for kind in KINDS}
     heads = [
@@ -59,7 +67,82 @@ def ap_table(metrics: Mapping[str, Any], title: str = "") -> Table:
     for kind in KINDS:
         for name, figures in class_figures(metrics, kind).items():
             rows.append([f"{name}, {KINDS[kind]}", *(figures.get(head) for head in heads)])
-    return Table(title, ["", *heads], rows, note="AP in per cent, as COCO defines it.", digits=1)
+    note = "AP in per cent, as COCO defines it" + (f", by {engine}." if engine else ".")
+    return Table(title, ["", *heads], rows, note=note, digits=1)
+
+
+def _recall_table(metrics: Mapping[str, Any]) -> Table:
+    """Average recall of each kind, over all sizes and by size."""
+    names = ["AR", *(f"AR_{size}" for size in _SIZES)]
+    rows: list[list[Cell]] = [
+        [f"all classes, {name}", *(_per_cent(metrics[kind].get(key)) for key in names)]
+        for kind, name in KINDS.items()
+        if isinstance(metrics.get(kind), Mapping) and names[1] in metrics[kind]
+    ]
+    note = "Average recall in per cent, at most 100 detections an image and class."
+    return Table("", ["", "AR", *_SIZES], rows, note=note, digits=1)
+
+
+def _cityscapes_table(metrics: Mapping[str, Any]) -> Table:
+    """Cityscapes' AP over all classes and of each."""
+    found = metrics.get("cityscapes")
+    rows: list[list[Cell]] = []
+    if isinstance(found, Mapping):
+        for name, figures in {"all classes": found, **found["per_class"]}.items():
+            rows.append([name, *(_per_cent(figures[key]) for key in ("AP", "AP50"))])
+    note = "AP in per cent, as Cityscapes defines it."
+    return Table("", ["", "AP", "AP50"], rows, note=note, digits=1)
+
+
+_COMPARED = {
+    "mask AP": ("segm", "AP"),
+    "AP50": ("segm", "AP50"),
+    "AP75": ("segm", "AP75"),
+    "small": ("segm", "AP_small"),
+    "medium": ("segm", "AP_medium"),
+    "large": ("segm", "AP_large"),
+    "AR": ("segm", "AR"),
+    "box AP": ("bbox", "AP"),
+    "boundary AP": ("boundary", "AP"),
+    "Cityscapes AP": ("cityscapes", "AP"),
+    "Cityscapes AP50": ("cityscapes", "AP50"),
+}
+
+
+def side_by_side(models: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """Compare models by their evaluations on one image set.
+
+    Args:
+        models: An evaluation's metrics by the model's name.
+
+    Returns:
+        A table with a row a model, and one with a row a class and a column a model; figures in
+        per cent, the best of each column of the first marked.
+    """
+    heads = [
+        head
+        for head, (kind, key) in _COMPARED.items()
+        if any(metrics.get(kind, {}).get(key) is not None for metrics in models.values())
+    ]
+    rows: list[list[Cell]] = []
+    for name, metrics in models.items():
+        places = [_COMPARED[head] for head in heads]
+        rows.append([name, *(_per_cent(metrics.get(kind, {}).get(key)) for kind, key in places)])
+    overall = Table("", ["", *heads], rows, best=dict.fromkeys(heads, "max"), digits=1)
+    overall.note = "AP in per cent; AP50 to AR are of masks."
+    tables = [overall, _classes_side_by_side(models)]
+    return [table for table in tables if table.rows]
+
+
+def _classes_side_by_side(models: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Mask AP of each class, a column a model."""
+    kind = "segm" if any("segm" in metrics for metrics in models.values()) else "cityscapes"
+    found = {name: class_figures(metrics, kind) for name, metrics in models.items()}
+    classes = dict.fromkeys(label for figures in found.values() for label in figures)
+    rows: list[list[Cell]] = [
+        [label, *(found[name].get(label, {}).get("AP") for name in models)] for label in classes
+    ]
+    return Table("", ["mask AP by class", *models], rows, digits=1)
 
 
 def class_figures(metrics: Mapping[str, Any], kind: str) -> dict[str, dict[str, float | None]]:
@@ -94,3 +177,7 @@ def _measures(values: Mapping[str, Any]) -> dict[str, float | None]:
         if head is not None and isinstance(value, (int, float)):
             found[head] = 100.0 * value if value >= 0 else None
     return found
+
+
+def _per_cent(value: Any) -> float | None:
+    return 100.0 * value if isinstance(value, (int, float)) else None

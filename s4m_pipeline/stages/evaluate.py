@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: COCO mask and box AP of a checkpoint artifact on an image set with masks."""
+"""Stage ``evaluate``: average precision of a checkpoint artifact on an image set with masks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
 from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
+from s4m_pipeline.stages.detections import DETECTIONS, known_detections
 from s4m_pipeline.stages.image_sets import read_labelled
+from s4m_pipeline.stages.of_round import training_named
 from s4m_pipeline.stages.sharded import in_batches, load_images
-from s4m_pipeline.stages.train_student import TrainStudent
-from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.stages.training import CHECKPOINT
 
 BATCH = 4
-DETECTIONS = "detections.json"
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,13 @@ class Evaluate(Stage):
     """AP of one checkpoint on one image set.
 
     Attributes:
-        of: ``student``, ``teacher``, or the path of a training artifact's folder or checkpoint.
+        of: ``student``, ``teacher``, ``student-2`` (of round 2), or the path of a training
+            artifact's folder or checkpoint.
         split: ``validation`` or ``labelled``; or ``file`` with ``images`` and ``annotations``.
         averaged: Take the averaged weights (EMA) where the checkpoint has them.
         source: The image set of ``split`` ``file``.
+        metric: ``coco``, ``cityscapes``, ``both``, or ``auto``: both for Cityscapes' classes.
+        reuse: Take the detections of another evaluation that differs in its metric only.
     """
 
     name: ClassVar[str] = "evaluate"
@@ -39,16 +41,29 @@ class Evaluate(Stage):
     split: str = "validation"
     averaged: bool = True
     source: LabelledSet | None = None
+    metric: str = "auto"
+    reuse: bool = True
+
+    @property
+    def label(self) -> str:
+        """What is evaluated, in words."""
+        return Path(self.of).name if self.averaged else f"{Path(self.of).name}, last weights"
 
     @property
     def kind(self) -> str:  # type: ignore[override]
         """What is evaluated on what, as a file's name can hold it."""
         weights = "" if self.averaged else "-source"
-        return f"{Path(self.of).name}-{self.split}{weights}"
+        metric = "" if self.metric == "auto" else f"-{self.metric}"
+        return f"{Path(self.of).name}-{self.split}{weights}{metric}"
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """What is evaluated."""
-        return {"of": Path(self.of).name, "split": self.split, "averaged": self.averaged}
+        return {
+            "of": Path(self.of).name,
+            "split": self.split,
+            "averaged": self.averaged,
+            "metric": self.metric,
+        }
 
     def sources(self, run: Run) -> dict[str, str]:
         """The image set, and a checkpoint given by path."""
@@ -59,8 +74,8 @@ class Evaluate(Stage):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """The training, when it is this run's."""
-        trainings: dict[str, Stage] = {"student": TrainStudent(), "teacher": TrainTeacher()}
-        return {self.of: trainings[self.of]} if self.of in trainings else {}
+        training = training_named(self.of)
+        return {} if training is None else {self.of: training}
 
     def _section(self, config: RunConfig) -> LabelledSet:
         if self.split == "labelled":
@@ -98,23 +113,32 @@ class Evaluate(Stage):
             )
         return truth
 
+    def check(self, run: Run) -> None:
+        """Refuse a metric that is none."""
+        from s4m_pipeline.data.scoring import METRICS
+
+        if self.metric not in METRICS:
+            raise UsageError(f"--metric is one of {', '.join(METRICS)}, not '{self.metric}'")
+
     def plan(self, run: Run) -> Plan:
         """Images to run over."""
         return Plan(images=len(self._truth(run).images), disk_bytes=1_000_000)
 
     def make(self, run: Run, folder: Path) -> Outcome:
-        """Detect on every image, then score."""
-        from s4m_pipeline.data.average_precision import coco_ap
+        """Detect on every image, unless that has been done, then score."""
+        from s4m_pipeline.data.scoring import score_detections
 
         truth = self._truth(run)
         aside: list[dict[str, Any]] = []
-        detections = list(self._detect(run, truth, aside))
+        detections = known_detections(run, self) if self.reuse else None
+        if detections is None:
+            detections = list(self._detect(run, truth, aside))
         for row in aside:
             run.reporter.warn(f"{row['file_name']} is set aside: {row['error']}")
         truth = without_images(truth, {row["image_id"] for row in aside})
         if not truth.images:
             raise S4MError(f"none of the {len(aside)} images can be read: {aside[0]['error']}")
-        metrics = coco_ap(truth, detections)
+        metrics = score_detections(truth, detections, self.metric, self._void(run, truth))
         write_json(folder / DETECTIONS, detections)
         counts = {
             "images": len(truth.images),
@@ -122,6 +146,22 @@ class Evaluate(Stage):
             "quarantined": len(aside),
         }
         return Outcome([file_entry(folder, folder / DETECTIONS)], counts, metrics)
+
+    def _void(self, run: Run, truth: ImageSet) -> dict[int, bytes]:
+        """The pixels without a label, where Cityscapes' metric asks for them."""
+        from s4m_pipeline.data.cityscapes_metric import read_void
+        from s4m_pipeline.data.scoring import wants_cityscapes
+
+        if not wants_cityscapes(self.metric, truth):
+            return {}
+        annotations = self._section(run.config).annotations
+        void = read_void(annotations)
+        if not void:
+            run.reporter.warn(
+                f"{annotations.name} marks no void pixels: for Cityscapes' metric, detections "
+                "there count as false"
+            )
+        return void
 
     def _detect(
         self, run: Run, truth: ImageSet, aside: list[dict[str, Any]]

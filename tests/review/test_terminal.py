@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from s4m_pipeline.review.ap_tables import ap_table
+from s4m_pipeline.review.ap_tables import ap_table, evaluation_tables, side_by_side
 from s4m_pipeline.review.table import Table, is_figure
 from s4m_pipeline.review.terminal import comparison_table, print_table, status_table
 
@@ -107,6 +107,54 @@ def test_ap_in_all_shapes_of_metrics() -> None:
     assert not ap_table({}).rows
     from_log = ap_table({"coco/segm_mAP": 0.2, "coco/segm_mAP_l": -1.0, "AR": 0.5})
     assert [list(row) for row in from_log.rows] == [["all classes, mask", 20.0, None]]
+
+
+def _measures(value: float) -> dict[str, Any]:
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AR", "AR_small", "AR_medium")
+    return {**dict.fromkeys(names, value), "AP_large": None, "AR_large": None}
+
+
+def _evaluation(value: float) -> dict[str, Any]:
+    kind = {**_measures(value), "per_class": {"car": {**_measures(value / 2), "instances": 3}}}
+    return {
+        "segm": kind,
+        "bbox": kind,
+        "boundary": kind,
+        "engine": "pycocotools 2.0",
+        "cityscapes": {"AP": value, "AP50": None, "per_class": {"car": {"AP": 0.5, "AP50": 1.0}}},
+    }
+
+
+def test_tables_of_an_evaluation() -> None:
+    precision, recall, cityscapes = evaluation_tables(_evaluation(0.25))
+    heads = ["", "AP", "AP50", "AP75", "small", "medium", "AR"]  # no figure of large ones
+    assert list(precision.columns) == heads
+    rows = [list(row) for row in precision.rows]
+    assert rows[2] == ["all classes, boundary", *[25.0] * 6]
+    assert rows[3] == ["car, mask", *[12.5] * 6]
+    assert len(rows) == 6
+    assert "pycocotools 2.0" in precision.note
+    assert list(recall.rows[1]) == ["all classes, box", 25.0, 25.0, 25.0, None]
+    assert [list(r) for r in cityscapes.rows] == [["all classes", 25.0, None], ["car", 50.0, 100.0]]
+    assert [len(t.rows) for t in evaluation_tables({"segm": {"AP": 0.1}})] == [1]
+
+
+def test_models_side_by_side() -> None:
+    models = {"teacher": _evaluation(0.2), "student": _evaluation(0.3)}
+    del models["teacher"]["cityscapes"]
+    overall, classes = side_by_side(models)
+    assert "large" not in overall.columns  # nobody has a figure there
+    assert list(overall.columns)[-2:] == ["boundary AP", "Cityscapes AP"]
+    assert [row[-1] for row in overall.rows] == [None, 30.0]
+    assert overall.best_rows(1) == {1}
+    assert [list(row) for row in classes.rows] == [["car", 10.0, 15.0]]
+    only = {
+        name: {"cityscapes": figures["cityscapes"]}
+        for name, figures in {"a": _evaluation(0.1), "b": _evaluation(0.4)}.items()
+    }
+    overall, classes = side_by_side(only)
+    assert list(overall.columns) == ["", "Cityscapes AP"]
+    assert [list(row) for row in classes.rows] == [["car", 50.0, 50.0]]
 
 
 def test_percent_columns_have_one_decimal() -> None:

@@ -4,6 +4,11 @@ import json
 
 import pytest
 
+from s4m_pipeline.data.coco import read_coco
+from s4m_pipeline.data.metrics import cityscapes_ap
+from s4m_pipeline.stages.compare import evaluations
+from s4m_pipeline.stages.detections import DETECTIONS, known_detections
+from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 
 
@@ -18,7 +23,13 @@ def test_a_training_artifact_on_another_image_set_gives_the_same_figures(finishe
     )
     assert own[0] == other[0] == 0
     assert json.loads(own[1]) == json.loads(other[1])
-    assert set(json.loads(own[1])) == {"segm", "bbox"}
+    figures = json.loads(own[1])
+    assert set(figures) == {"segm", "bbox", "boundary", "engine"}
+    assert set(figures["segm"]["per_class"]["disc"]) == {
+        *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+        *("AR", "AR_small", "AR_medium", "AR_large", "instances"),
+    }
+    assert figures["engine"].split()[0] in ("faster-coco-eval", "pycocotools")
 
 
 def test_evaluate_prints_a_table_with_every_class(finished, s4m):
@@ -26,6 +37,8 @@ def test_evaluate_prints_a_table_with_every_class(finished, s4m):
     assert code == 0
     for name in ("disc", "star", "cross", "crescent"):
         assert name in out
+    for word in ("mask", "box", "boundary", "small", "medium", "AR"):
+        assert word in out
 
 
 @pytest.mark.parametrize(
@@ -35,12 +48,106 @@ def test_evaluate_prints_a_table_with_every_class(finished, s4m):
         (("--images", "scenes"), "--annotations"),
         (("--of", "nobody"), "nobody"),
         (("--labels",), "--annotations"),
+        (("--metric", "voc"), "--metric"),
+        (("--compare", "--no-averaged"), "--no-averaged"),
     ],
 )
 def test_wrong_use_of_evaluate(finished, s4m, options, word):
     code, _, err = s4m("evaluate", "-c", finished.config, *options)
     assert code == 2
     assert word in err
+
+
+def test_all_weights_side_by_side_are_those_evaluated_one_by_one(finished, tmp_path, s4m):
+    copy = finished.copy(tmp_path / "run")
+    code, out, _ = s4m("evaluate", "-c", copy.config, "--compare", "--json")
+    assert code == 0
+    figures = json.loads(out)
+    assert list(figures) == ["teacher", "student-averaged", "student-last"]
+    for name, options in {
+        "teacher": ("--of", "teacher"),
+        "student-averaged": ("--of", "student"),
+        "student-last": ("--of", "student", "--no-averaged"),
+    }.items():
+        code, out, err = s4m("evaluate", "-c", copy.config, "--json", *options)
+        assert code == 0
+        assert "fresh" in err  # an artifact of its own, which the comparison left
+        assert json.loads(out) == figures[name]
+    run = copy.run()
+    marks = {run.fingerprint(stage) for stage in evaluations(run.config).values()}
+    assert len(marks) == 3
+    detected = [(run.store.folder("evaluate", mark) / DETECTIONS).read_bytes() for mark in marks]
+    assert len(set(detected)) == 3  # the averaged weights are others than the last ones
+    code, out, _ = s4m("evaluate", "-c", copy.config, "--of", "all")
+    assert code == 0
+    for word in (*figures, "mask AP", "boundary AP", "box AP", "crescent"):
+        assert word in out
+
+
+def test_a_comparison_is_planned(finished, s4m):
+    code, out, _ = s4m("evaluate", "-c", finished.config, "--compare", "--dry-run")
+    assert code == 0
+    lines = out.splitlines()[1:]
+    assert [line.split()[:2] for line in lines[:2]] == [
+        ["evaluate", "teacher"],
+        ["evaluate", "student"],
+    ]
+    assert sum("fresh" in line for line in lines) == 2  # the run has made these
+    assert "missing" in lines[2]
+
+
+def test_a_student_without_average_is_compared_once(finished):
+    run = finished.run("student.ema=0")
+    assert list(evaluations(run.config)) == ["teacher", "student"]
+
+
+def test_nothing_is_compared_before_all_is_trained(empty_workshop, s4m):
+    code, out, err = s4m("evaluate", "-c", empty_workshop.config, "--compare")
+    assert code == 2
+    assert out == ""
+    assert "s4m train-teacher" in err
+
+
+def test_another_metric_takes_the_same_detections(finished, tmp_path, s4m, monkeypatch):
+    copy = finished.copy(tmp_path / "run")
+    run = copy.run()
+    before = (run.require(Evaluate("teacher")) / DETECTIONS).read_bytes()
+    arguments = ("evaluate", "-c", copy.config, "--of", "teacher", "--metric", "both")
+    monkeypatch.setattr(Evaluate, "_detect", lambda *_: pytest.fail("it detects again"))
+    code, out, err = s4m(*arguments, "--json")
+    assert code == 0
+    assert "void" in err  # the scenes have none, and the figures are not quite Cityscapes'
+    figures = json.loads(out)
+    assert {"segm", "cityscapes"} < set(figures)
+    folder = run.require(Evaluate("teacher", metric="both"))
+    assert (folder / DETECTIONS).read_bytes() == before
+    truth = read_coco(*(copy.folder / "scenes" / n for n in ("validation.json", "validation")))
+    expected = cityscapes_ap(truth, json.loads(before))
+    assert figures["cityscapes"] == expected
+    monkeypatch.setattr(Evaluate, "_detect", lambda *_: iter(()))
+    code, out, _ = s4m(*arguments, "--force", "--json")  # anew: here, nothing is found
+    assert code == 0
+    assert json.loads(out)["segm"]["AP"] == 0.0
+
+
+@pytest.mark.parametrize("damage", ["retrained", "changed", "set aside"])
+def test_detections_that_are_not_the_same_are_not_taken(finished, tmp_path, damage):
+    copy = finished.copy(tmp_path / "run")
+    run = copy.run()
+    folder = run.require(Evaluate("teacher"))
+    other = Evaluate("teacher", metric="coco")
+    assert known_detections(run, other) == json.loads((folder / DETECTIONS).read_bytes())
+    assert known_detections(run, Evaluate("student", metric="coco", averaged=False)) is None
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    if damage == "retrained":
+        manifest["input_contents"]["teacher"] = "0" * 16
+    elif damage == "set aside":
+        manifest["counts"]["quarantined"] = 1
+    else:
+        (folder / DETECTIONS).write_text("[]")
+    path.write_text(json.dumps(manifest))
+    assert known_detections(run, other) is None
 
 
 def test_label_quality_counts_labels_of_both_kinds(finished, s4m):
