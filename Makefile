@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Other people's implementations that tests compare with; their own pins would hold numpy back.
+PEERS := cityscapesScripts==2.3.0 pyquaternion==0.9.9
 
 .PHONY: setup headless demo test lint clean
 
@@ -9,6 +11,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PEERS)
 	$(BIN)/python -c 'import cv2' 2>/dev/null || $(MAKE) headless
 	touch $@
 

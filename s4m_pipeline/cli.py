@@ -10,7 +10,13 @@ import traceback
 import typer
 
 from s4m_pipeline import __version__
-from s4m_pipeline.commands import artifact_commands, data_commands, other_commands, stage_commands
+from s4m_pipeline.commands import (
+    artifact_commands,
+    convert_command,
+    data_commands,
+    other_commands,
+    stage_commands,
+)
 from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
 
 app = typer.Typer(
@@ -27,6 +33,7 @@ stage_commands.add_to(app)
 other_commands.add_to(app)
 data_commands.add_to(app)
 artifact_commands.add_to(app)
+convert_command.add_to(app)
 
 
 def _print_version(value: bool) -> None:

@@ -29,6 +29,7 @@ COMMANDS = [
     "doctor",
     "data",
     "artifacts",
+    "convert-checkpoint",
 ]
 HEAVY = ("torch", "mmdet", "mmengine", "mmcv", "sam2", "cv2", "onnxruntime")
 

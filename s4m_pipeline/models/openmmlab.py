@@ -140,6 +140,7 @@ def _register_modules() -> None:
         "s4m_pipeline.models.segmentor",
         "s4m_pipeline.models.mask2former",
         "s4m_pipeline.models.timm_backbone",
+        "s4m_pipeline.models.vit_backbone",
         "s4m_pipeline.models.ema",
         "s4m_pipeline.models.hooks",
         "s4m_pipeline.models.loops",

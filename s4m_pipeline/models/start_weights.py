@@ -1,4 +1,8 @@
-"""Weights to start a training from: a checkpoint of ours, of MMDetection, or a bare backbone's."""
+"""Weights to start a training from: a whole checkpoint, or a bare backbone's.
+
+Names may be MMDetection's (a checkpoint of ours or of MMDetection, torchvision's ResNet),
+detectron2's, or those of Swin's authors.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,11 @@ import logging
 from pathlib import Path
 
 from mmengine.logging import print_log
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.models.safe_load import load_checkpoint_file
+from s4m_pipeline.models.conversion.source import in_our_names, read_content, tensors_of
+from s4m_pipeline.models.vit_backbone import TimmViT
 
 PREFIXES = ("", "segmentor.", "module.")
 
@@ -20,7 +23,7 @@ def load_start_weights(segmentor: nn.Module, path: Path) -> int:
     """Load all tensors whose name and shape fit; a class layer of other size stays as it is.
 
     Args:
-        segmentor: The model. Names in the file may be those of the model or of its backbone.
+        segmentor: The model. The file may be of a whole model or of its backbone.
         path: The file.
 
     Returns:
@@ -29,11 +32,15 @@ def load_start_weights(segmentor: nn.Module, path: Path) -> int:
     Raises:
         UsageError: The file is not a checkpoint, or less than half of the backbone's tensors fit.
     """
-    tensors = _tensors(path)
+    tensors = tensors_of(read_content(path), path)
     own = segmentor.state_dict()
     options = [
         _fitting(own, tensors, prefix, inner) for prefix in PREFIXES for inner in ("", "backbone.")
     ]
+    options.append(_fitting(own, in_our_names(tensors), "", ""))
+    vit = getattr(segmentor, "backbone", None)
+    if isinstance(vit, TimmViT):
+        options.append(_fitting(own, vit.own_tensors(tensors), "", "backbone."))
     best = max(options, key=len)
     backbone = [name for name in own if name.startswith("backbone.")]
     if len([name for name in best if name in backbone]) * 2 < max(len(backbone), 1):
@@ -41,24 +48,6 @@ def load_start_weights(segmentor: nn.Module, path: Path) -> int:
     segmentor.load_state_dict(best, strict=False)
     print_log(f"{len(best)} of {len(own)} tensors start from {path}", "current", logging.INFO)
     return len(best)
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors by name, of a checkpoint or a safetensors file."""
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UsageError(f"not a safetensors file: {path} ({error})") from error
-    content = load_checkpoint_file(path)
-    for key in ("state_dict", "model"):
-        if isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise UsageError(f"not a checkpoint: {path} holds no tensors")
-    return tensors
 
 
 def _fitting(

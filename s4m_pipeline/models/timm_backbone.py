@@ -51,7 +51,7 @@ class TimmBackbone(BaseModule):
         self.model_name = model_name
         self.weights = weights
         self.norm = norm
-        self.network: Any = _create(
+        self.network: Any = create_timm_model(
             model_name, features_only=True, out_indices=tuple(out_indices), **(options or {})
         )
         self._freeze(frozen_levels)
@@ -146,7 +146,8 @@ def load_timm_weights(network: nn.Module, model_name: str, path: Path) -> None:
 
 def _by_order(model_name: str, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Name a file's tensors as timm does, where their order and shapes are the same."""
-    whole = {k: v for k, v in _create(model_name).state_dict().items() if not _is_count(k)}
+    state = create_timm_model(model_name).state_dict()
+    whole = {name: value for name, value in state.items() if not _is_count(name)}
     values = [value for name, value in tensors.items() if not _is_count(name)]
     shapes = [value.shape for value in whole.values()]
     if [value.shape for value in values] != shapes:
@@ -154,8 +155,12 @@ def _by_order(model_name: str, tensors: dict[str, Tensor], path: Path) -> dict[s
     return {_plain(name): value for name, value in zip(whole, values, strict=True)}
 
 
-def _create(model_name: str, **options: Any) -> nn.Module:
-    """Build a timm model without weights."""
+def create_timm_model(model_name: str, **options: Any) -> nn.Module:
+    """Build a timm model without weights.
+
+    Raises:
+        UsageError: timm is not installed, or cannot build it.
+    """
     try:
         import timm
     except ImportError as error:
