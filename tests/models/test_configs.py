@@ -3,7 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from s4m_pipeline.configs import model_config_digest, model_config_path, model_names
+from s4m_pipeline.configs import (
+    expects_weights,
+    model_config_digest,
+    model_config_path,
+    model_names,
+)
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
@@ -20,6 +25,7 @@ def test_every_config_is_complete_and_fits_the_classes(name: str) -> None:
     assert "num_classes=80" not in text
     assert "_classes': 80" not in text
     assert "Pretrained" not in text
+    assert "SyncBN" not in text  # there is one process
     if "panoptic_head" in config.model:
         assert config.model.panoptic_head.num_things_classes == 3
         assert config.model.panoptic_fusion_head.num_things_classes == 3
@@ -101,13 +107,31 @@ def test_strong_augmentation_is_the_default() -> None:
 
 def test_schedule_by_share(tmp_path: Path) -> None:
     config = read_model_config("mask2former_r50", 3)
-    assert schedulers(config, 90000)[0]["milestones"] == [80010, 86670]
+    assert schedulers(config, 90000)[0]["milestones"] == [80000, 86667]
     config.schedule = dict(kind="poly", warmup=50)
     warmup, main = schedulers(config, 100)
     assert (warmup["end"], main["begin"], main["end"]) == (10, 10, 100)
     config.schedule = dict(kind="wavy")
     with pytest.raises(UsageError, match="wavy"):
         schedulers(config, 100)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "file"),
+    [
+        ("r50", "ResNet-50"),
+        ("r101", "ResNet-101"),
+        ("swin_t", "swin_tiny_patch4_window7_224.pth"),
+        ("swin_s", "swin_small_patch4_window7_224.pth"),
+        ("swin_b", "swin_base_patch4_window12_384_22k.pth"),
+        ("swin_l", "swin_large_patch4_window12_384_22k.pth"),
+        ("dinov2_s", "dinov2_vits14_pretrain.pth"),
+        ("dinov2_b", "dinov2_vitb14_pretrain.pth"),
+    ],
+)
+def test_a_config_names_the_weights_that_it_needs(backbone: str, file: str) -> None:
+    for data in ("coco", "cityscapes"):
+        assert file in str(expects_weights(f"mask2former_{backbone}_{data}"))
 
 
 def test_lite0_starts_from_its_imagenet_weights() -> None:

@@ -1,0 +1,6 @@
+"""Mask2Former with Swin-S for Cityscapes."""
+
+_base_ = ["./_base_/mask2former_cityscapes.py", "./_base_/swin_s.py"]
+
+model = _base_.parts
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.backbone_rates))
