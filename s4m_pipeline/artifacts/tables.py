@@ -66,12 +66,45 @@ _QUARANTINE: list[tuple[str, pa.DataType]] = [
     ("error", pa.string()),
     ("attempts", pa.int32()),
 ]
+_SEGMENTED: list[tuple[str, pa.DataType]] = [
+    ("image_id", pa.int64()),
+    ("instance_id", pa.int32()),
+    *[
+        column
+        for column in _REFINED
+        if column[0]
+        in (
+            "mask_rle",
+            "bbox",
+            "area",
+            "candidate_ious",
+            "candidate",
+            "agreement",
+            "area_ratio",
+            "decision",
+            "reason",
+        )
+    ],
+]
+_CALIBRATION: list[tuple[str, pa.DataType]] = [
+    ("image_id", pa.int64()),
+    ("instance_id", pa.int32()),
+    ("category_id", pa.int32()),
+    ("score", pa.float32()),
+    ("area", pa.int32()),
+    ("policy", pa.string()),
+    ("decision", pa.string()),
+    ("iou_before", pa.float32()),
+    ("iou_after", pa.float32()),
+]
 
 SCHEMAS: dict[str, pa.Schema] = {
     "predictions": pa.schema(_PREDICTIONS),
     "refined": pa.schema(_REFINED),
     "structure": pa.schema(_STRUCTURE),
     "quarantine": pa.schema(_QUARANTINE),
+    "segmented": pa.schema(_SEGMENTED),
+    "calibration": pa.schema(_CALIBRATION),
 }
 """Arrow schema of each table, without metadata."""
 

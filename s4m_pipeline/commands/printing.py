@@ -29,15 +29,42 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
     print_table(status_table(rows))
 
 
-def print_metrics(manifest: Manifest, as_json: bool) -> None:
-    """Print an evaluation."""
-    from s4m_pipeline.review.ap_tables import ap_table
+def print_evaluations(manifests: Mapping[str, Manifest], as_json: bool) -> None:
+    """Print an evaluation, or several side by side.
+
+    As JSON, one is its metrics, several are a mapping of them by name.
+    """
+    from s4m_pipeline.review.ap_tables import evaluation_tables, side_by_side
     from s4m_pipeline.review.terminal import print_table
 
+    metrics = {name: manifest.metrics for name, manifest in manifests.items()}
+    alone = next(iter(metrics.values())) if len(metrics) == 1 else None
     if as_json:
-        typer.echo(json.dumps(manifest.metrics, indent=2))
-    else:
-        print_table(ap_table(manifest.metrics))
+        typer.echo(json.dumps(metrics if alone is None else alone, indent=2))
+        return
+    tables = side_by_side(metrics) if alone is None else evaluation_tables(alone)
+    for place, table in enumerate(tables):
+        if place:
+            typer.echo()
+        print_table(table)
+
+
+def print_calibration(run: Run, as_json: bool) -> None:
+    """Print what a run's calibration found."""
+    from s4m_pipeline.review.calibration_tables import calibration_tables
+    from s4m_pipeline.review.terminal import print_table
+    from s4m_pipeline.stages.calibrate import Calibrate
+
+    stage = Calibrate()
+    metrics = run.store.manifest(stage.name, run.fingerprint(stage)).metrics
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2))
+        return
+    names = {category.id: category.name for category in run.images.labelled.categories}
+    for place, table in enumerate(calibration_tables(metrics, names)):
+        if place:
+            typer.echo()
+        print_table(table)
 
 
 def print_quality(figures: Mapping[str, Mapping[str, Any]], as_json: bool) -> None:

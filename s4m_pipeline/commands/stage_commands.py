@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +21,7 @@ from s4m_pipeline.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from s4m_pipeline.artifacts.manifest import Manifest
     from s4m_pipeline.stages.base import Run, Stage
 
 
@@ -37,12 +38,6 @@ _STAGES = (
         "pseudo_label",
         "PseudoLabel",
         "Let the teacher predict the unlabelled images; all above a low score is kept.",
-    ),
-    (
-        "refine",
-        "refine",
-        "Refine",
-        "Let the segmenter redraw the teacher's masks, one encoder pass an image.",
     ),
     (
         "train-student",
@@ -70,32 +65,46 @@ def _stage_command(module: str, name: str) -> Callable[..., None]:
     return command
 
 
-def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool) -> None:
+def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool, tell: bool = True) -> None:
+    """Make stages' artifacts and print their folders, or only what would be made."""
     from s4m_pipeline.commands.printing import print_plan
-    from s4m_pipeline.errors import DONE
-    from s4m_pipeline.stages.perform import exit_code
     from s4m_pipeline.stages.pipeline import run_all
 
     if dry_run:
         print_plan(run, stages)
         return
-    codes = [exit_code(manifest) for manifest in run_all(run, stages, force).values()]
-    for stage in stages:
+    made = run_all(run, stages, force)
+    for stage in stages if tell else ():
         typer.echo(run.folder(stage))
-    if max(codes) != DONE:
-        raise typer.Exit(max(codes))
+    _finish(made.values())
+
+
+def _finish(manifests: Iterable[Manifest]) -> None:
+    """Leave with the worst of some artifacts' exit codes, where that is not 0."""
+    from s4m_pipeline.errors import DONE
+    from s4m_pipeline.stages.perform import exit_code
+
+    code = max(exit_code(manifest) for manifest in manifests)
+    if code != DONE:
+        raise typer.Exit(code)
 
 
 def evaluate(
     config: ConfigOption,
     overrides: Overrides = None,
     of: Annotated[
-        str, typer.Option(help="student, teacher, or the folder of a training artifact.")
+        str, typer.Option(help="student, teacher, all, or the folder of a training artifact.")
     ] = "student",
     split: Annotated[str, typer.Option(help="validation or labelled.")] = "validation",
     images: Annotated[Path | None, typer.Option(help="Folder of another image set.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO file of that image set.")] = None,
     averaged: Annotated[bool, typer.Option(help="Take the averaged weights (EMA).")] = True,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Teacher, student and its last weights (--of all).")
+    ] = False,
+    metric: Annotated[
+        str, typer.Option(help="coco, cityscapes, both, or auto: both for Cityscapes' classes.")
+    ] = "auto",
     labels: Annotated[
         bool, typer.Option("--labels", help="Judge the pseudo-labels by --annotations instead.")
     ] = False,
@@ -104,40 +113,85 @@ def evaluate(
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
-    """Mask and box AP of a checkpoint on an image set; or the pseudo-labels against the truth."""
-    from s4m_pipeline.commands.printing import print_metrics, print_plan, print_quality
+    """AP of a checkpoint, or of all of them, on an image set; or the pseudo-labels' quality."""
+    from s4m_pipeline.commands.printing import print_evaluations, print_plan, print_quality
     from s4m_pipeline.errors import DONE
-    from s4m_pipeline.stages.evaluate import Evaluate, evaluated_set
+    from s4m_pipeline.stages.compare import ALL, evaluate_all, evaluations
+    from s4m_pipeline.stages.evaluate import evaluated_set
     from s4m_pipeline.stages.label_quality import label_quality_of_run
-    from s4m_pipeline.stages.perform import exit_code, perform
+    from s4m_pipeline.stages.perform import exit_code
 
     run = open_run(config, overrides)
     if labels:
         print_quality(label_quality_of_run(run, annotations), as_json)
         return
     name, source = evaluated_set(split, images, annotations)
-    stage = Evaluate(of, name, averaged, source)
+    of = ALL if compare else of
+    stages = evaluations(run.config, of, name, averaged, source, metric, reuse=not force)
     if dry_run:
-        print_plan(run, [stage])
+        print_plan(run, list(stages.values()))
         return
-    manifest = perform(run, stage, force)
-    print_metrics(manifest, as_json)
-    if exit_code(manifest) != DONE:
-        raise typer.Exit(exit_code(manifest))
+    manifests = evaluate_all(run, stages, force)
+    print_evaluations(manifests, as_json)
+    code = max(exit_code(manifest) for manifest in manifests.values())
+    if code != DONE:
+        raise typer.Exit(code)
+
+
+def refine(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure policies on the labelled images instead.")
+    ] = False,
+    rethreshold: Annotated[
+        bool,
+        typer.Option("--rethreshold", help="Move thresholds of an earlier refinement, in seconds."),
+    ] = False,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+    force: Force = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let the segmenter redraw the teacher's masks, one encoder pass an image."""
+    from s4m_pipeline.commands.printing import print_calibration
+    from s4m_pipeline.errors import UsageError
+    from s4m_pipeline.stages.pipeline import calibration_stages
+
+    if calibrate and rethreshold:
+        raise UsageError("--calibrate and --rethreshold are different things: choose one")
+    run = open_run(config, overrides)
+    if calibrate:
+        stages = calibration_stages(run.config, wanted=True)
+        _perform(run, stages, force, dry_run, tell=False)
+        if not dry_run:
+            print_calibration(run, as_json)
+        return
+    module = import_module(f"s4m_pipeline.stages.{'rethreshold' if rethreshold else 'refine'}")
+    stage = module.Rethreshold() if rethreshold else module.Refine()
+    _perform(run, [stage], force, dry_run)
 
 
 def run_command(
     config: ConfigOption,
     overrides: Overrides = None,
+    rounds: Annotated[
+        int, typer.Option(help="Rounds at most: each student is the next round's teacher.")
+    ] = 1,
     dry_run: DryRun = False,
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
     """Run all stages in order, skipping what is fresh, going on where one was stopped."""
-    from s4m_pipeline.stages.pipeline import stages_of
+    from s4m_pipeline.stages.pipeline import stages_of_rounds
+    from s4m_pipeline.stages.rounds import run_rounds
 
     run = open_run(config, overrides)
-    _perform(run, stages_of(run.config), force, dry_run)
+    if rounds == 1 or dry_run:
+        _perform(run, stages_of_rounds(run.config, rounds), force, dry_run)
+        return
+    made = run_rounds(run, rounds, force, on_round=lambda result: typer.echo(str(result)))
+    _finish(made.values())
 
 
 def status(
@@ -162,5 +216,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("run")(run_command)
     for command, module, name, text in _STAGES:
         app.command(command, help=text)(_stage_command(module, name))
+        if command == "pseudo-label":
+            app.command("refine")(refine)
     app.command("evaluate")(evaluate)
     app.command("status")(status)

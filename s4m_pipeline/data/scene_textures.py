@@ -140,9 +140,9 @@ DEMO_LOOKS = {
     "crescent": Look("noise", 270.0),
 }
 """As with animals, look and shape go together, but neither alone tells the class for sure."""
-USUAL = 0.8
+USUAL = 0.95
 """How often an object has its class's pattern; its class's hue likewise."""
-HUE_SPREAD = 40.0
+HUE_SPREAD = 25.0
 
 
 def _pattern_and_colours(

@@ -28,6 +28,7 @@ def stage_report(
     limit: int = 24,
     seed: int = 0,
     score: float | None = None,
+    rates: Sequence[Table] = (),
 ) -> None:
     """Write a page about a finished artifact of refine, pseudo-label or a training.
 
@@ -41,6 +42,7 @@ def stage_report(
         seed: What the chance depends on.
         score: Predictions up to it are not drawn; None takes the run's own label threshold where
             the manifest has it, else 0.3. Only for pseudo-label.
+        rates: Tables that stand first on a page about refined labels: their rates.
 
     Raises:
         ArtifactError: The artifact is unfinished, damaged or of another format version.
@@ -48,7 +50,7 @@ def stage_report(
     """
     manifest = read_manifest(artifact_folder)
     if (artifact_folder / "refined").is_dir() or manifest.stage == "refine":
-        _refine_report(artifact_folder, manifest, images, out, limit, seed)
+        _refine_report(artifact_folder, manifest, images, out, limit, seed, rates)
     elif (artifact_folder / "predictions").is_dir() or manifest.stage == "pseudo-label":
         shown = _label_score(manifest) if score is None else score
         _prediction_report(artifact_folder, manifest, images, out, limit, seed, shown)
@@ -62,7 +64,13 @@ def stage_report(
 
 
 def _refine_report(
-    folder: Path, manifest: Manifest, images: Mapping[int, Path], out: Path, limit: int, seed: int
+    folder: Path,
+    manifest: Manifest,
+    images: Mapping[int, Path],
+    out: Path,
+    limit: int,
+    seed: int,
+    rates: Sequence[Table],
 ) -> None:
     figures = counted.read_figures(folder, "refined")
     total = len(figures.decision)
@@ -77,7 +85,7 @@ def _refine_report(
         counted.per_image_chart(figures, figures.labels, count),
         counted.per_class_chart(figures, np.ones(total, dtype=bool)),
     ]
-    tables = [counted.decision_table(figures), counted.class_table(figures)]
+    tables = [*rates, counted.decision_table(figures), counted.class_table(figures)]
     summary = (
         f"{total:,} masks of the teacher on {count:,} images went through the segmenter: "
         f"{figures.decided('refined'):,} were redrawn, {figures.decided('kept'):,} stayed as they "

@@ -86,7 +86,7 @@ class Run:
             ArtifactError: Only one of another configuration is there, or it is damaged.
         """
         mark = self.fingerprint(stage)
-        command = f"Make it with: s4m {stage.name} -c RUN.yaml"
+        command = f"Make it with: s4m {stage.command} -c RUN.yaml"
         if not self.store.is_complete(stage.name, mark):
             latest = self.store.latest(stage.name, stage.kind)
             if self.store.is_begun(stage.name, mark):
@@ -115,6 +115,11 @@ class Stage(ABC):
 
     kind: str = ""
     """Tells apart stages of one name within a run."""
+
+    @property
+    def command(self) -> str:
+        """What follows ``s4m`` on the command line that makes it."""
+        return self.name
 
     @property
     def key(self) -> str:

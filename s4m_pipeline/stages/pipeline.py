@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import RunConfig
+from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Run, Stage
+from s4m_pipeline.stages.calibrate import Calibrate
+from s4m_pipeline.stages.cross_fit import CrossFit
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.perform import freshness, perform
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
@@ -18,14 +21,45 @@ from s4m_pipeline.stages.train_teacher import TrainTeacher
 
 
 def stages_of(config: RunConfig) -> list[Stage]:
-    """The stages that a configuration needs, in order."""
+    """The stages that a configuration needs for one round, in order."""
     stages: list[Stage] = []
     if config.teacher.structure_weight > 0 or config.student.structure_weight > 0:
         stages.append(Structure())
-    stages += [TrainTeacher(), PseudoLabel(), Refine(), TrainStudent()]
+    stages += [TrainTeacher(), *calibration_stages(config)]
+    stages += [PseudoLabel(), Refine(), TrainStudent()]
     if config.data.validation is not None:
         stages += [Evaluate("teacher"), Evaluate("student")]
     return stages
+
+
+def stages_of_round(config: RunConfig, number: int) -> list[Stage]:
+    """The stages of a round: all for the first, what recurs for a later one."""
+    if number == 1:
+        return stages_of(config)
+    stages: list[Stage] = [PseudoLabel(number), Refine(number), TrainStudent(number)]
+    if config.data.validation is not None:
+        stages.append(Evaluate(f"student-{number}"))
+    return stages
+
+
+def stages_of_rounds(config: RunConfig, rounds: int) -> list[Stage]:
+    """The stages of all rounds up to a number, in order (UsageError where it is below 1)."""
+    if rounds < 1:
+        raise UsageError(f"--rounds is {rounds}; it must be at least 1")
+    numbers = range(1, rounds + 1)
+    return [stage for number in numbers for stage in stages_of_round(config, number)]
+
+
+def calibration_stages(config: RunConfig, wanted: bool = False) -> list[Stage]:
+    """The stages of a calibration, as far as the configuration needs them.
+
+    Args:
+        config: The run.
+        wanted: Give all of them, whether they are needed or not.
+    """
+    if wanted or config.refine.policy == "auto":
+        return [CrossFit(), Calibrate()]
+    return [CrossFit()] if config.pseudo_label.thresholds == "precision" else []
 
 
 def run_all(run: Run, stages: Sequence[Stage] = (), force: bool = False) -> dict[str, Manifest]:
@@ -52,7 +86,10 @@ def run_all(run: Run, stages: Sequence[Stage] = (), force: bool = False) -> dict
 def status(run: Run) -> list[dict[str, Any]]:
     """Where each stage stands: ``stage``, ``state``, ``fingerprint``, ``why``, ``folder``."""
     rows = []
-    for stage in stages_of(run.config):
+    stages = stages_of(run.config)
+    for number in later_rounds(run):
+        stages += stages_of_round(run.config, number)
+    for stage in stages:
         found = freshness(run, stage)
         rows.append(
             {
@@ -67,5 +104,23 @@ def status(run: Run) -> list[dict[str, Any]]:
 
 
 def label_of(stage: Stage) -> str:
-    """A stage's name for tables; ``evaluate`` says of what."""
-    return f"{stage.name} {stage.of}" if isinstance(stage, Evaluate) else stage.name
+    """A stage's name for tables; ``evaluate`` says of what, a later round which."""
+    return f"{stage.name} {stage.label}" if isinstance(stage, Evaluate) else stage.key
+
+
+def later_rounds(run: Run) -> Iterator[int]:
+    """The rounds after the first that a run has begun, with these settings or others."""
+    number = 2
+    while _is_begun(run, number):
+        yield number
+        number += 1
+
+
+def _is_begun(run: Run, number: int) -> bool:
+    stage = PseudoLabel(number)
+    mark = run.fingerprint(stage)
+    return (
+        run.store.is_begun(stage.name, mark)
+        or run.store.is_complete(stage.name, mark)
+        or run.store.latest(stage.name, stage.kind) is not None
+    )

@@ -22,16 +22,19 @@ from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.stages.base import Run, Stage, label_categories
+from s4m_pipeline.stages.of_round import OfRound, model_of_round
 from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
-from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.stages.training import CHECKPOINT
 
 if TYPE_CHECKING:
     from s4m_pipeline.models.predictor import InstancePredictions
 
 
-class PseudoLabel(ShardedStage):
-    """The teacher's predictions on the unlabelled images."""
+class PseudoLabel(OfRound, ShardedStage):
+    """The teacher's predictions on the unlabelled images.
+
+    From the second round on the teacher is the student of the round before.
+    """
 
     name: ClassVar[str] = "pseudo-label"
 
@@ -45,8 +48,8 @@ class PseudoLabel(ShardedStage):
         return {"unlabelled": run.images.unlabelled_digest()}
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """The teacher."""
-        return {"teacher": TrainTeacher()}
+        """The teacher: this run's, or the student of the round before."""
+        return {"teacher": model_of_round(self.round - 1)}
 
     def check(self, run: Run) -> None:
         """Refuse a run without unlabelled images."""
@@ -70,13 +73,12 @@ class PseudoLabel(ShardedStage):
 
     def argument(self, run: Run) -> _Task:
         """The teacher's checkpoint, the images and the settings."""
-        section = run.config.pseudo_label
         return _Task(
-            checkpoint=run.require(TrainTeacher()) / CHECKPOINT,
+            checkpoint=run.require(model_of_round(self.round - 1)) / CHECKPOINT,
             device=run.device,
             records={record.id: record for record in self.records(run)},
-            settings=PredictionSettings(run.config.seed, section.min_score, section.points),
-            batch_size=section.batch_size,
+            settings=PredictionSettings.of(run.config),
+            batch_size=run.config.pseudo_label.batch_size,
         )
 
 
@@ -87,6 +89,12 @@ class PredictionSettings:
     seed: int
     min_score: float
     points: int
+
+    @classmethod
+    def of(cls, config: RunConfig) -> PredictionSettings:
+        """Take them from a run's configuration."""
+        section = config.pseudo_label
+        return cls(config.seed, section.min_score, section.points)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.config import RunConfig
-from s4m_pipeline.errors import S4MError, UsageError
+from s4m_pipeline.config import RunConfig, starts_from_teacher
+from s4m_pipeline.data.batches import unlabelled_per_batch
+from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
+from s4m_pipeline.stages.label_warnings import check_labels
+from s4m_pipeline.stages.of_round import OfRound, model_of_round
 from s4m_pipeline.stages.refine import Refine
 from s4m_pipeline.stages.structure import Structure
-from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.stages.training import (
     CHECKPOINT,
     CHECKPOINT_BYTES,
@@ -22,14 +24,16 @@ from s4m_pipeline.stages.training import (
 )
 
 
-class TrainStudent(Stage):
+class TrainStudent(OfRound):
     """The student; its averaged weights (EMA) are what is evaluated."""
 
     name: ClassVar[str] = "train-student"
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The student's section, its model's content and the seed."""
-        return {"seed": config.seed, "student": training_settings(config.student)}
+        student = training_settings(config.student)
+        student["start"] = "teacher" if starts_from_teacher(config) else "model"
+        return {"seed": config.seed, "student": student}
 
     def sources(self, run: Run) -> dict[str, str]:
         """Both image sets and start weights."""
@@ -41,23 +45,27 @@ class TrainStudent(Stage):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """Refined labels; structural targets and the teacher where they are used."""
-        above: dict[str, Stage] = {"refined": Refine()}
+        above: dict[str, Stage] = {"refined": Refine(self.round)}
         if config.student.structure_weight > 0:
             above["structure"] = Structure()
-        if config.student.start == "teacher":
-            above["teacher"] = TrainTeacher()
+        if starts_from_teacher(config):
+            above["teacher"] = model_of_round(self.round - 1)
         return above
 
     def check(self, run: Run) -> None:
         """Refuse wrong settings and image sets that cannot be used."""
         section = run.config.student
-        check_training(section, run)
+        check_training(section, run, has_start=starts_from_teacher(run.config))
         if section.batch_size < 2:
             raise UsageError(
                 "student.batch_size must be at least 2: labelled and unlabelled images"
             )
-        if section.start == "teacher" and section.weights is not None:
-            raise UsageError("student.start is 'teacher' and student.weights is set: choose one")
+        share = section.unlabelled_fraction
+        if section.paste != "off" and unlabelled_per_batch(section.batch_size, share) < 2:
+            raise UsageError(
+                "student.paste needs two unlabelled images in each batch that trade instances;\n"
+                "raise student.batch_size or student.unlabelled_fraction"
+            )
         run.images.load_unlabelled_set()
 
     def plan(self, run: Run) -> Plan:
@@ -69,17 +77,22 @@ class TrainStudent(Stage):
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train on labelled images and refined labels."""
         section = run.config.student
-        refined = run.require(Refine())
+        refined = run.require(Refine(self.round))
         self._check_labels(run, refined)
         learns_structure = section.structure_weight > 0
         structure = run.require(Structure()) if learns_structure else None
         start = start_checkpoint(section)
-        if section.start == "teacher":
-            start = run.require(TrainTeacher()) / CHECKPOINT
+        if starts_from_teacher(run.config):
+            start = run.require(model_of_round(self.round - 1)) / CHECKPOINT
         extra = {
             "unlabelled": self._unlabelled(run, refined, learns_structure),
             "unlabelled_fraction": section.unlabelled_fraction,
             "class_weight": section.class_weight,
+            "class_temperature": section.class_temperature,
+            "paste": section.paste,
+            "paste_min_area": section.paste_min_area,
+            "quality_weight": section.quality_weight,
+            "ignore_score": section.ignore_score,
             "unlabelled_weight": section.unlabelled_weight,
             "ema": section.ema or None,
             "init_checkpoint": start,
@@ -99,21 +112,4 @@ class TrainStudent(Stage):
 
     def _check_labels(self, run: Run, refined: Path) -> None:
         """Say how many pseudo-labels there are against the labelled rate; refuse none at all."""
-        counts = run.store.manifest(Refine.name, refined.name).counts
-        labelled = run.images.labelled
-        rate = labelled.instance_count / len(labelled.images)
-        pseudo = counts["instances"] / max(1, counts["images"])
-        if not counts["instances"]:
-            raise S4MError(
-                "there is not one pseudo-label to learn from: no prediction reaches "
-                f"pseudo_label.score {run.config.pseudo_label.score:g}.\n"
-                "Train the teacher for longer or lower pseudo_label.score."
-            )
-        run.reporter.say(
-            f"{self.name}: {pseudo:.2f} pseudo-instances an image, {rate:.2f} labelled ones"
-        )
-        if pseudo < 0.25 * rate or pseudo > 4 * rate:
-            run.reporter.warn(
-                f"{pseudo:.2f} pseudo-instances an image is far from the labelled {rate:.2f}; "
-                "look at them with 's4m report' and move pseudo_label.score"
-            )
+        check_labels(run, refined, self.name)

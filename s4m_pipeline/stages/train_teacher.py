@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config import RunConfig, TeacherSection
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.training import (
@@ -50,12 +50,16 @@ class TrainTeacher(Stage):
         """Train on the labelled images."""
         section = run.config.teacher
         structure = run.require(Structure()) if section.structure_weight > 0 else None
-        extra = {
-            "unlabelled": None,
-            "unlabelled_fraction": 0.0,
-            "class_weight": 0.0,
-            "unlabelled_weight": 0.0,
-            "ema": None,
-            "init_checkpoint": start_checkpoint(section),
-        }
-        return train_stage(run, self, folder, section, structure, extra)
+        return train_stage(run, self, folder, section, structure, teacher_extra(section))
+
+
+def teacher_extra(section: TeacherSection) -> dict[str, Any]:
+    """Fields of ``TrainingSpec`` that are a teacher's own."""
+    return {
+        "unlabelled": None,
+        "unlabelled_fraction": 0.0,
+        "class_weight": 0.0,
+        "unlabelled_weight": 0.0,
+        "ema": None,
+        "init_checkpoint": start_checkpoint(section),
+    }

@@ -42,9 +42,15 @@ def weights_source(section: TrainingSection, run: Run) -> dict[str, str]:
     return {"weights": run.store.digests.file(Path(str(section.weights)))}
 
 
-def check_training(section: TrainingSection, run: Run) -> None:
-    """Refuse wrong settings and image sets that cannot be used, before any work (UsageError)."""
-    expected = expects_weights(section.model)
+def check_training(section: TrainingSection, run: Run, has_start: bool = False) -> None:
+    """Refuse wrong settings and image sets that cannot be used, before any work (UsageError).
+
+    Args:
+        section: The training's settings.
+        run: The run.
+        has_start: The training starts from another's checkpoint and needs no file of weights.
+    """
+    expected = None if has_start else expects_weights(section.model)
     if expected and section.weights is None and not start_weights(section.model):
         raise UsageError(
             f"model '{section.model}' starts from {expected}.\n"
@@ -95,6 +101,8 @@ def train_stage(
     section: TrainingSection,
     structure: Path | None,
     extra: Mapping[str, Any],
+    left_out: Sequence[int] = (),
+    validate: bool = True,
 ) -> Outcome:
     """Train, going on from the last checkpoint in ``folder``, and describe what came out.
 
@@ -105,6 +113,8 @@ def train_stage(
         section: The stage's settings.
         structure: Folder of the labelled images' structural targets; None to do without.
         extra: Fields of ``TrainingSpec`` that differ between teacher and student.
+        left_out: Ids of labelled images that are not trained on.
+        validate: Whether the validation images, where there are any, are looked at on the way.
     """
     from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
 
@@ -118,10 +128,13 @@ def train_stage(
             model=section.model,
             categories=categories,
             labelled=labelled_dataset(
-                data.labelled, categories, _ids(run.images.labelled, excluded), structure
+                data.labelled,
+                categories,
+                [*_ids(run.images.labelled, excluded), *left_out],
+                structure,
             ),
             validation=None
-            if data.validation is None
+            if data.validation is None or not validate
             else labelled_dataset(
                 data.validation, categories, _ids(run.images.validation, excluded)
             ),

@@ -113,7 +113,7 @@ def test_evaluations_stand_in_their_manifests(finished):
     run = finished.run()
     for stage in stages_of(run.config)[-2:]:
         metrics = read_manifest(run.folder(stage)).metrics
-        assert set(metrics) == {"segm", "bbox"}
+        assert set(metrics) == {"segm", "bbox", "boundary", "engine"}
         assert set(metrics["segm"]["per_class"])
 
 

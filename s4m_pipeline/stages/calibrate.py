@@ -1,0 +1,291 @@
+"""Stage ``calibrate``: refinement measured on the labelled images, policy by policy.
+
+Predictions are those of ``cross-fit``, by teachers that did not see the images. Those from
+``refine.min_score`` up whose mask overlaps a true instance of their class are refined by each of a
+list of policies, from one encoder pass an image; what is measured is the IoU with that instance
+before and after. The policy with the largest mean gain is what ``refine.policy: auto`` takes; it is
+left off for classes and sizes where it makes masks worse.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.artifacts.tables import read_rows, read_table
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.data import calibration
+from s4m_pipeline.data.image_set import ImageRecord, Instance
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.devices import settle
+from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
+from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
+from s4m_pipeline.stages.calibrated_policies import calibration_policies
+from s4m_pipeline.stages.cross_fit import CrossFit
+from s4m_pipeline.stages.refine_rows import teacher_instance
+from s4m_pipeline.stages.segmenter_settings import (
+    SegmenterSettings,
+    check_segmenter_section,
+    segmenter_digest,
+    segmenter_settings,
+)
+from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
+
+if TYPE_CHECKING:
+    from s4m_pipeline.segmenter.base import Embeddings
+    from s4m_pipeline.segmenter.policies import RefinePolicy
+
+MIN_OVERLAP = 0.1
+"""A prediction is measured against the true instance of its class that it overlaps most, if its IoU
+is above this."""
+
+
+class Calibrate(ShardedStage):
+    """What each policy brings on the labelled images."""
+
+    name: ClassVar[str] = "calibrate"
+
+    @property
+    def command(self) -> str:
+        """Calibration is an option of ``refine``."""
+        return "refine --calibrate"
+
+    def settings(self, config: RunConfig) -> dict[str, Any]:
+        """The policies, which predictions are measured, the segmenter and the intervals' seed."""
+        policies = calibration_policies(config.refine)
+        return {
+            "seed": config.seed,
+            "min_score": config.refine.min_score,
+            "policies": {name: _settings(policy) for name, policy in policies.items()},
+            "segmenter": segmenter_settings(config),
+        }
+
+    def sources(self, run: Run) -> dict[str, str]:
+        """The labelled images and the segmenter's weights."""
+        return {"labelled": run.images.labelled_digest(), "segmenter": segmenter_digest(run)}
+
+    def upstream(self, config: RunConfig) -> dict[str, Stage]:
+        """The cross-fitted predictions."""
+        return {"predictions": CrossFit()}
+
+    def check(self, run: Run) -> None:
+        """Refuse a segmenter that cannot be built, and labelled images that cannot be used."""
+        check_segmenter_section(run.config)
+        run.images.load_labelled_sets()
+
+    def records(self, run: Run) -> list[ImageRecord]:
+        """The labelled images."""
+        return run.images.labelled.images
+
+    def categories(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """The labelled set's categories."""
+        return label_categories(run.images.labelled.categories)
+
+    def bytes_per_image(self, run: Run) -> int:
+        """Some hundred measurements of a few bytes."""
+        return 2_000
+
+    def factory(self) -> WorkerFactory:
+        """Makes a ``_Worker``."""
+        return _make_worker
+
+    def argument(self, run: Run) -> _Task:
+        """Predictions, images, truth and policies."""
+        return _Task(
+            predictions=run.require(CrossFit()),
+            records={record.id: record for record in self.records(run)},
+            truth=run.images.labelled.instances,
+            segmenter=SegmenterSettings.of(run.config, run.device),
+            policies=calibration_policies(run.config.refine),
+            min_score=run.config.refine.min_score,
+        )
+
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Measure, then choose."""
+        made = super().make(run, folder)
+        found = measured(folder)
+        if not len(found.before):
+            raise UsageError(
+                "calibration found no prediction to measure: none from refine.min_score "
+                f"{run.config.refine.min_score:g} up overlaps a labelled instance of its class.\n"
+                "Train for longer (calibration.iterations) or lower refine.min_score."
+            )
+        categories = [category.id for category in run.images.labelled.categories]
+        made.metrics |= choice_of(found, categories, run.config)
+        return made
+
+
+def choice_of(
+    found: calibration.Measured, categories: Sequence[int], config: RunConfig
+) -> dict[str, Any]:
+    """What a calibration comes to, for its manifest.
+
+    Args:
+        found: The measurements.
+        categories: All category ids.
+        config: The run, for its policies and seed.
+
+    Returns:
+        ``best`` (the policy's name), ``policy`` (its settings), ``off`` (``everywhere``, and the
+        ``classes`` and ``sizes`` without refinement) and ``gains`` (by policy).
+    """
+    gains = calibration.gains_by(found, categories, config.seed)
+    best = calibration.best_policy(gains)
+    if best is None:
+        raise ValueError("nothing was measured")
+    overall = gains[best]["all"]["all"]
+    off: dict[str, Any] = {
+        part: [key for key, gain in gains[best][kind].items() if calibration.hurts(gain, overall)]
+        for part, kind in (("classes", "class"), ("sizes", "size"))
+    }
+    off["everywhere"] = overall.gain <= 0
+    policy = _settings(calibration_policies(config.refine)[best])
+    return {"best": best, "policy": policy, "off": off, "gains": calibration.as_json(gains)}
+
+
+def measured(folder: Path) -> calibration.Measured:
+    """The measurements of a calibration's artifact."""
+    table = read_table(folder, "calibration")
+    return calibration.Measured(
+        image_id=table["image_id"].to_numpy(),
+        category_id=table["category_id"].to_numpy().astype(np.int64),
+        area=table["area"].to_numpy().astype(np.int64),
+        policy=np.array(table["policy"].to_pylist(), dtype=object),
+        before=table["iou_before"].to_numpy().astype(np.float64),
+        after=table["iou_after"].to_numpy().astype(np.float64),
+    )
+
+
+def _settings(policy: RefinePolicy) -> dict[str, Any]:
+    """A policy as JSON values."""
+    return {**asdict(policy), "fuse_policies": list(policy.fuse_policies)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    predictions: Path
+    records: Mapping[int, ImageRecord]
+    truth: Mapping[int, Sequence[Instance]]
+    segmenter: SegmenterSettings
+    policies: Mapping[str, RefinePolicy]
+    min_score: float
+
+
+@dataclass(slots=True)
+class _Pair:
+    """A prediction, the true instance it is measured against, and their IoU."""
+
+    row: dict[str, Any]
+    truth: Instance
+    iou: float
+
+
+class _Worker:
+    def __init__(self, task: _Task, place: Place) -> None:
+        self._task = task
+        self._segmenter = task.segmenter.build(settle(task.segmenter.device, place))
+
+    def process(self, shard: Shard, advance: Advance) -> ShardResult:
+        """Measure a shard's predictions."""
+        start = time.perf_counter()
+        aside = read_rows(self._task.predictions, "quarantine", shard.image_ids)
+        shard = shard.without(row["image_id"] for row in aside)
+        advance(len(aside))
+        pairs = self._pairs(shard)
+        records = [self._task.records[image_id] for image_id in pairs]
+        done = len(shard.image_ids) - len(records)  # nothing to measure in these
+        advance(done)
+        rows: list[dict[str, Any]] = []
+        bad: list[dict[str, Any]] = []
+        images = load_images(records, Calibrate.name, bad)
+        for batch in in_batches(images, self._task.segmenter.batch_size):
+            embeddings = self._segmenter.encode([image for _, image in batch])
+            rows += self._measure(embeddings, [pairs[record.id] for record, _ in batch])
+            advance(len(batch))
+            done += len(batch)
+        advance(len(bad))
+        rows.sort(key=lambda row: (row["image_id"], row["instance_id"]))  # policies in their order
+        return ShardResult(
+            {"calibration": rows, "quarantine": [*aside, *bad]},
+            {
+                "images": done,
+                "instances": len(rows) // len(self._task.policies),
+                "quarantined": len(aside) + len(bad),
+            },
+            {"calibrate": time.perf_counter() - start},
+        )
+
+    def _pairs(self, shard: Shard) -> dict[int, list[_Pair]]:
+        """The predictions to measure, by image; images without any are left out."""
+        by_image: dict[int, list[dict[str, Any]]] = {}
+        for row in read_rows(self._task.predictions, "predictions", shard.image_ids):
+            if row["score"] >= self._task.min_score:
+                by_image.setdefault(row["image_id"], []).append(row)
+        truth = self._task.truth
+        found = {key: overlapping(rows, truth.get(key, [])) for key, rows in by_image.items()}
+        return {key: pairs for key, pairs in found.items() if pairs}
+
+    def _measure(
+        self, embeddings: Embeddings, pairs: Sequence[Sequence[_Pair]]
+    ) -> list[dict[str, Any]]:
+        """Rows of ``calibration`` of a batch of encoded images."""
+        from s4m_pipeline.segmenter.refinement import refine_images
+        from s4m_pipeline.segmenter.rle import iou
+
+        rows = []
+        instances = [[teacher_instance(pair.row) for pair in some] for some in pairs]
+        for name, policy in self._task.policies.items():
+            for some, masks in zip(
+                pairs, refine_images(self._segmenter, embeddings, instances, policy), strict=True
+            ):
+                for pair, mask in zip(some, masks, strict=True):
+                    size = (pair.row["height"], pair.row["width"])
+                    after = iou(mask.mask_rle, pair.truth.rle, *size)
+                    rows.append(_row(pair, name, mask.decision, after))
+        return rows
+
+
+def overlapping(rows: Sequence[dict[str, Any]], truth: Sequence[Instance]) -> list[_Pair]:
+    """Pair an image's predictions with the true instances of their class that they overlap most.
+
+    Args:
+        rows: Rows of ``predictions``.
+        truth: The image's labelled instances; crowds are paired with none.
+
+    Returns:
+        A pair for each prediction whose IoU is above ``MIN_OVERLAP``.
+    """
+    from s4m_pipeline.data.thresholds import overlaps
+
+    true = [instance for instance in truth if not instance.iscrowd]
+    if not rows or not true:
+        return []
+    labels = [(row["category_id"], row["mask_rle"], row["score"]) for row in rows]
+    ious = overlaps(labels, true, (rows[0]["height"], rows[0]["width"]))
+    classes = np.array([instance.category_id for instance in true])
+    pairs = []
+    for row, found in zip(rows, ious, strict=True):
+        own = np.where(classes == row["category_id"], found, 0.0)
+        if own.max() > MIN_OVERLAP:
+            pairs.append(_Pair(row, true[int(own.argmax())], float(own.max())))
+    return pairs
+
+
+def _row(pair: _Pair, policy: str, decision: str, after: float) -> dict[str, Any]:
+    names = ("image_id", "instance_id", "category_id", "score", "area")
+    return {name: pair.row[name] for name in names} | {
+        "policy": policy,
+        "decision": decision,
+        "iou_before": pair.iou,
+        "iou_after": after,
+    }
+
+
+def _make_worker(task: _Task, place: Place) -> _Worker:
+    return _Worker(task, place)

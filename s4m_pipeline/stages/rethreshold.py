@@ -1,0 +1,185 @@
+"""``s4m refine --rethreshold``: new labels from an earlier refinement, without segmenter or images.
+
+The artifact is the one that ``refine`` would make, row for row, under the same fingerprint. The
+masks are those that an earlier artifact keeps of every prediction that was prompted, which are all
+from ``refine.min_score`` up. Structural targets are carried over as they are: their points were
+drawn from the earlier labels' masks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.manifest import FileEntry
+from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.artifacts.tables import read_rows
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
+from s4m_pipeline.segmenter.instances import RefinedMask
+from s4m_pipeline.stages.base import Outcome, Run
+from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.refine_labels import (
+    RefineTask,
+    decided_counts,
+    decided_rows,
+    read_images,
+)
+from s4m_pipeline.stages.refine_rows import drop_reason
+
+THRESHOLD_SETTINGS = frozenset({"score", "thresholds", "precision", "min_area"})
+THRESHOLD_INPUTS = frozenset({"labelled", "cross-fit"})
+"""What two refinements may differ in for one to be made of the other."""
+
+
+class Rethreshold(Refine):
+    """A refine artifact made of an earlier one."""
+
+    def check(self, run: Run) -> None:
+        """Refuse a run without an earlier refinement to take masks from."""
+        run.images.load_unlabelled_set()
+        if not run.store.is_complete(self.name, run.fingerprint(self)):
+            self.source(run)
+
+    def source(self, run: Run) -> Path:
+        """The newest finished artifact that differs in its thresholds alone.
+
+        Raises:
+            UsageError: There is none.
+        """
+        settings = _other_than(self.settings(run.config), THRESHOLD_SETTINGS)
+        inputs = _other_than(self.inputs(run), THRESHOLD_INPUTS)
+        for stage, mark, done in reversed(run.store.artifacts()):
+            if stage != self.name or not done or mark == run.fingerprint(self):
+                continue
+            found = run.store.requested(stage, mark)
+            if (
+                _other_than(found["config"], THRESHOLD_SETTINGS) == settings
+                and _other_than(found["inputs"], THRESHOLD_INPUTS) == inputs
+                and self._is_of_these_predictions(run, mark)
+            ):
+                return run.store.folder(stage, mark)
+        raise UsageError(
+            "no finished refinement differs from this configuration in its thresholds alone.\n"
+            f"Make one with: s4m {self.command} -c RUN.yaml"
+        )
+
+    def _is_of_these_predictions(self, run: Run, mark: str) -> bool:
+        """Whether an artifact was made of the predictions as they are, not of earlier ones."""
+        made_of = run.store.manifest(self.name, mark).input_contents.get("predictions")
+        above = self.upstream(run.config)["predictions"]
+        return made_of == run.store.manifest(above.name, run.fingerprint(above)).content
+
+    def factory(self) -> WorkerFactory:
+        """Makes a ``_Worker``."""
+        return _make_worker
+
+    def argument(self, run: Run) -> _Task:
+        """What ``refine`` would need, and where the masks are."""
+        task = super().argument(run)
+        known = {field.name: getattr(task, field.name) for field in fields(task)}
+        return _Task(**known, source=self.source(run))
+
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Choose labels among the masks that are there."""
+        task = self.argument(run)
+        require_masks(task, task.source)
+        made = super().make(run, folder)
+        carried = carry_over(run, task.source, folder, "structure")
+        known = {entry.path for entry in made.files}
+        made.files += [entry for entry in carried if entry.path not in known]
+        made.metrics["rethresholded_from"] = task.source.name
+        return made
+
+
+def require_masks(task: RefineTask, source: Path) -> None:
+    """Refuse thresholds that ask for predictions that were not refined.
+
+    Raises:
+        UsageError: With the number of instances without a mask.
+    """
+    if task.policy is None or min(task.scores.values()) >= task.min_score:
+        return
+    missing, ids = 0, sorted(task.records)
+    for start in range(0, len(ids), 1024):
+        part = ids[start : start + 1024]
+        stored = {_key(row) for row in read_rows(source, "segmented", part)}
+        for row in read_rows(task.predictions, "predictions", part):
+            wanted = not drop_reason(row, task.scores[row["category_id"]], task.min_area)
+            missing += wanted and _key(row) not in stored
+    if missing:
+        low = min(task.scores.values())
+        raise UsageError(
+            f"thresholds as low as {low:g} make labels of {missing} instances that were not "
+            f"refined: refine.min_score was {task.min_score:g}.\n"
+            "Stay above it, or refine them with: s4m refine -c RUN.yaml"
+        )
+
+
+def carry_over(run: Run, source: Path, folder: Path, table: str) -> list[FileEntry]:
+    """Link, or else copy, a table's files from one artifact into another.
+
+    Returns:
+        Their entries, as the earlier manifest has them.
+    """
+    manifest = run.store.manifest(Refine.name, source.name)
+    carried = [entry for entry in manifest.files if entry.path.startswith(f"{table}/")]
+    for entry in carried:
+        target = folder / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source / entry.path, target)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source / entry.path, target)
+    return carried
+
+
+@dataclass(frozen=True, slots=True)
+class _Task(RefineTask):
+    source: Path
+
+
+class _Worker:
+    def __init__(self, task: _Task) -> None:
+        self._task = task
+
+    def process(self, shard: Shard, advance: Advance) -> ShardResult:
+        """Choose labels of a shard's images among the masks that are there."""
+        start = time.perf_counter()
+        aside = read_rows(self._task.source, "quarantine", shard.image_ids)
+        left = shard.without(row["image_id"] for row in aside)
+        stored = read_rows(self._task.source, "segmented", left.image_ids)
+        masks = {_key(row): _mask(row) for row in stored}
+        tables: dict[str, list[dict[str, Any]]] = {"refined": [], "quarantine": aside}
+        if self._task.policy is not None:
+            tables["segmented"] = []
+        for image in read_images(self._task, left).values():
+            found = None if self._task.policy is None else [masks[_key(r)] for r in image.rows]
+            for name, rows in decided_rows(self._task, image, found).items():
+                tables[name] += rows
+        advance(len(shard.image_ids))
+        counts = decided_counts(tables) | {"images": len(left.image_ids)}
+        return ShardResult(tables, counts, {"rethreshold": time.perf_counter() - start})
+
+
+def _make_worker(task: _Task, place: Place) -> _Worker:
+    del place  # no device is used
+    return _Worker(task)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[int, int]:
+    return row["image_id"], row["instance_id"]
+
+
+def _mask(row: Mapping[str, Any]) -> RefinedMask:
+    return RefinedMask(**{field.name: row[field.name] for field in fields(RefinedMask)})
+
+
+def _other_than(values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in names}

@@ -1,0 +1,150 @@
+"""Thresholds per class against counting by hand; matching against pixels."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as mask_api
+
+from s4m_pipeline.data import thresholds as t
+from s4m_pipeline.data.image_set import Category, ImageRecord, ImageSet, Instance
+from s4m_pipeline.data.label_quality import label_quality
+
+
+def brute_precision(scores, true, precision, floor):
+    """Try every score that occurs, and the floor, from below: the first that reaches it."""
+    for threshold in [floor, *sorted(s for s in scores if s >= floor)]:
+        above = [hit for s, hit in zip(scores, true, strict=True) if s > threshold]
+        if above and sum(above) / len(above) >= precision - 1e-9:
+            return threshold
+    return 1.0
+
+
+def drawn(seed, count, levels=40):
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(1, levels, count) / levels  # with ties
+    return scores, generator.random(count) < scores
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("precision", [0.3, 0.7, 0.9, 1.0])
+def test_precision_threshold_is_the_lowest_that_reaches_it(seed, precision):
+    scores, true = drawn(seed, 30)
+    found = t.precision_threshold(scores, true, precision, 0.2)
+    wanted = brute_precision(scores, true, precision, 0.2)
+    assert (scores > found).sum() == (scores > wanted).sum()
+    above = true[scores > found]
+    assert found == 1.0 or above.mean() >= precision - 1e-9
+    assert found >= 0.2
+
+
+def test_a_precision_that_nothing_reaches_lets_nothing_through():
+    assert t.precision_threshold(np.array([0.9, 0.8]), np.array([False, False]), 0.5, 0.1) == 1.0
+    assert t.precision_threshold(np.zeros(0), np.zeros(0, bool), 0.5, 0.1) == 1.0
+
+
+def test_a_precision_that_everything_reaches_gives_the_floor():
+    assert t.precision_threshold(np.array([0.9, 0.4]), np.array([True, True]), 0.9, 0.3) == 0.3
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("wanted", [0, 1, 7, 29, 30, 100])
+def test_rate_threshold_lets_through_as_many_as_may_be_and_no_more(seed, wanted):
+    scores, _ = drawn(seed, 30)
+    found = t.rate_threshold(scores, wanted, 0.0)
+    through = int((scores > found).sum())
+    assert through <= wanted
+    lower = [s for s in [0.0, *scores] if s < found]
+    if lower:  # the next lower threshold would let through too many
+        assert (scores > max(lower)).sum() > wanted
+
+
+def test_rates_follow_the_labelled_set_class_by_class():
+    generator = np.random.default_rng(0)
+    scores = {1: generator.random(500), 2: generator.random(500), 3: generator.random(500)}
+    # 20 labelled images: 10 of class 1, 40 of class 2, 2 of class 3; 100 unlabelled images
+    found = t.rate_thresholds(scores, 100, {1: 10, 2: 40, 3: 2}, 20, floor=0.05)
+    assert (scores[1] > found.scores[1]).sum() == 50
+    assert (scores[2] > found.scores[2]).sum() == 200
+    assert found.pooled == (3,)
+    everything = np.concatenate(list(scores.values()))
+    assert (everything > found.scores[3]).sum() == 260
+    assert min(found.scores.values()) >= 0.05
+
+
+def test_no_rate_threshold_is_below_the_floor():
+    found = t.rate_thresholds({1: np.array([0.1, 0.2, 0.9])}, 10, {1: 50}, 10, floor=0.3)
+    assert found.scores == {1: 0.3}
+
+
+def test_precision_of_a_class_with_few_true_predictions_is_that_of_all():
+    scores = {1: np.linspace(0.4, 0.99, 60), 2: np.array([0.35, 0.95])}
+    true = {1: np.arange(60) % 3 > 0, 2: np.array([False, True])}
+    found = t.precision_thresholds(scores, true, [1, 2, 3], 0.6, floor=0.3, enough=5)
+    assert found.pooled == (2, 3)
+    both = np.concatenate([scores[1], scores[2]]), np.concatenate([true[1], true[2]])
+    assert found.scores[2] == found.scores[3] == brute_precision(*both, 0.6, 0.3)
+    assert found.scores[1] == brute_precision(scores[1], true[1], 0.6, 0.3)
+
+
+def random_scene(seed, size=24, count=6):
+    generator = np.random.default_rng(seed)
+
+    def blob():
+        y, x = generator.integers(0, size - 8, 2)
+        mask = np.zeros((size, size), np.uint8)
+        mask[y : y + generator.integers(3, 9), x : x + generator.integers(3, 9)] = 1
+        return mask
+
+    truth = [(int(generator.integers(1, 3)), blob(), bool(generator.random() < 0.2)) for _ in "abc"]
+    labels = [
+        (
+            int(generator.integers(1, 3)),
+            truth[int(generator.integers(3))][1] if generator.random() < 0.6 else blob(),
+            float(generator.permutation(100)[0]) / 100,
+        )
+        for _ in range(count)
+    ]
+    return truth, labels
+
+
+def encode(mask):
+    return mask_api.encode(np.asfortranarray(mask))["counts"]
+
+
+def brute_flags(truth, labels):
+    """Greedy matching on pixel arrays."""
+    free = [not crowd for _, _, crowd in truth]
+    flags = [0] * len(labels)
+    for n in sorted(range(len(labels)), key=lambda n: -labels[n][2]):
+        key, mask, _ = labels[n]
+        best, place = 0.5, -1
+        for m, (other, true, crowd) in enumerate(truth):
+            shared, either = int((mask & true).sum()), int((mask | true).sum())
+            if free[m] and not crowd and other == key and shared / either > best:
+                best, place = shared / either, m
+        if place >= 0:
+            free[place], flags[n] = False, 1
+        elif any(
+            crowd and other == key and (mask & true).sum() > 0.5 * mask.sum()
+            for other, true, crowd in truth
+        ):
+            flags[n] = -1
+    return flags
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_matching_agrees_with_pixels_and_with_label_quality(seed):
+    truth, labels = random_scene(seed)
+    instances = [Instance(k, encode(m), (0, 0, 1, 1), int(m.sum()), c) for k, m, c in truth]
+    coded = [(k, encode(m), s) for k, m, s in labels]
+    flags = t.match_flags(coded, instances, (24, 24))
+    assert flags == brute_flags(truth, labels)
+    image = ImageRecord(1, "a.png", None, 24, 24)
+    known = ImageSet([Category(1, "a"), Category(2, "b")], [image], {1: instances})
+    figures = label_quality(known, {1: coded})
+    assert flags.count(1) == figures["matched"]
+    assert flags.count(1) + flags.count(0) == figures["labels"]
+
+
+def test_an_image_without_truth_has_only_false_predictions():
+    assert t.match_flags([(1, encode(np.ones((4, 4), np.uint8)), 0.5)], [], (4, 4)) == [0]
+    assert t.match_flags([], [], (4, 4)) == []

@@ -1,0 +1,268 @@
+"""Calibration on the tiny run: cross-fitting, measuring, choosing, and what refine takes of it."""
+
+import json
+
+import pytest
+from pycocotools import mask as mask_api
+
+from s4m_pipeline.artifacts.manifest import read_manifest, verify
+from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.segmenter.policies import RefinePolicy
+from s4m_pipeline.stages.calibrate import Calibrate, measured
+from s4m_pipeline.stages.calibrated_policies import (
+    S4M_RULE,
+    calibration_policies,
+    policies_by_class,
+)
+from s4m_pipeline.stages.cross_fit import FOLDS, CrossFit
+from s4m_pipeline.stages.perform import freshness, perform
+from s4m_pipeline.stages.pipeline import run_all, stages_of
+from s4m_pipeline.stages.refine import Refine
+
+SETTINGS = ("refine.min_score=0.02", "calibration.iterations=20")
+
+
+@pytest.fixture(scope="module")
+def calibrated(finished, tmp_path_factory):
+    workshop = finished.copy(tmp_path_factory.mktemp("calibrated") / "run")
+    run_all(workshop.run(*SETTINGS), [CrossFit(), Calibrate()])
+    return workshop
+
+
+def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
+    finished, tmp_path, monkeypatch
+):
+    from s4m_pipeline.models import predictor, training
+
+    seen, asked = {}, {}
+    real_train = training.train
+
+    def train(spec):
+        seen[spec.folder.name] = set(spec.labelled["exclude"])
+        return real_train(spec)
+
+    class Noting(predictor.Predictor):
+        def __init__(self, checkpoint, device):
+            super().__init__(checkpoint, device)
+            self.fold = checkpoint.parent.name
+
+        def predict(self, images):
+            asked[self.fold] = asked.get(self.fold, 0) + len(images)
+            return super().predict(images)
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(predictor, "Predictor", Noting)
+    copy = finished.copy(tmp_path / "run")
+    run = copy.run("calibration.iterations=2")
+    perform(run, CrossFit())
+    folds = json.loads((run.folder(CrossFit()) / FOLDS).read_text())
+    ids = {image.id for image in run.images.labelled.images}
+    assert sorted(i for fold in folds for i in fold) == sorted(ids)
+    assert [seen[str(n)] for n in range(2)] == [set(fold) for fold in folds]
+    assert [asked[str(n)] for n in range(2)] == [len(fold) for fold in folds]
+
+
+def test_cross_fit_leaves_predictions_and_logs_but_no_weights(calibrated):
+    run = calibrated.run(*SETTINGS)
+    folder = run.folder(CrossFit())
+    manifest = read_manifest(folder)
+    assert verify(folder, manifest) == []
+    paths = {entry.path for entry in manifest.files}
+    assert {"folds.json", "folds/0/log.jsonl", "folds/1/log.jsonl"} <= paths
+    assert not list(folder.rglob("*.pth"))
+    table = read_table(folder, "predictions")
+    assert set(table["image_id"].to_pylist()) <= {i.id for i in run.images.labelled.images}
+    assert manifest.counts["images"] == 5
+
+
+def test_measurements_are_ious_with_the_instance_of_the_class_that_is_overlapped_most(calibrated):
+    run = calibrated.run(*SETTINGS)
+    predictions = {
+        (row["image_id"], row["instance_id"]): row
+        for row in read_table(run.folder(CrossFit()), "predictions").to_pylist()
+    }
+    truth = run.images.labelled
+    size = {image.id: (image.height, image.width) for image in truth.images}
+
+    def pixels(rle, image_id):
+        return mask_api.decode({"size": size[image_id], "counts": rle}).astype(bool)
+
+    wanted = {}
+    for key, row in predictions.items():
+        ours = pixels(row["mask_rle"], key[0])
+        ious = [0.0]
+        for true in truth.instances.get(key[0], []):
+            if true.category_id == row["category_id"] and not true.iscrowd:
+                theirs = pixels(true.rle, key[0])
+                ious.append((ours & theirs).sum() / (ours | theirs).sum())
+        if max(ious) > 0.1 and row["score"] >= 0.02:
+            wanted[key] = max(ious)
+    rows = read_table(run.folder(Calibrate()), "calibration").to_pylist()
+    names = list(calibration_policies(run.config.refine))
+    for name in names:
+        own = {(r["image_id"], r["instance_id"]): r for r in rows if r["policy"] == name}
+        assert own.keys() == wanted.keys()
+        for key, row in own.items():
+            assert row["iou_before"] == pytest.approx(wanted[key], abs=1e-6)
+            if row["decision"] == "kept":
+                assert row["iou_after"] == pytest.approx(row["iou_before"], abs=1e-6)
+    assert wanted
+
+
+def test_one_encoder_pass_an_image_serves_all_policies(calibrated, tmp_path, monkeypatch):
+    from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
+
+    passes = []
+    real = Sam2Segmenter.encode
+
+    def encode(self, images):
+        passes.extend(images)
+        return real(self, images)
+
+    monkeypatch.setattr(Sam2Segmenter, "encode", encode)
+    copy = calibrated.copy(tmp_path / "run")
+    run = copy.run(*SETTINGS)
+    before = read_manifest(run.folder(Calibrate())).content
+    perform(run, Calibrate(), force=True)
+    measured_images = set(measured(run.folder(Calibrate())).image_id.tolist())
+    assert len(passes) == len(measured_images)
+    assert read_manifest(run.folder(Calibrate())).content == before  # the same bytes again
+
+
+def test_the_choice_is_the_policy_with_the_largest_mean_gain(calibrated):
+    run = calibrated.run(*SETTINGS)
+    folder = run.folder(Calibrate())
+    metrics, found = read_manifest(folder).metrics, measured(folder)
+    means = {
+        name: (found.after - found.before)[found.policy == name].mean()
+        for name in dict.fromkeys(found.policy)
+    }
+    assert metrics["best"] == max(means, key=means.get)
+    assert metrics["off"]["everywhere"] == (max(means.values()) <= 0)
+    policies = calibration_policies(run.config.refine)
+    assert RefinePolicy(**metrics["policy"]) == policies[metrics["best"]]
+    for name, mean in means.items():
+        gain = metrics["gains"][name]["all"]["all"]
+        assert gain["after"] - gain["before"] == pytest.approx(mean, abs=1e-6)
+
+
+def test_other_refinement_settings_train_no_teacher_again(calibrated):
+    run = calibrated.run(*SETTINGS, "refine.fuse_weight=0.7")
+    assert freshness(run, CrossFit()).state == "fresh"
+    assert freshness(run, Calibrate()).state == "stale"
+
+
+def test_s4ms_own_rule_is_compared_without_a_gate(finished):
+    policies = calibration_policies(finished.run("refine.max_area_ratio=2").config.refine)
+    assert policies[S4M_RULE].candidate == "argmax-iou"
+    assert policies[S4M_RULE].min_agreement == 0
+    assert policies[S4M_RULE].max_area_ratio is None
+    assert policies["points, fuse"].min_agreement == 0.05
+    assert policies["points, fuse"].max_area_ratio == 2
+
+
+def test_a_configured_policy_that_is_none_of_the_list_is_compared_too(finished):
+    section = finished.run().config.refine  # box+points, fuse: one of them
+    assert "configured" not in calibration_policies(section)
+    section = finished.run("refine.second_pass=true", "refine.candidate=argmax-iou").config.refine
+    assert calibration_policies(section)["configured"].candidate == "argmax-iou"
+
+
+def choice(everywhere=False, classes=(), sizes=()):
+    policy = {"policy": "box", "points": 3, "candidate": "fuse", "min_agreement": 0.3}
+    off = {"everywhere": everywhere, "classes": list(classes), "sizes": list(sizes)}
+    return {"policy": policy, "off": off}
+
+
+def test_refinement_is_off_for_the_classes_and_sizes_where_it_hurts():
+    found = policies_by_class(choice(classes=[2], sizes=["small"]), [1, 2])
+    on = {key for key, policy in found.items() if policy is not None}
+    assert on == {(1, "medium"), (1, "large")}
+    assert len(found) == 6
+    assert set(policies_by_class(choice(everywhere=True), [1]).values()) == {None}
+
+
+def test_auto_refines_as_the_calibration_says(calibrated, tmp_path):
+    copy = calibrated.copy(tmp_path / "run")
+    settings = (*SETTINGS, "refine.policy=auto")
+    run = copy.run(*settings)
+    assert [s.name for s in stages_of(run.config)][2:4] == ["cross-fit", "calibrate"]
+    folder = run.folder(Calibrate())
+    manifest = read_manifest(folder)  # of box+points: auto compares the same policies
+    manifest.metrics |= choice(classes=[1]) | {"best": "made up"}
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(manifest.to_dict()))
+    made = perform(run, Refine())
+    assert made.metrics["policy"]["off"]["classes"] == [1]
+    assert made.inputs["calibration"] == folder.name
+    rows = read_table(run.folder(Refine()), "refined").to_pylist()
+    labels = [row for row in rows if row["decision"] != "dropped"]
+    assert {row["reason"] for row in labels if row["category_id"] == 1} == {
+        "calibrated: refinement does not help this class"
+    }
+    others = [row for row in labels if row["category_id"] != 1]
+    assert any(row["decision"] == "refined" for row in others)
+
+
+def test_auto_without_a_calibration_names_the_command_that_makes_one(finished, tmp_path, s4m):
+    copy = finished.copy(tmp_path / "run")
+    code, _, err = s4m("refine", "-c", copy.config, "refine.policy=auto")
+    assert code == 2
+    assert "s4m refine --calibrate" in err
+
+
+def test_calibrate_prints_policies_sizes_and_classes(calibrated, s4m):
+    code, out, _ = s4m("refine", "--calibrate", "-c", calibrated.config, *SETTINGS)
+    assert code == 0
+    run = calibrated.run(*SETTINGS)
+    for name in calibration_policies(run.config.refine):
+        assert name in out
+    for word in ("small", "medium", "large", "95 %", "auto"):
+        assert word in out
+    for category in run.images.labelled.categories:
+        assert category.name in out
+    code, out, _ = s4m("refine", "--calibrate", "--json", "-c", calibrated.config, *SETTINGS)
+    assert json.loads(out)["best"] in calibration_policies(run.config.refine)
+
+
+def test_an_interrupted_calibration_goes_on_without_training_again(finished, tmp_path, monkeypatch):
+    from s4m_pipeline.models import training
+    from s4m_pipeline.stages import cross_fit
+
+    copy = finished.copy(tmp_path / "run")
+    run = copy.run("calibration.iterations=3")
+    trained, stopped = [], []
+    real_train, real_process = training.train, cross_fit._Worker.process
+
+    def train(spec):
+        before = spec.folder / "checkpoint.pth"
+        trained.append(before.is_file())
+        return real_train(spec)
+
+    def process(self, shard, advance):
+        if not stopped:
+            stopped.append(shard)
+            raise KeyboardInterrupt
+        return real_process(self, shard, advance)
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(cross_fit._Worker, "process", process)
+    with pytest.raises(KeyboardInterrupt):
+        perform(run, CrossFit())
+    assert freshness(run, CrossFit()).state == "unfinished"
+    perform(copy.run("calibration.iterations=3"), CrossFit())
+    assert trained == [False, False, True, True]  # what was trained is found, not made again
+
+
+def test_more_folds_than_images_are_refused(finished, s4m):
+    code, _, err = s4m("refine", "--calibrate", "-c", finished.config, "calibration.folds=6")
+    assert code == 2
+    assert "only 5 images" in err
+
+
+def test_nothing_to_measure_is_told(calibrated, tmp_path, s4m):
+    copy = calibrated.copy(tmp_path / "run")
+    settings = ("calibration.iterations=20", "refine.min_score=1")
+    code, _, err = s4m("refine", "--calibrate", "-c", copy.config, *settings)
+    assert code == 2
+    assert "refine.min_score" in err

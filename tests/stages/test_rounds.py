@@ -1,0 +1,230 @@
+"""Rounds: whose labels a student learns from, when they stop, and what status shows."""
+
+import json
+
+import pytest
+
+from s4m_pipeline.artifacts.manifest import read_manifest
+from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.data.average_precision import coco_ap
+from s4m_pipeline.data.label_quality import label_quality
+from s4m_pipeline.stages import rounds
+from s4m_pipeline.stages.evaluate import Evaluate
+from s4m_pipeline.stages.held_out import HeldOut, quality
+from s4m_pipeline.stages.of_round import model_of_round, training_named
+from s4m_pipeline.stages.pipeline import run_all, stages_of, stages_of_rounds, status
+from s4m_pipeline.stages.pseudo_label import PredictionSettings, PseudoLabel, prediction_rows
+from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.rounds import RoundResult, run_rounds
+from s4m_pipeline.stages.train_student import TrainStudent
+from s4m_pipeline.stages.train_teacher import TrainTeacher
+
+SHORT = ("pseudo_label.score=0.02", "student.start=teacher")
+
+
+@pytest.fixture(scope="module")
+def two_rounds(finished, tmp_path_factory):
+    """A run of two rounds, whatever they bring."""
+    workshop = finished.copy(tmp_path_factory.mktemp("rounds") / "run")
+    run = workshop.run(*SHORT)
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RoundResult, "rose", True)
+        run_rounds(run, 2, on_round=told.append)
+    return workshop, told
+
+
+def test_each_round_is_made_of_the_one_before(two_rounds):
+    workshop, _ = two_rounds
+    run = workshop.run(*SHORT)
+    made = {
+        (kind.name, n): run.store.manifest(kind.name, run.fingerprint(kind(n)))
+        for kind in (PseudoLabel, Refine, TrainStudent)
+        for n in (1, 2)
+    }
+    assert made["pseudo-label", 1].inputs["teacher"] == run.fingerprint(TrainTeacher())
+    assert made["pseudo-label", 2].inputs["teacher"] == run.fingerprint(TrainStudent(1))
+    assert made["refine", 2].inputs["predictions"] == run.fingerprint(PseudoLabel(2))
+    assert made["train-student", 2].inputs["refined"] == run.fingerprint(Refine(2))
+    assert len({manifest.fingerprint for manifest in made.values()}) == 6
+    assert made["pseudo-label", 1].content != made["pseudo-label", 2].content
+
+
+def test_a_round_is_no_setting(finished):
+    run = finished.run()
+    for kind in (PseudoLabel, Refine, TrainStudent):
+        assert kind(2).settings(run.config) == kind().settings(run.config)
+        assert kind(2).sources(run) == kind().sources(run)
+
+
+def test_the_next_rounds_teacher_has_the_averaged_weights(two_rounds):
+    from s4m_pipeline.data.images import read_image
+    from s4m_pipeline.models.predictor import Predictor
+
+    workshop, _ = two_rounds
+    run = workshop.run(*SHORT)
+    rows = read_table(run.folder(PseudoLabel(2)), "predictions").to_pylist()
+    record = next(i for i in run.images.unlabelled.images if i.id == rows[0]["image_id"])
+    image = read_image(record.path)
+    own = [row["score"] for row in rows if row["image_id"] == record.id]
+    scores = {}
+    for averaged in (True, False):
+        model = Predictor(run.folder(TrainStudent(1)) / "checkpoint.pth", "cpu", averaged)
+        ids = [category["id"] for category in model.categories]
+        settings = PredictionSettings.of(run.config)
+        made = prediction_rows(record, image.shape[:2], model.predict([image])[0], ids, settings)
+        scores[averaged] = [row["score"] for row in made]
+    assert own == pytest.approx(scores[True], abs=1e-5)
+    assert own != pytest.approx(scores[False], abs=1e-5)
+
+
+def test_one_line_a_round_says_what_label_quality_became(two_rounds):
+    workshop, told = two_rounds
+    run = workshop.run(*SHORT)
+    assert [result.number for result in told] == [1, 2]
+    assert told[0].after == told[1].before
+    for result in told:
+        after = read_manifest(run.folder(HeldOut(result.number + 1))).metrics
+        assert result.after == after["quality"]
+        line = str(result)
+        assert f"{result.before:.3f} -> {result.after:.3f}" in line
+        assert "mask AP" in line
+        assert "\n" not in line
+
+
+def test_held_out_quality_is_that_of_labels_above_the_threshold(two_rounds):
+    workshop, _ = two_rounds
+    run = workshop.run(*SHORT)
+    for number in (1, 2, 3):
+        folder = run.folder(HeldOut(number))
+        labels = {}
+        for row in read_table(folder, "predictions").to_pylist():
+            if row["score"] > 0.02 and sum(row["soft_mask"]) / 255 > 1:
+                label = (row["category_id"], row["mask_rle"], row["score"])
+                labels.setdefault(row["image_id"], []).append(label)
+        figures = label_quality(run.images.validation, labels)
+        metrics = read_manifest(folder).metrics
+        assert metrics["labels"] == figures
+        if figures["matched"]:
+            f1 = 2 * figures["matched"] / (figures["labels"] + figures["truth"])
+            assert metrics["quality"] == pytest.approx(figures["mean_iou"] * f1)
+
+
+def test_quality_is_one_for_perfect_labels_and_falls_with_false_and_missed_ones():
+    def of(matched, labels, truth, iou):
+        return quality({"matched": matched, "labels": labels, "truth": truth, "mean_iou": iou})
+
+    assert of(4, 4, 4, 1.0) == 1.0
+    assert of(4, 8, 4, 1.0) == of(4, 4, 8, 1.0) == pytest.approx(2 / 3)
+    assert of(4, 4, 4, 0.8) == pytest.approx(0.8)
+    assert of(0, 0, 4, None) == 0.0
+    assert of(0, 0, 0, None) == 0.0
+
+
+def test_the_second_rounds_student_is_evaluated_by_name(two_rounds):
+    workshop, told = two_rounds
+    run = workshop.run(*SHORT)
+    stage = Evaluate("student-2")
+    assert stage.upstream(run.config) == {"student-2": TrainStudent(2)}
+    folder = run.folder(stage)
+    detections = json.loads((folder / "detections.json").read_text())
+    ap = coco_ap(run.images.validation, detections)
+    assert told[1].average_precision == pytest.approx(ap["segm"]["AP"])
+
+
+def test_status_shows_the_rounds_that_exist(two_rounds, finished):
+    workshop, _ = two_rounds
+    rows = {row["stage"]: row["state"] for row in status(workshop.run(*SHORT))}
+    for stage in ("pseudo-label", "refine", "train-student"):
+        assert rows[stage] == rows[f"{stage} round-2"] == "fresh"
+    assert rows["evaluate student-2"] == "fresh"
+    assert not any("round-3" in stage for stage in rows)
+    assert not any("round" in row["stage"] for row in status(finished.run()))
+    changed = {
+        row["stage"]: row["state"] for row in status(workshop.run(*SHORT, "refine.points=2"))
+    }
+    assert changed["pseudo-label round-2"] == "stale"
+
+
+def test_what_rounds_are_made_of_is_not_removable(two_rounds):
+    workshop, _ = two_rounds
+    run = workshop.run(*SHORT)
+    removable = {path.name for path in run.store.removable()}
+    for kind in (PseudoLabel, Refine, TrainStudent):
+        for number in (1, 2):
+            assert run.fingerprint(kind(number)) not in removable
+
+
+@pytest.mark.parametrize(
+    ("qualities", "made"),
+    [([0.2, 0.3, 0.4, 0.5], 3), ([0.2, 0.3, 0.3], 2), ([0.3, 0.2], 1), ([0.2, 0.3, 0.25], 2)],
+    ids=["rising", "no longer rising", "falling at once", "falling then"],
+)
+def test_rounds_stop_when_label_quality_no_longer_rises(finished, monkeypatch, qualities, made):
+    run = finished.run()
+    ran = []
+
+    class Made:
+        def __init__(self, metrics):
+            self.metrics = metrics
+
+    def run_all(run, stages, force):
+        ran.append([stage.key for stage in stages])
+        return {stage.key: Made({"segm": {"AP": 0.1}}) for stage in stages}
+
+    def perform(run, stage, force=False):
+        labels = {"precision": 0.5, "recall": 0.5, "mean_iou": 0.5}
+        return Made({"quality": qualities[stage.round - 1], "labels": labels})
+
+    monkeypatch.setattr(rounds, "run_all", run_all)
+    monkeypatch.setattr(rounds, "perform", perform)
+    told = []
+    run_rounds(run, 3, on_round=told.append)
+    assert len(ran) == len(told) == made
+    assert [result.rose for result in told] == [True] * (made - 1) + [made == 3 and len(ran) == 3]
+
+
+def test_one_round_is_the_plain_run(finished, monkeypatch):
+    run = finished.run()
+    keys = [stage.key for stage in stages_of(run.config)]
+    assert [stage.key for stage in stages_of_rounds(run.config, 1)] == keys
+    before = {p: p.stat().st_mtime_ns for p in (finished.folder / "work").rglob("*.*")}
+    assert run_rounds(run, 1).keys() == run_all(finished.run()).keys()
+    assert {p: p.stat().st_mtime_ns for p in (finished.folder / "work").rglob("*.*")} == before
+
+
+def test_without_validation_images_all_rounds_are_run_and_the_line_says_so(finished, monkeypatch):
+    run = finished.run()
+    run.config.data.validation = None
+    monkeypatch.setattr(rounds, "run_all", lambda run, stages, force: {})
+    told = []
+    run_rounds(run, 3, on_round=told.append)
+    assert [str(result)[:13] for result in told] == [f"round {n}: done" for n in (1, 2, 3)]
+
+
+def test_fewer_than_one_round_is_wrong_use(finished, s4m):
+    code, _, err = s4m("run", "-c", finished.config, "--rounds", "0")
+    assert code == 2
+    assert "--rounds" in err
+
+
+def test_a_dry_run_lists_all_rounds(finished, s4m):
+    code, out, _ = s4m("run", "-c", finished.config, "--rounds", "3", "--dry-run")
+    assert code == 0
+    assert "train-student round-2" in out
+    assert "train-student round-3" in out
+    assert "evaluate student-3" in out
+
+
+def test_models_go_by_name():
+    assert isinstance(training_named("teacher"), TrainTeacher)
+    assert training_named("student") == TrainStudent() == model_of_round(1)
+    assert training_named("student-3") == TrainStudent(3)
+    for name in ("student-1", "student-x", "student-0", "runs/student-2", "pupil"):
+        assert training_named(name) is None
+
+
+def test_a_missing_round_names_the_command_that_makes_it(finished, s4m):
+    code, _, err = s4m("evaluate", "-c", finished.config, "--of", "student-2")
+    assert code == 2
+    assert "s4m run --rounds 2" in err
