@@ -25,12 +25,15 @@ _COLUMNS = [
 ]
 
 
-def label_quality_of_run(run: Run, annotations: Path | None) -> dict[str, dict[str, Any]]:
+def label_quality_of_run(
+    run: Run, annotations: Path | None, round_number: int = 1
+) -> dict[str, dict[str, Any]]:
     """Compare a run's labels with the truth, before and after refinement.
 
     Args:
         run: The run, its ``refine`` artifact made.
         annotations: COCO file with the masks of the unlabelled images (others in it are ignored).
+        round_number: The round whose labels are judged.
 
     Returns:
         ``{"teacher": figures, "refined": figures}`` as ``data.label_quality`` makes them: the same
@@ -40,7 +43,7 @@ def label_quality_of_run(run: Run, annotations: Path | None) -> dict[str, dict[s
 
     if annotations is None:
         raise UsageError("--labels needs --annotations: the COCO file with the true masks")
-    folder = run.require(Refine())
+    folder = run.require(Refine(round_number))
     images = run.images.unlabelled
     section = run.config.data.unlabelled
     if section is None:

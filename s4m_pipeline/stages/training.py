@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.pth"
 LOG = "log.jsonl"
 CHECKPOINT_BYTES = 200_000_000
+_PASSED_ON = (
+    "iterations",
+    "batch_size",
+    "learning_rate",
+    "workers",
+    "validation_interval",
+    "checkpoint_interval",
+    "structure_weight",
+)
+"""Settings that go to ``TrainingSpec`` as they are."""
 
 
 def training_settings(section: TrainingSection) -> dict[str, Any]:
@@ -118,42 +128,45 @@ def train_stage(
     """
     from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
 
-    data, aside = run.config.data, bad_images(run, stage)
+    aside = bad_images(run, stage)
     excluded = [record for record, _ in aside]
-    categories = label_categories(run.images.labelled.categories)
     start = resume_iteration(folder)
     with run.reporter.progress(stage.name, section.iterations, start, "iterations") as advance:
         spec = TrainingSpec(
             folder=folder,
             model=section.model,
-            categories=categories,
-            labelled=labelled_dataset(
-                data.labelled,
-                categories,
-                [*_ids(run.images.labelled, excluded), *left_out],
-                structure,
-            ),
-            validation=None
-            if data.validation is None or not validate
-            else labelled_dataset(
-                data.validation, categories, _ids(run.images.validation, excluded)
-            ),
-            iterations=section.iterations,
-            batch_size=section.batch_size,
-            learning_rate=section.learning_rate,
-            seed=run.config.seed,
-            device=run.device,
-            workers=section.workers,
-            validation_interval=section.validation_interval,
-            checkpoint_interval=section.checkpoint_interval,
-            structure_weight=section.structure_weight,
+            categories=label_categories(run.images.labelled.categories),
+            labelled=_labelled(run, excluded, left_out, structure),
+            validation=_validation(run, excluded) if validate else None,
             log_file=folder / LOG,
             on_step=_step_counter(advance, start),
+            seed=run.config.seed,
+            device=run.device,
+            **{name: getattr(section, name) for name in _PASSED_ON},
             **extra,
         )
         trained = train(spec)
     rows = [quarantine_row(record, stage.name, error) for record, error in aside]
     return training_outcome(trained, folder, run, rows)
+
+
+def _labelled(
+    run: Run, excluded: Sequence[ImageRecord], left_out: Sequence[int], structure: Path | None
+) -> dict[str, Any]:
+    """Config of the labelled images' dataset, without those set aside or left out."""
+    known = run.images.labelled
+    ids = [*_ids(known, excluded), *left_out]
+    categories = label_categories(known.categories)
+    return labelled_dataset(run.config.data.labelled, categories, ids, structure)
+
+
+def _validation(run: Run, excluded: Sequence[ImageRecord]) -> dict[str, Any] | None:
+    """Config of the validation images' dataset, where there are any."""
+    section = run.config.data.validation
+    if section is None:
+        return None
+    categories = label_categories(run.images.labelled.categories)
+    return labelled_dataset(section, categories, _ids(run.images.validation, excluded))
 
 
 def _ids(found: ImageSet | None, records: Sequence[ImageRecord]) -> list[int]:
