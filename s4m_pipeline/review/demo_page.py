@@ -34,6 +34,11 @@ READING = (
         "no stage learned from and no setting was chosen on. Higher is better; the best of each "
         "column is marked.",
     ),
+    (
+        "teacher, trained on",
+        "is the teacher after as many more iterations as a student gets, on the labelled scenes "
+        "alone: what training time brings without pseudo-labels.",
+    ),
     ("image", "is the scene alone."),
     ("truth", "shows the masks that the scene was made with. No stage sees them."),
     ("teacher", "shows the masks that the teacher is sure enough of to pass on as labels."),
