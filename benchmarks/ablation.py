@@ -130,7 +130,8 @@ def _only(content: dict[str, Any], wanted: Any) -> dict[str, Any]:
 
 def measure(path: Path, row: Row, args: argparse.Namespace) -> dict[str, Any]:
     """Make all that a row needs, and its figures."""
-    overrides = [text.format(double=2 * args.iterations) for text in (*args.set, *row.settings)]
+    times = {"double": 2 * args.iterations, "triple": 3 * args.iterations}
+    overrides = [*args.set, *(text.format(**times) for text in row.settings)]
     if row.all_labels:
         overrides.append("data.labelled.annotations=train.json")
     run = Run(load_config(path, overrides), Reporter(quiet=not args.verbose))

@@ -11,7 +11,8 @@ class Row:
 
     Attributes:
         name: Its name on the command line and in the table.
-        settings: Overrides on top of the base; ``{double}`` is twice a training's iterations.
+        settings: Overrides on top of the base; ``{double}`` and ``{triple}`` are so many times a
+            training's iterations.
         of: Whose AP it reports, ``student`` or ``teacher``.
         all_labels: Train on all images with their true masks.
         rounds: Rounds to go; each student labels for the next.
@@ -33,6 +34,7 @@ ROWS = (
     Row("refinement"),
     Row("all labels", of="teacher", all_labels=True),
     Row("all labels, twice as long", ("teacher.iterations={double}",), "teacher", True),
+    Row("supervised, three times as long", ("teacher.iterations={triple}",), of="teacher"),
     Row("two rounds", rounds=2),
     Row("S4M's rule", S4M_RULE),
     Row("no gate", ("refine.min_agreement=0",)),

@@ -40,7 +40,8 @@ def table_lines(log: Path, order: list[str]) -> list[str]:
     for name in dict.fromkeys(key[0] for key in found):
         lines += ["", f"**{name}**", "", f"| row | seeds | {' | '.join(COLUMNS.values())} |"]
         lines.append("| --- " * (2 + len(COLUMNS)) + "|")
-        for row in order:
+        others = [key[1] for key in found if key[0] == name and key[1] not in order]
+        for row in [*order, *others]:
             seeds = found.get((name, row))
             if not seeds:
                 continue

@@ -173,7 +173,7 @@ class StudentSection(TrainingSection):
     ``class_weight`` and ``class_temperature`` are those of the distillation of class
     distributions. ``paste`` trades refined instances between unlabelled images (METHOD, section
     3): ``static`` in place, ``dynamic`` rescaled and moved; only masks of at least
-    ``paste_min_area``, a share of the augmented image, move. ``quality_weight`` weights each
+    ``paste_min_area``, a share of the model config's crop, move. ``quality_weight`` weights each
     pseudo-label's loss by score times agreement. ``ignore_score``: predictions from this score up
     that became no label, and those that the gate dropped, cost nothing where they are (ignore
     regions); None for none. ``start``: from the ``teacher``'s weights or from the ``model``

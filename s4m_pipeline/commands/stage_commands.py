@@ -93,7 +93,7 @@ def evaluate(
     config: ConfigOption,
     overrides: Overrides = None,
     of: Annotated[
-        str, typer.Option(help="student, teacher, all, or the folder of a training artifact.")
+        str, typer.Option(help="student, teacher, student-2 (a round's), all, or a folder or file.")
     ] = "student",
     split: Annotated[str, typer.Option(help="validation or labelled.")] = "validation",
     images: Annotated[Path | None, typer.Option(help="Folder of another image set.")] = None,
@@ -160,6 +160,8 @@ def refine(
 
     if calibrate and rethreshold:
         raise UsageError("--calibrate and --rethreshold are different things: choose one")
+    if rethreshold and force:
+        raise UsageError("--rethreshold has nothing to force: it makes what is not there yet")
     run = open_run(config, overrides)
     if calibrate:
         stages = calibration_stages(run.config, wanted=True)

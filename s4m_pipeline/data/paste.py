@@ -59,13 +59,15 @@ class PasteInstances(BaseTransform):
 
     Args:
         mode: "static" or "dynamic".
-        min_area: Least area of a mask that moves, as a share of the image it is in.
+        min_area: Least area of a mask that moves, as a share of the canvas.
+        canvas: Pixels of the training's crop, which smaller images are padded to; None takes the
+            image that the mask is in.
     """
 
-    def __init__(self, mode: str, min_area: float = 0.00286) -> None:
+    def __init__(self, mode: str, min_area: float = 0.00286, canvas: int | None = None) -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}, not one of {', '.join(MODES)}")
-        self.mode, self.min_area = mode, min_area
+        self.mode, self.min_area, self.canvas = mode, min_area, canvas
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Change ``img`` and the instances; takes ``mix_results`` away."""
@@ -88,11 +90,12 @@ class PasteInstances(BaseTransform):
         """Places of the instances that are large enough and no ignored ones: int64 (K,)."""
         masks = partner["gt_masks"].masks
         areas = masks.astype(bool).sum((1, 2))
-        large = (areas > 0) & (areas >= self.min_area * partner["img"][..., 0].size)
+        canvas = self.canvas or partner["img"][..., 0].size
+        large = (areas > 0) & (areas >= self.min_area * canvas)
         return np.flatnonzero(large & (partner["gt_ignore_flags"] == 0))
 
     def __repr__(self) -> str:
-        return f"PasteInstances(mode={self.mode!r}, min_area={self.min_area})"
+        return f"PasteInstances(mode={self.mode!r}, min_area={self.min_area}, canvas={self.canvas})"
 
 
 def _in_place(

@@ -59,17 +59,19 @@ class SplitFiles:
 
 @dataclass(slots=True)
 class _Labels:
-    """What a split needs of the annotations: image and category of each, by place."""
+    """What a split needs of the annotations: image, category and kind of each, by place."""
 
     source: Path
     images: list[Any] = field(default_factory=list)
     categories: list[Any] = field(default_factory=list)
+    crowds: list[bool] = field(default_factory=list)
 
     def add(self, place: int, entry: Any) -> None:
         if not isinstance(entry, dict):
             raise UsageError(f"{self.source}: annotation number {place} is not an object")
         self.images.append(entry.get("image_id"))
         self.categories.append(entry.get("category_id"))
+        self.crowds.append(bool(entry.get("iscrowd")))
 
 
 class SplitSource:
@@ -243,7 +245,7 @@ class SplitSource:
         return {entry.get("id"): str(entry.get("name")) for entry in named}
 
     def _group(self, found: _Labels) -> dict[int, list[int]]:
-        """Put the instances' category ids together by image."""
+        """Put the instances' category ids together by image; crowds are no instances."""
         known = set(self.ids)
         categories = self._categories()
         grouped: dict[int, list[int]] = {}
@@ -254,7 +256,8 @@ class SplitSource:
                     f"{self._annotations}: annotation number {place} is of {kind} {key}, "
                     "which is not there"
                 )
-            grouped.setdefault(image, []).append(category)
+            if not found.crowds[place]:
+                grouped.setdefault(image, []).append(category)
         if not grouped:
             raise UsageError(f"{self._annotations}: no labelled instance in it")
         return grouped

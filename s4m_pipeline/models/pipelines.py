@@ -8,6 +8,7 @@ Loading, filtering and packing are the same for all and stand here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,16 @@ def train_pipeline(config: Config, strong: bool, paste: Pipeline | None = None) 
         dict(type="FilterInstances", min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True, keep_empty=False),
         dict(type="PackInstances"),
     ]
+
+
+def crop_pixels(config: Config) -> int | None:
+    """Area of the fixed crop that a config's training images end with; None where there is none."""
+    crops = [
+        step["crop_size"]
+        for step in config.train_pipeline
+        if step["type"] == "RandomCrop" and step.get("crop_type", "absolute") == "absolute"
+    ]
+    return math.prod(crops[-1]) if crops else None
 
 
 def test_pipeline(config: Config) -> Pipeline:

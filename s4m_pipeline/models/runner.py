@@ -122,7 +122,14 @@ def _unlabelled(spec: TrainingSpec, config: Config, count: int) -> Any:
                 "paste needs two unlabelled images in each batch that trade instances; raise "
                 "batch_size or unlabelled_fraction, or set paste to off"
             )
-        paste = [dict(type="PasteInstances", mode=spec.paste, min_area=spec.paste_min_area)]
+        paste = [
+            dict(
+                type="PasteInstances",
+                mode=spec.paste,
+                min_area=spec.paste_min_area,
+                canvas=pipelines.crop_pixels(config),
+            )
+        ]
     settings = dict(spec.unlabelled or {})
     if spec.quality_weight:
         settings["quality"] = True

@@ -35,7 +35,7 @@ class TrainingSpec:
         class_temperature: Of class distillation.
         unlabelled_weight: Weight of the unlabelled side's loss.
         paste: "off", or how unlabelled images trade instances: "static" or "dynamic".
-        paste_min_area: Least area of a mask that is traded, as a share of its image.
+        paste_min_area: Least area of a mask that is traded, as a share of the model config's crop.
         quality_weight: Weight each pseudo-label's loss by score times agreement.
         ignore_score: Predictions that became no label cost nothing where they are, from this score
             on; None for none.

@@ -22,6 +22,7 @@ class TeacherInstance:
         soft_mask_box: x, y, width, height of the crop in cells.
         stride: Original pixels per cell.
         mask_rle: COCO's compressed counts of its mask.
+        is_neighbour: Whether others' negative points may be taken from it.
     """
 
     instance_id: int
@@ -34,6 +35,7 @@ class TeacherInstance:
     soft_mask_box: tuple[int, int, int, int]
     stride: float
     mask_rle: bytes
+    is_neighbour: bool = True
 
 
 @dataclass(slots=True)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from s4m_pipeline.segmenter.instances import TeacherInstance
-from s4m_pipeline.segmenter.rle import contains
+from s4m_pipeline.segmenter.rle import contains, pairwise_containment
 
 NEGATIVE, PADDING = 0, -1  # SAM's point labels
+SAME_OBJECT = 0.5
+"""Two predictions of which the smaller lies more than so far inside the larger show one object."""
 
 
 def negative_points(
@@ -17,11 +19,12 @@ def negative_points(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Take points of each instance's neighbours that lie outside its own mask.
 
-    Neighbours go by the gap between the boxes (0 where they touch or overlap; of equals the one
-    that comes first). Each gives its first stored point, then each its second, and so on.
+    A prediction that shares most of the smaller one's pixels is the same object again, and no
+    neighbour. Neighbours go by the gap between the boxes (0 where they touch or overlap; of equals
+    the one that comes first). Each gives its first stored point, then each its second, and so on.
 
     Args:
-        instances: N instances of one image, all that may be neighbours.
+        instances: N instances of one image.
         count: At most how many points an instance.
         height: The image's height in pixels.
         width: The image's width in pixels.
@@ -34,11 +37,17 @@ def negative_points(
     labels = np.full((len(instances), count), PADDING, np.int32)
     if not count or len(instances) < 2:
         return points, labels
+    rles = [instance.mask_rle for instance in instances]
+    apart = pairwise_containment(rles, height, width) <= SAME_OBJECT
+    np.fill_diagonal(apart, False)
     gaps = box_gaps(np.array([i.bbox for i in instances], np.float64))
     stored = [np.asarray(i.points, np.float32).reshape(-1, 2) for i in instances]
     for row, instance in enumerate(instances):
-        nearest = [n for n in np.argsort(gaps[row], kind="stable") if n != row]
-        theirs = _in_turns([stored[n] for n in nearest])
+        nearest = np.argsort(gaps[row], kind="stable")
+        near = [stored[n] for n in nearest if instances[n].is_neighbour and apart[row, n]]
+        if not near:
+            continue
+        theirs = _in_turns(near)
         outside = theirs[~contains(instance.mask_rle, theirs, height, width)][:count]
         points[row, : len(outside)] = outside
         labels[row, : len(outside)] = NEGATIVE

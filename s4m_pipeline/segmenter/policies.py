@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.instances import TeacherInstance
 
-NOT_HELPED = "calibrated: refinement does not help this class"
+NOT_HELPED = "calibrated: refinement does not help such instances"
 """Reason of an instance for which there is no policy."""
 
 FUSE_SPACES = ("probabilities", "logits")

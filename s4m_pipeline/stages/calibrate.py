@@ -1,9 +1,9 @@
 """Stage ``calibrate``: refinement measured on the labelled images, policy by policy.
 
 Predictions are those of ``cross-fit``, by teachers that did not see the images. Those from
-``refine.min_score`` up whose mask overlaps a true instance of their class are refined by each of a
-list of policies, from one encoder pass an image; what is measured is the IoU with that instance
-before and after. The policy with the largest mean gain is what ``refine.policy: auto`` takes; it is
+``refine.min_score`` up are refined by each of a list of policies, from one encoder pass an image;
+of those whose mask overlaps a true instance of their class, the IoU with it is measured before and
+after. The policy with the largest mean gain is what ``refine.policy: auto`` takes; it is
 left off for classes and sizes where it makes masks worse.
 """
 
@@ -186,6 +186,14 @@ class _Pair:
     iou: float
 
 
+@dataclass(slots=True)
+class _Measurable:
+    """An image's predictions that are refined, and the pairs among them that are measured."""
+
+    rows: list[dict[str, Any]]
+    pairs: list[_Pair]
+
+
 class _Worker:
     def __init__(self, task: _Task, place: Place) -> None:
         self._task = task
@@ -221,30 +229,35 @@ class _Worker:
             {"calibrate": time.perf_counter() - start},
         )
 
-    def _pairs(self, shard: Shard) -> dict[int, list[_Pair]]:
-        """The predictions to measure, by image; images without any are left out."""
+    def _pairs(self, shard: Shard) -> dict[int, _Measurable]:
+        """The predictions to refine, by image; images with none to measure are left out."""
         by_image: dict[int, list[dict[str, Any]]] = {}
         for row in read_rows(self._task.predictions, "predictions", shard.image_ids):
             if row["score"] >= self._task.min_score:
                 by_image.setdefault(row["image_id"], []).append(row)
         truth = self._task.truth
-        found = {key: overlapping(rows, truth.get(key, [])) for key, rows in by_image.items()}
-        return {key: pairs for key, pairs in found.items() if pairs}
+        found = {
+            key: _Measurable(rows, overlapping(rows, truth.get(key, [])))
+            for key, rows in by_image.items()
+        }
+        return {key: image for key, image in found.items() if image.pairs}
 
     def _measure(
-        self, embeddings: Embeddings, pairs: Sequence[Sequence[_Pair]]
+        self, embeddings: Embeddings, images: Sequence[_Measurable]
     ) -> list[dict[str, Any]]:
         """Rows of ``calibration`` of a batch of encoded images."""
         from s4m_pipeline.segmenter.refinement import refine_images
         from s4m_pipeline.segmenter.rle import iou
 
         rows = []
-        instances = [[teacher_instance(pair.row) for pair in some] for some in pairs]
+        instances = [[teacher_instance(row) for row in image.rows] for image in images]
         for name, policy in self._task.policies.items():
-            for some, masks in zip(
-                pairs, refine_images(self._segmenter, embeddings, instances, policy), strict=True
+            for image, masks in zip(
+                images, refine_images(self._segmenter, embeddings, instances, policy), strict=True
             ):
-                for pair, mask in zip(some, masks, strict=True):
+                of_row = dict(zip((row["instance_id"] for row in image.rows), masks, strict=True))
+                for pair in image.pairs:
+                    mask = of_row[pair.row["instance_id"]]
                     size = (pair.row["height"], pair.row["width"])
                     after = iou(mask.mask_rle, pair.truth.rle, *size)
                     rows.append(_row(pair, name, mask.decision, after))

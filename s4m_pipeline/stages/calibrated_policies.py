@@ -11,10 +11,9 @@ from s4m_pipeline.data.calibration import SIZES
 from s4m_pipeline.segmenter.policies import RefinePolicy
 from s4m_pipeline.stages.refine_policies import refine_policy
 
-CONFIGURED = "configured"
-S4M_RULE = "points, argmax-iou"
+S4M_RULE = "S4M's rule"
+PROMPTS = ("points", "box", "box+mask", "box+points")
 COMPARED = (
-    ("points", "argmax-iou"),
     ("points", "single"),
     ("points", "closest"),
     ("points", "fuse"),
@@ -27,34 +26,39 @@ COMPARED = (
     ("box+points", "fuse"),
 )
 """Prompt policy and candidate of what is compared; METHOD, section 2."""
-MEAN_OF_FOUR = "points, box and box+mask, fuse"
+MEAN_OF_FOUR = ("box", "box+mask")
+"""What is fused beside points in METHOD's mean of four."""
 
 
 def calibration_policies(section: RefineSection) -> dict[str, RefinePolicy]:
     """The policies compared, by name.
 
     Prompts and choice of mask vary; all else (gate, number of points, fusion's weight ...) is the
-    section's, but S4M's own rule has no gate. Where the section's own policy is none of them, it is
-    one more, ``configured``.
+    section's, but S4M's own rule has no gate. The section's candidate and its ``fuse_policies``
+    are compared with every prompt. So the section's own policy is among them, and the list is the
+    same whatever ``refine.policy`` says.
     """
-    base = refine_policy(section)
-    plain = replace(base, fuse_policies=())
+    plain = replace(refine_policy(section), fuse_policies=())
+    pairs = dict.fromkeys([*COMPARED, *((prompt, section.candidate) for prompt in PROMPTS)])
     found = {
-        f"{policy}, {candidate}": replace(plain, policy=policy, candidate=candidate)
-        for policy, candidate in COMPARED
+        f"{prompt}, {candidate}": replace(plain, policy=prompt, candidate=candidate)
+        for prompt, candidate in pairs
     }
     found[S4M_RULE] = replace(
-        found[S4M_RULE],
+        plain,
+        policy="points",
+        candidate="argmax-iou",
         min_agreement=0.0,
         max_area_ratio=None,
         negative_points=0,
         second_pass=False,
     )
-    found[MEAN_OF_FOUR] = replace(
-        plain, policy="points", candidate="fuse", fuse_policies=("box", "box+mask")
-    )
-    if section.policy not in ("auto", "none") and base not in found.values():
-        found[CONFIGURED] = base
+    mixtures: list[tuple[str, tuple[str, ...]]] = [("points", MEAN_OF_FOUR)]
+    if section.fuse_policies and section.candidate == "fuse":
+        mixtures += [(prompt, tuple(section.fuse_policies)) for prompt in PROMPTS]
+    for prompt, others in mixtures:
+        policy = replace(plain, policy=prompt, candidate="fuse", fuse_policies=others)
+        found[f"{prompt} with {' and '.join(others)}, fuse"] = policy
     return found
 
 

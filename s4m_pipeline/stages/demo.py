@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.config import LabelledSet, load_config
+from s4m_pipeline.config import LabelledSet, load_config, starts_from_teacher
 from s4m_pipeline.configs import RUNS
 from s4m_pipeline.data.image_set import Category, ImageSet
 from s4m_pipeline.data.images import read_image
@@ -150,11 +150,12 @@ def _write_page(run: Run, rows: list[dict[str, Any]], page: Path, seconds: float
     truth = _truth_of_unlabelled(page.parent)
     samples = _samples(run, truth)
     config = run.config
+    start = "teacher's" if starts_from_teacher(config) else "model config's"
     notes = [
         f"{SCENES['labelled']} labelled, {SCENES['unlabelled']} unlabelled and "
         f"{SCENES['validation']} validation scenes of 128 x 128 pixels, seed {config.seed}.",
         f"Each model trains for {config.teacher.iterations} iterations of "
-        f"{config.teacher.batch_size} images; all but the teacher start from the teacher.",
+        f"{config.teacher.batch_size} images; the students start from the {start} weights.",
         f"All of it took {seconds / 60:.1f} minutes (less when parts were there already).",
     ]
     write_demo_page(page, rows, samples, notes, [c.name for c in truth.categories])

@@ -57,9 +57,12 @@ def calibration_stages(config: RunConfig, wanted: bool = False) -> list[Stage]:
         config: The run.
         wanted: Give all of them, whether they are needed or not.
     """
+    by_precision = config.pseudo_label.thresholds == "precision"
+    if config.refine.policy == "none" and by_precision:
+        return [CrossFit()]  # there is no policy to measure
     if wanted or config.refine.policy == "auto":
         return [CrossFit(), Calibrate()]
-    return [CrossFit()] if config.pseudo_label.thresholds == "precision" else []
+    return [CrossFit()] if by_precision else []
 
 
 def run_all(run: Run, stages: Sequence[Stage] = (), force: bool = False) -> dict[str, Manifest]:

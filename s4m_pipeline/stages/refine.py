@@ -36,6 +36,7 @@ from s4m_pipeline.stages.refine_labels import (
     RefineTask,
     decided_counts,
     decided_rows,
+    likely_masks,
     read_images,
 )
 from s4m_pipeline.stages.refine_policies import conflict_rules, refine_policy
@@ -251,8 +252,7 @@ class _Worker:
             made = decided_rows(task, seen[index], found)
             if task.targets is not None:
                 size = (image.shape[0], image.shape[1])
-                labels = [row for row in made["refined"] if row["decision"] != "dropped"]
-                rles = [row["mask_rle"] for row in labels]
+                rles = likely_masks(task, seen[index], found)
                 row = structure_row(segmenter, embeddings, index, record, size, rles, task.targets)
                 made["structure"] = [row]
             _add(tables, made)

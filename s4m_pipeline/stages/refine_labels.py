@@ -86,7 +86,9 @@ def read_images(task: RefineTask, shard: Shard) -> dict[int, ImagePredictions]:
             image.dropped.append(unrefined(row, "dropped", reason))
         else:
             image.rows.append(row)
-            image.instances.append(teacher_instance(row))
+            # by min_score, not by thresholds, so that moving those changes nobody's mask
+            likely = row["score"] >= task.min_score
+            image.instances.append(teacher_instance(row, is_neighbour=likely))
             image.reasons.append(reason)
     return images
 
@@ -122,6 +124,28 @@ def decided_rows(
         return {"refined": rows}
     raw = [segmented(row, mask) for row, mask in zip(image.rows, masks, strict=True)]
     return {"refined": rows, "segmented": raw}
+
+
+def likely_masks(
+    task: RefineTask, image: ImagePredictions, masks: Sequence[RefinedMask] | None = None
+) -> list[bytes]:
+    """The masks that structural points are drawn from: all predictions' from ``min_score`` up.
+
+    They do not depend on the thresholds, so that structural targets stay when those are moved.
+
+    Args:
+        task: Holds the score.
+        image: Its predictions.
+        masks: What refinement made of each that was prompted; None for the teacher's.
+
+    Returns:
+        COCO compressed RLE counts.
+    """
+    own = [row["mask_rle"] for row in image.rows] if masks is None else [m.mask_rle for m in masks]
+    prompted = [
+        rle for row, rle in zip(image.rows, own, strict=True) if row["score"] >= task.min_score
+    ]
+    return prompted + [row["mask_rle"] for row in image.dropped if row["score"] >= task.min_score]
 
 
 def decided_counts(tables: Mapping[str, Sequence[Row]]) -> dict[str, int]:

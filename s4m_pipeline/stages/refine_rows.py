@@ -31,7 +31,7 @@ def mask_cells(soft_mask: bytes) -> float:
     return float(np.frombuffer(soft_mask, dtype=np.uint8).sum(dtype=np.int64)) / 255
 
 
-def teacher_instance(row: Mapping[str, Any]) -> TeacherInstance:
+def teacher_instance(row: Mapping[str, Any], is_neighbour: bool = True) -> TeacherInstance:
     """A row of ``predictions`` as the segmenter's room takes it."""
     from s4m_pipeline.segmenter.refinement import TeacherInstance
     from s4m_pipeline.segmenter.soft_masks import decode_soft_mask
@@ -48,6 +48,7 @@ def teacher_instance(row: Mapping[str, Any]) -> TeacherInstance:
         soft_mask_box=box,
         stride=row["soft_mask_stride"],
         mask_rle=row["mask_rle"],
+        is_neighbour=is_neighbour,
     )
 
 

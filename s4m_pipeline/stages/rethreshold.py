@@ -2,27 +2,24 @@
 
 The artifact is the one that ``refine`` would make, row for row, under the same fingerprint. The
 masks are those that an earlier artifact keeps of every prediction that was prompted, which are all
-from ``refine.min_score`` up. Structural targets are carried over as they are: their points were
-drawn from the earlier labels' masks.
+from ``refine.min_score`` up. Structural targets are copied: they do not depend on thresholds.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.manifest import FileEntry
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.segmenter.instances import RefinedMask
 from s4m_pipeline.stages.base import Outcome, Run
+from s4m_pipeline.stages.perform import freshness
 from s4m_pipeline.stages.refine import Refine
 from s4m_pipeline.stages.refine_labels import (
     RefineTask,
@@ -43,7 +40,7 @@ class Rethreshold(Refine):
     def check(self, run: Run) -> None:
         """Refuse a run without an earlier refinement to take masks from."""
         run.images.load_unlabelled_set()
-        if not run.store.is_complete(self.name, run.fingerprint(self)):
+        if freshness(run, self).state != "fresh":
             self.source(run)
 
     def source(self, run: Run) -> Path:
@@ -61,7 +58,7 @@ class Rethreshold(Refine):
             if (
                 _other_than(found["config"], THRESHOLD_SETTINGS) == settings
                 and _other_than(found["inputs"], THRESHOLD_INPUTS) == inputs
-                and self._is_of_these_predictions(run, mark)
+                and self._has_these_inputs(run, mark)
             ):
                 return run.store.folder(stage, mark)
         raise UsageError(
@@ -69,11 +66,15 @@ class Rethreshold(Refine):
             f"Make one with: s4m {self.command} -c RUN.yaml"
         )
 
-    def _is_of_these_predictions(self, run: Run, mark: str) -> bool:
-        """Whether an artifact was made of the predictions as they are, not of earlier ones."""
-        made_of = run.store.manifest(self.name, mark).input_contents.get("predictions")
-        above = self.upstream(run.config)["predictions"]
-        return made_of == run.store.manifest(above.name, run.fingerprint(above)).content
+    def _has_these_inputs(self, run: Run, mark: str) -> bool:
+        """Whether an artifact was made of its inputs as they are, not as they once were."""
+        made_of = run.store.manifest(self.name, mark).input_contents
+        for name, above in self.upstream(run.config).items():
+            if name in THRESHOLD_INPUTS:
+                continue
+            if made_of.get(name) != run.store.manifest(above.name, run.fingerprint(above)).content:
+                return False
+        return True
 
     def factory(self) -> WorkerFactory:
         """Makes a ``_Worker``."""
@@ -90,9 +91,6 @@ class Rethreshold(Refine):
         task = self.argument(run)
         require_masks(task, task.source)
         made = super().make(run, folder)
-        carried = carry_over(run, task.source, folder, "structure")
-        known = {entry.path for entry in made.files}
-        made.files += [entry for entry in carried if entry.path not in known]
         made.metrics["rethresholded_from"] = task.source.name
         return made
 
@@ -121,25 +119,6 @@ def require_masks(task: RefineTask, source: Path) -> None:
         )
 
 
-def carry_over(run: Run, source: Path, folder: Path, table: str) -> list[FileEntry]:
-    """Link, or else copy, a table's files from one artifact into another.
-
-    Returns:
-        Their entries, as the earlier manifest has them.
-    """
-    manifest = run.store.manifest(Refine.name, source.name)
-    carried = [entry for entry in manifest.files if entry.path.startswith(f"{table}/")]
-    for entry in carried:
-        target = folder / entry.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source / entry.path, target)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source / entry.path, target)
-    return carried
-
-
 @dataclass(frozen=True, slots=True)
 class _Task(RefineTask):
     source: Path
@@ -159,6 +138,8 @@ class _Worker:
         tables: dict[str, list[dict[str, Any]]] = {"refined": [], "quarantine": aside}
         if self._task.policy is not None:
             tables["segmented"] = []
+        if self._task.targets is not None:
+            tables["structure"] = read_rows(self._task.source, "structure", left.image_ids)
         for image in read_images(self._task, left).values():
             found = None if self._task.policy is None else [masks[_key(r)] for r in image.rows]
             for name, rows in decided_rows(self._task, image, found).items():

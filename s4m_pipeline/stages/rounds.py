@@ -87,10 +87,16 @@ def run_rounds(
         on_round(result)
         if not result.rose:
             run.reporter.say(
-                f"labels no longer get better: stopping after round {number} of {rounds}"
+                f"labels no longer get better: stopping after round {number} of {rounds}; "
+                f"those of the {_model_before(number)} were the best"
             )
             break
     return made
+
+
+def _model_before(number: int) -> str:
+    """The model whose predictions a round's labels come from, as ``evaluate --of`` names it."""
+    return {1: "teacher", 2: "student"}.get(number, f"student-{number - 1}")
 
 
 def _measure(run: Run, number: int, made: dict[str, Manifest], force: bool) -> RoundResult:

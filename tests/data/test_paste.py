@@ -173,6 +173,10 @@ def test_only_masks_of_the_least_area_move_and_ignored_ones_never() -> None:
     result = PasteInstances("static", 0.01)({**own, "mix_results": [partner]})
     assert result["pasted"].sum() == 100
     assert result["gt_bboxes_labels"].tolist() == [0, 0]
+    on_canvas = PasteInstances("static", 0.0025, canvas=200 * 200)
+    assert on_canvas({**own, "mix_results": [partner]})["pasted"].sum() == 100
+    on_larger_canvas = PasteInstances("static", 0.0025, canvas=201 * 200)
+    assert "pasted" not in on_larger_canvas({**own, "mix_results": [partner]})
     nothing = PasteInstances("static", 0.0101)({**own, "mix_results": [partner]})
     assert "pasted" not in nothing
     assert nothing["gt_masks"] is own["gt_masks"]

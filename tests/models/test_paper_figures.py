@@ -17,10 +17,10 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
 from s4m_pipeline.config import RunConfig, load_config
-from s4m_pipeline.configs import RUNS, expects_weights, write_run_template
+from s4m_pipeline.configs import RUNS, expects_weights, model_config_path, write_run_template
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
-from s4m_pipeline.models.pipelines import train_pipeline
+from s4m_pipeline.models.pipelines import crop_pixels, train_pipeline
 from s4m_pipeline.models.predictor import scale_image
 from s4m_pipeline.models.schedules import schedulers
 
@@ -233,6 +233,7 @@ def test_a_runs_losses_labels_and_augmentation(data: str, mode: str, pixels: int
     assert config.student.ema == 0.9996
     assert config.student.paste == mode
     assert config.student.paste_min_area * pixels == pytest.approx(3000, abs=5)
+    assert crop_pixels(read_model_config(model_config_path(config.student.model), 8)) == pixels
     assert (config.pseudo_label.score, config.pseudo_label.thresholds) == (0.7, "fixed")
     assert config.pseudo_label.min_area == 5
     assert (config.refine.policy, config.refine.points) == ("points", 3)
@@ -242,10 +243,13 @@ def test_a_runs_losses_labels_and_augmentation(data: str, mode: str, pixels: int
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_our_run_differs_from_the_papers_in_its_refinement_alone(data: str, tmp_path: Path) -> None:
+def test_our_run_differs_from_the_papers_in_refinement_and_the_students_start(
+    data: str, tmp_path: Path
+) -> None:
     write_run_template(data, tmp_path / "run.yaml")
     ours = yaml.safe_load((tmp_path / "run.yaml").read_text())
     papers = yaml.safe_load((RUNS / f"{data}-paper.yaml").read_text())
     assert ours.pop("refine") != papers.pop("refine")
+    assert papers["student"].pop("weights") == "resnet50.pth"
     assert ours == papers
     assert load_config(tmp_path / "run.yaml").refine.candidate == "fuse"

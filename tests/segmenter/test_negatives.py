@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,9 @@ def _gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 def _naive(instances: list[TeacherInstance], row: int, count: int) -> list[tuple[float, float]]:
     own = instances[row]
     mask = decode_mask(own.mask_rle, *SIZE)
-    others = [n for n in range(len(instances)) if n != row]
+    masks = [decode_mask(i.mask_rle, *SIZE) for i in instances]
+    shared = [(mask & m).sum() / max(1, min(mask.sum(), m.sum())) for m in masks]
+    others = [n for n in range(len(instances)) if n != row and shared[n] <= 0.5]
     others.sort(key=lambda n: (_gap(own.bbox, instances[n].bbox), n))
     found = []
     for turn in range(max(len(i.points) for i in instances)):
@@ -42,6 +46,29 @@ def _naive(instances: list[TeacherInstance], row: int, count: int) -> list[tuple
                 if not mask[int(y), int(x)]:
                     found.append((x, y))
     return found[:count]
+
+
+def test_a_second_prediction_of_the_same_object_gives_no_negative_point() -> None:
+    first, far = _crowd(2)
+    second = replace(first, points=first.points + 3, instance_id=9)
+    points, labels = negative_points([first, second, far], 50, *SIZE)
+    theirs = {tuple(point) for point in far.points.tolist()}
+    for row in (0, 1):
+        found = {tuple(point) for point in points[row][labels[row] == 0].tolist()}
+        assert found
+        assert found <= theirs
+
+
+def test_predictions_that_are_no_neighbours_give_no_negative_point() -> None:
+    instances = _crowd(5)
+    instances[1].is_neighbour = instances[3].is_neighbour = False
+    points, labels = negative_points(instances, 4, *SIZE)
+    theirs = np.concatenate([instances[n].points for n in (1, 3)])
+    for row in range(5):
+        for point in points[row][labels[row] == 0]:
+            assert not (theirs == point).all(1).any()
+    others = [i for n, i in enumerate(instances) if n != 3]
+    assert (negative_points(others, 4, *SIZE)[0][0] == points[0]).all()
 
 
 @pytest.mark.parametrize("count", [1, 4, 100])

@@ -48,7 +48,7 @@ def test_each_instance_is_refined_by_its_own_policy() -> None:
         [all_box[1][0], all_points[1][1]],
     ]
     assert (kept.decision, kept.mask_rle) == ("kept", instances[0][2].mask_rle)
-    assert kept.reason == "calibrated: refinement does not help this class"
+    assert kept.reason == "calibrated: refinement does not help such instances"
     assert (kept.agreement, kept.area_ratio, kept.candidate) == (1, 1, -1)
     by_function = refine_images(
         segmenter, embeddings, instances, lambda instance: table[instance.category_id]

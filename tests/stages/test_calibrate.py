@@ -18,6 +18,7 @@ from s4m_pipeline.stages.cross_fit import FOLDS, CrossFit
 from s4m_pipeline.stages.perform import freshness, perform
 from s4m_pipeline.stages.pipeline import run_all, stages_of
 from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.refine_policies import refine_policy
 
 SETTINGS = ("refine.min_score=0.02", "calibration.iterations=20")
 
@@ -161,11 +162,22 @@ def test_s4ms_own_rule_is_compared_without_a_gate(finished):
     assert policies["points, fuse"].max_area_ratio == 2
 
 
-def test_a_configured_policy_that_is_none_of_the_list_is_compared_too(finished):
-    section = finished.run().config.refine  # box+points, fuse: one of them
-    assert "configured" not in calibration_policies(section)
-    section = finished.run("refine.second_pass=true", "refine.candidate=argmax-iou").config.refine
-    assert calibration_policies(section)["configured"].candidate == "argmax-iou"
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["refine.candidate=argmax-iou", "refine.second_pass=true"],
+        ["refine.candidate=closest", "refine.policy=box"],
+        ["refine.fuse_policies=[box, points]"],
+    ],
+)
+def test_the_configured_policy_is_compared_and_auto_changes_no_calibration(finished, settings):
+    section = finished.run(*settings).config.refine
+    policies = calibration_policies(section)
+    assert refine_policy(section) in policies.values()
+    auto = finished.run(*settings, "refine.policy=auto")
+    assert calibration_policies(auto.config.refine) == policies
+    assert auto.fingerprint(Calibrate()) == finished.run(*settings).fingerprint(Calibrate())
 
 
 def choice(everywhere=False, classes=(), sizes=()):
@@ -198,7 +210,7 @@ def test_auto_refines_as_the_calibration_says(calibrated, tmp_path):
     rows = read_table(run.folder(Refine()), "refined").to_pylist()
     labels = [row for row in rows if row["decision"] != "dropped"]
     assert {row["reason"] for row in labels if row["category_id"] == 1} == {
-        "calibrated: refinement does not help this class"
+        "calibrated: refinement does not help such instances"
     }
     others = [row for row in labels if row["category_id"] != 1]
     assert any(row["decision"] == "refined" for row in others)

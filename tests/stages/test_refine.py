@@ -191,7 +191,7 @@ def test_the_gates_reasons_stand_in_the_rows(task: RefineTask) -> None:
 def test_policies_by_class_and_policy_none(task: RefineTask) -> None:
     tables, _ = _tables(replace(task, policy={1: None, 2: RefinePolicy("points", 2, "fuse", 0.0)}))
     found = _reasons(tables["refined"])
-    helped = "calibrated: refinement does not help this class"
+    helped = "calibrated: refinement does not help such instances"
     assert [found[1, n] for n in range(3)] == [("kept", helped), ("kept", helped), ("refined", "")]
     rules = ConflictRules(duplicate_iou=0.6)
     plain, _ = _tables(replace(task, policy=None, segmenter=None, rules=rules))

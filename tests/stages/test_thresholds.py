@@ -215,6 +215,29 @@ def test_both_options_together_are_wrong_use(finished, s4m):
     assert "choose one" in err
 
 
+def test_rethreshold_leaves_the_artifact_that_is_there(refined, tmp_path, s4m):
+    copy = refined.copy(tmp_path / "run")
+    overrides = below(refined)
+    run = copy.run(*overrides)
+    before = run.store.manifest("refine", run.fingerprint(Refine())).to_dict()
+    code, _, err = s4m("refine", "--rethreshold", "--force", "-c", copy.config, *overrides)
+    assert (code, "nothing to force" in err) == (2, True)
+    assert s4m("refine", "--rethreshold", "-c", copy.config, *overrides)[0] == 0
+    assert run.store.manifest("refine", run.fingerprint(Refine())).to_dict() == before
+
+
+def test_rethresholding_and_refining_share_an_unfinished_folder(refined, tmp_path, no_segmenter):
+    """Shards that one of them finished are whole for the other, structural targets included."""
+    copy = refined.copy(tmp_path / "run")
+    run = copy.run(*below(refined), "pseudo_label.score=0.9")
+    whole = perform(run, Rethreshold())
+    folder = run.folder(Refine())
+    (folder / "manifest.json").unlink()
+    again = perform(copy.run(*below(refined), "pseudo_label.score=0.9"), Refine())
+    assert {f.path: f.sha256 for f in again.files} == {f.path: f.sha256 for f in whole.files}
+    assert any(entry.path.startswith("structure/") for entry in again.files)
+
+
 # What the labels are like
 
 

@@ -1,4 +1,4 @@
-"""ResNet-50 with batch normalisation that is trained, over all processes of a training."""
+"""ResNet-50 with batch normalisation that is trained; in one process SyncBN is plain BN."""
 
 _base_ = ["./resnet50.py"]
 
