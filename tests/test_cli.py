@@ -199,12 +199,3 @@ def test_ctrl_c_ends_with_130_and_a_message(tmp_path):
     assert "interrupted" in err
     assert "Traceback" not in err
     assert not list(log.glob("*/manifest.json"))
-
-
-@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(s4m, monkeypatch, own, expected):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if own:
-        monkeypatch.setenv("OMP_WAIT_POLICY", own)
-    s4m("--version")
-    assert os.environ["OMP_WAIT_POLICY"] == expected
