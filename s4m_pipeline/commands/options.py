@@ -25,7 +25,10 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceba
 
 def open_run(config: Path, overrides: list[str] | None) -> Run:
     """Read a run's file."""
+    import shlex
+
     from s4m_pipeline.config import load_config
     from s4m_pipeline.stages.base import Run
 
-    return Run(load_config(config, overrides or []))
+    called_with = shlex.join(["-c", str(config), *(overrides or [])])
+    return Run(load_config(config, overrides or []), called_with=called_with)

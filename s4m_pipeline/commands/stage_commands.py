@@ -162,6 +162,8 @@ def refine(
         raise UsageError("--calibrate and --rethreshold are different things: choose one")
     if rethreshold and force:
         raise UsageError("--rethreshold has nothing to force: it makes what is not there yet")
+    if as_json and not calibrate:
+        raise UsageError("--json goes with --calibrate")
     run = open_run(config, overrides)
     if calibrate:
         stages = calibration_stages(run.config, wanted=True)
@@ -185,14 +187,27 @@ def run_command(
     verbose: Verbose = False,
 ) -> None:
     """Run all stages in order, skipping what is fresh, going on where one was stopped."""
+    from s4m_pipeline.commands.printing import print_evaluations
+    from s4m_pipeline.stages.evaluate import Evaluate
     from s4m_pipeline.stages.pipeline import stages_of_rounds
     from s4m_pipeline.stages.rounds import run_rounds
 
     run = open_run(config, overrides)
-    if rounds == 1 or dry_run:
-        _perform(run, stages_of_rounds(run.config, rounds), force, dry_run)
+    stages = stages_of_rounds(run.config, rounds)
+    if dry_run:
+        _perform(run, stages, force, dry_run)
         return
     made = run_rounds(run, rounds, force, on_round=lambda result: typer.echo(str(result)))
+    for stage in stages:
+        if stage.key in made:
+            typer.echo(run.folder(stage))
+    found = {
+        stage.label: made[stage.key]
+        for stage in stages
+        if isinstance(stage, Evaluate) and stage.key in made
+    }
+    if found:
+        print_evaluations(found, as_json=False)
     _finish(made.values())
 
 

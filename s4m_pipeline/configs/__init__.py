@@ -183,6 +183,15 @@ def _beside(config: Path, name: str) -> Path:
     return Path(os.path.abspath(config.parent / Path(name).expanduser()))
 
 
+def may_have(model: str | Path, name: str) -> bool:
+    """Whether a model config, or a base of it, names a module; True where it cannot be known.
+
+    The config is read, not run. A base inside an installed package is not looked into.
+    """
+    configs, packaged = _with_bases(model)
+    return bool(packaged) or any(name in path.read_text() for path in configs)
+
+
 def write_run_template(name: str, out: Path) -> None:
     """Copy a run file that ships with the package.
 

@@ -49,6 +49,8 @@ def check_coco(
     """
     references, faults = References(), FaultCounter()
     text = CocoText(annotations, references.add)
+    if not text.images:
+        faults.add("no-images", str(annotations))
     entries = check_entries(text, references, faults)
     decode = decode or bool(against)
     found = check_files(images, entries, (text, references), decode, processes, progress)

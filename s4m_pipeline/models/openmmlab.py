@@ -13,7 +13,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +42,7 @@ def make_importable() -> None:
         return
     _done.add("importable")
     _silence_version_warnings()
+    _import_strategies()
     if not _compiled_operators_work():
         _serve_operators()
 
@@ -80,6 +83,28 @@ def device_in_use(device: str) -> Iterator[str]:
         yield kind
     finally:
         utils.DEVICE = before
+
+
+def _import_strategies() -> None:
+    """Import the one module of MMEngine that swallows Ctrl-C, and raise it afterwards.
+
+    ``mmengine._strategy`` tries its parts under a bare ``except``, so an interrupt that falls into
+    it would be lost and the command would run on. What takes long in it is imported before.
+    """
+    importlib.import_module("torch.distributed.fsdp")
+    if threading.current_thread() is not threading.main_thread():
+        importlib.import_module("mmengine._strategy")
+        return
+    caught: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda n, _: caught.append(n)) for number in signals]
+    try:
+        importlib.import_module("mmengine._strategy")
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+    if caught:
+        raise KeyboardInterrupt
 
 
 def _silence_version_warnings() -> None:

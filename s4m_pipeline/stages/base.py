@@ -52,8 +52,14 @@ class Plan:
 class Run:
     """A run at work: its configuration, artifacts, image sets and reporter."""
 
-    def __init__(self, config: RunConfig, reporter: Reporter | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        reporter: Reporter | None = None,
+        called_with: str = "-c RUN.yaml",
+    ) -> None:
         self.config = config
+        self.called_with = called_with
         self.store = Store(config.work_dir)
         self.reporter = reporter or Reporter()
         self.images = ImageSets(config.data, self.store.digests)
@@ -86,7 +92,7 @@ class Run:
             ArtifactError: Only one of another configuration is there, or it is damaged.
         """
         mark = self.fingerprint(stage)
-        command = f"Make it with: s4m {stage.command} -c RUN.yaml"
+        command = f"Make it with: s4m {stage.command} {self.called_with}"
         if not self.store.is_complete(stage.name, mark):
             latest = self.store.latest(stage.name, stage.kind)
             if self.store.is_begun(stage.name, mark):

@@ -131,7 +131,7 @@ def _require_fresh(run: Run, above: Stage) -> None:
     if found.state != "fresh":
         raise ArtifactError(
             f"{above.name} is {found.state}: {found.why}\n"
-            f"Make it with: s4m {above.command} -c RUN.yaml"
+            f"Make it with: s4m {above.command} {run.called_with}"
         )
 
 

@@ -41,7 +41,8 @@ class Rethreshold(Refine):
         """Refuse a run without an earlier refinement to take masks from."""
         run.images.load_unlabelled_set()
         if freshness(run, self).state != "fresh":
-            self.source(run)
+            task = self.argument(run)
+            require_masks(task, task.source, run.called_with)
 
     def source(self, run: Run) -> Path:
         """The newest finished artifact that differs in its thresholds alone.
@@ -63,7 +64,7 @@ class Rethreshold(Refine):
                 return run.store.folder(stage, mark)
         raise UsageError(
             "no finished refinement differs from this configuration in its thresholds alone.\n"
-            f"Make one with: s4m {self.command} -c RUN.yaml"
+            f"Make one with: s4m {self.command} {run.called_with}"
         )
 
     def _has_these_inputs(self, run: Run, mark: str) -> bool:
@@ -89,13 +90,16 @@ class Rethreshold(Refine):
     def make(self, run: Run, folder: Path) -> Outcome:
         """Choose labels among the masks that are there."""
         task = self.argument(run)
-        require_masks(task, task.source)
         made = super().make(run, folder)
         made.metrics["rethresholded_from"] = task.source.name
+        before = run.store.manifest(self.name, task.source.name).counts["instances"]
+        scores = ", ".join(f"{k} {v:.2f}" for k, v in made.metrics["thresholds"]["scores"].items())
+        tell = run.reporter.say if made.counts["instances"] else run.reporter.warn
+        tell(f"{self.name}: {made.counts['instances']} labels, {before} before; {scores}")
         return made
 
 
-def require_masks(task: RefineTask, source: Path) -> None:
+def require_masks(task: RefineTask, source: Path, called_with: str) -> None:
     """Refuse thresholds that ask for predictions that were not refined.
 
     Raises:
@@ -115,7 +119,7 @@ def require_masks(task: RefineTask, source: Path) -> None:
         raise UsageError(
             f"thresholds as low as {low:g} make labels of {missing} instances that were not "
             f"refined: refine.min_score was {task.min_score:g}.\n"
-            "Stay above it, or refine them with: s4m refine -c RUN.yaml"
+            f"Stay above it, or refine them with: s4m refine {called_with}"
         )
 
 

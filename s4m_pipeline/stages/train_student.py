@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig, starts_from_teacher
+from s4m_pipeline.configs import may_have
 from s4m_pipeline.data.batches import unlabelled_per_batch
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
@@ -22,6 +23,9 @@ from s4m_pipeline.stages.training import (
     training_settings,
     weights_source,
 )
+
+MASK2FORMER_ONLY = ("class_weight", "quality_weight", "ignore_score")
+"""Settings that only Mask2Former's head carries out."""
 
 
 class TrainStudent(OfRound):
@@ -59,6 +63,11 @@ class TrainStudent(OfRound):
         if section.batch_size < 2:
             raise UsageError(
                 "student.batch_size must be at least 2: labelled and unlabelled images"
+            )
+        asked = [name for name in MASK2FORMER_ONLY if getattr(section, name)]
+        if asked and not may_have(section.model, "DistillingMask2FormerHead"):
+            raise UsageError(
+                f"student.{asked[0]} needs a Mask2Former model; '{section.model}' is none"
             )
         share = section.unlabelled_fraction
         if section.paste != "off" and unlabelled_per_batch(section.batch_size, share) < 2:

@@ -16,6 +16,7 @@ from tests.data.conftest import boxes_of, coco_content, write_images, write_json
 
 OTHER_SET = {"same-file", "same-pixels", "near-duplicate", "unreadable-other"}
 """Kinds that only a comparison with another set finds; test_duplicates.py has them."""
+NOT_PLANTED = {*OTHER_SET, "no-images"}
 
 
 def _sound_content() -> dict:
@@ -74,7 +75,7 @@ def test_every_planted_fault_is_counted(small_set: tuple[Path, Path], processes:
     write_json(small_set[0], content)
     found = {f.kind: f for f in check_coco(*small_set, decode=True, processes=processes)}
     assert {kind: fault.count for kind, fault in found.items()} == {
-        **dict.fromkeys((kind for kind in (*FAULTS, *NOTES) if kind not in OTHER_SET), 1),
+        **dict.fromkeys((kind for kind in (*FAULTS, *NOTES) if kind not in NOT_PLANTED), 1),
         "image-without-annotations": 3,
         "category-without-annotations": 2,
     }
@@ -185,3 +186,9 @@ def test_an_unreadable_image_of_another_set_is_told(small_set: tuple[Path, Path]
     assert [(f.kind, f.examples) for f in found] == [
         ("unreadable-other", (f"image 50 (picture 5.png) of {small_set[0]}",))
     ]
+
+
+def test_a_file_without_images_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "empty.json"
+    path.write_text('{"images": [], "annotations": [], "categories": []}')
+    assert [fault.kind for fault in check_coco(path, tmp_path)] == ["no-images"]

@@ -73,3 +73,13 @@ def test_paste_needs_two_unlabelled_images(tmp_path: Path, monkeypatch: pytest.M
         TrainStudent().check(run_of(tmp_path, paste="static", batch_size=2))
     TrainStudent().check(run_of(tmp_path, paste="off", batch_size=2))
     TrainStudent().check(run_of(tmp_path, paste="static", batch_size=4))
+
+
+@pytest.mark.parametrize("setting", [{"quality_weight": True}, {"ignore_score": 0.3}])
+def test_settings_of_mask2former_are_refused_for_others_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: dict[str, object]
+) -> None:
+    monkeypatch.setattr(train_student, "check_training", lambda *_, **__: None)
+    with pytest.raises(UsageError, match="needs a Mask2Former model"):
+        TrainStudent().check(run_of(tmp_path, model="mask_rcnn_lite0", **setting))
+    TrainStudent().check(run_of(tmp_path, model="mask2former_lite0", batch_size=4, **setting))
