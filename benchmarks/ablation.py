@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from ablation_rows import ROWS, Row
 from ablation_table import write_table
+from embedding_cache import keep_embeddings
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.config import load_config
@@ -166,12 +167,15 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of each training")
     parser.add_argument("--tune", action="store_true", help="validate on held-back images")
     parser.add_argument("--set", nargs="+", default=[], help="settings on top of the base")
+    parser.add_argument("--embeddings", type=Path, help="folder to keep image embeddings in")
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     parser.add_argument("--verbose", action="store_true", help="show the stages' progress")
     args = parser.parse_args()
     args.data, args.mobilesam = args.data.resolve(), args.mobilesam.resolve()
     log = args.out / "rows.jsonl"
+    if args.embeddings:
+        keep_embeddings(args.embeddings)
     if not args.table_only:
         run_rows(args, log)
     if args.table:

@@ -65,7 +65,7 @@ class MobileSam(Segmenter):
 
     def encode(self, images: Sequence[np.ndarray]) -> Embeddings:
         """See `Segmenter.encode`."""
-        frames = tuple(_frame(*image.shape[:2]) for image in images)
+        frames = tuple(frame_of(*image.shape[:2]) for image in images)
         features = [
             self._encoder.run(None, {"input": _input(image, frame)})[0]
             for image, frame in zip(images, frames, strict=True)
@@ -83,7 +83,8 @@ class MobileSam(Segmenter):
         return self.decoder.structure_features(embeddings, index, points)
 
 
-def _frame(height: int, width: int) -> Frame:
+def frame_of(height: int, width: int) -> Frame:
+    """How an image of ``height`` x ``width`` pixels lies in the encoder's input."""
     scale = IMAGE_SIZE / max(height, width)
     valid_height = max(1, int(height * scale + 0.5))
     valid_width = max(1, int(width * scale + 0.5))
