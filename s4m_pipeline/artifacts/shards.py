@@ -41,20 +41,23 @@ class ShardResult:
         rows: Rows by table.
         counts: Numbers to add up over shards (images, instances ...).
         seconds: Wall time by part of the work.
+        warnings: What its user should know about how it was made.
     """
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class ShardMarker:
-    """A finished shard: its files and counts."""
+    """A finished shard: its files, counts and warnings."""
 
     files: list[FileEntry]
     counts: dict[str, int]
     seconds: dict[str, float]
+    warnings: list[str]
 
 
 def shard_size(images: int) -> int:
@@ -91,7 +94,7 @@ def write_shard(
             continue
         count = write_table(path, table, rows, categories)
         files.append(file_entry(folder, path, count))
-    marker = ShardMarker(files, dict(result.counts), dict(result.seconds))
+    marker = ShardMarker(files, dict(result.counts), dict(result.seconds), list(result.warnings))
     write_json(_marker_path(folder, shard), asdict(marker))
     return marker
 
@@ -105,4 +108,4 @@ def read_marker(folder: Path, shard: Shard) -> ShardMarker | None:
         return None
     if any(not (folder / f.path).is_file() for f in files):
         return None
-    return ShardMarker(files, data["counts"], data["seconds"])
+    return ShardMarker(files, data["counts"], data["seconds"], data.get("warnings", []))

@@ -18,7 +18,13 @@ Overrides = Annotated[
     typer.Argument(help="Settings to override: section.key=value ...", show_default=False),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Make a new version even if it is fresh.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run; do nothing.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say what would run; one inference stage also forecasts its time from ten images.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
 

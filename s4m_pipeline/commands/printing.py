@@ -22,6 +22,15 @@ def human_bytes(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def human_seconds(count: float) -> str:
+    """Seconds in a unit that reads well."""
+    for unit, size in (("s", 60.0), ("min", 60.0), ("h", 24.0)):
+        if count < size:
+            return f"{count:.3g} {unit}"
+        count /= size
+    return f"{count:.3g} days"
+
+
 def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print where the stages stand."""
     from s4m_pipeline.review.terminal import print_table, status_table
@@ -109,3 +118,19 @@ def print_plan(run: Run, stages: Sequence[Stage]) -> None:
         )
     heads = ["stage", "state", "images", "shards done", "iterations", "disk", "to do"]
     print_table(Table("", heads, rows))
+
+
+def print_forecast(run: Run, stage: Stage) -> None:
+    """Print what a stage's first images say of its time and disk; nothing where none can say."""
+    from s4m_pipeline.stages.probe import forecast
+
+    found = forecast(run, stage)
+    if found is None:
+        return
+    workers = run.config.execution.workers
+    typer.echo(
+        f"forecast from {found.probed} images on {run.device}: {found.image_seconds:.3g} s an image "
+        f"after {found.start_seconds:.3g} s to start; {found.left} images with {workers} "
+        f"worker{'s' if workers > 1 else ''}: {human_seconds(found.seconds)}, "
+        f"{human_bytes(found.disk_bytes)}"
+    )

@@ -67,11 +67,13 @@ def _stage_command(module: str, name: str) -> Callable[..., None]:
 
 def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool, tell: bool = True) -> None:
     """Make stages' artifacts and print their folders, or only what would be made."""
-    from s4m_pipeline.commands.printing import print_plan
+    from s4m_pipeline.commands.printing import print_forecast, print_plan
     from s4m_pipeline.stages.pipeline import run_all
 
     if dry_run:
         print_plan(run, stages)
+        if len(stages) == 1:
+            print_forecast(run, stages[0])
         return
     made = run_all(run, stages, force)
     for stage in stages if tell else ():

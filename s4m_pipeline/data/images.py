@@ -62,6 +62,14 @@ def read_sized_image(path: Path, height: int, width: int) -> np.ndarray:
     return image
 
 
+def prepare_threads() -> None:
+    """Load Pillow's formats, to be called before images are read in threads.
+
+    Its own first call is not safe in threads: some would miss the rarer formats.
+    """
+    Image.init()
+
+
 def unreadable(
     records: Sequence[ImageRecord], advance: Callable[[int], None] | None = None
 ) -> list[tuple[ImageRecord, str]]:
@@ -75,7 +83,7 @@ def unreadable(
         The images that are missing, broken or of another size than their record's, in the order
         of ``records``, each with a message that names the file.
     """
-    Image.init()  # its first call is not safe in threads: some would miss the rarer formats
+    prepare_threads()
     found = []
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
     try:

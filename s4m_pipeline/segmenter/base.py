@@ -99,11 +99,14 @@ class Segmenter(ABC):
         name: Its name in `build.SEGMENTERS`.
         image_size: Side of its square input in model pixels.
         device: Where it runs.
+        warnings: What its user should know about how it runs: a faster way given up, a smaller
+            batch for lack of memory.
     """
 
     name: str
     image_size: int
     device: torch.device
+    warnings: Sequence[str] = ()
 
     @abstractmethod
     def encode(self, images: Sequence[np.ndarray]) -> Embeddings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,12 @@ SEGMENTERS: dict[str, str] = {
 }
 
 
-def check_segmenter(name: str, checkpoint: str | Path | None, image_size: int | None) -> None:
+def check_segmenter(
+    name: str,
+    checkpoint: str | Path | None,
+    image_size: int | None,
+    faster: Sequence[str] = (),
+) -> None:
     """Find fault with a choice of segmenter before anything is loaded.
 
     Args:
@@ -61,16 +67,19 @@ def check_segmenter(name: str, checkpoint: str | Path | None, image_size: int | 
         checkpoint: A file (SAM 2), a Hugging Face id (SAM 2), a folder (MobileSAM), or None
             (demo).
         image_size: Side of the square input in pixels, or None for the segmenter's own.
+        faster: Names of the settings that ask for a faster way than float32.
 
     Raises:
-        UsageError: The name is unknown, a file is missing, or the size is one that the model's
-            stride forbids.
+        UsageError: The name is unknown, a file is missing, the size is one that the model's
+            stride forbids, or the segmenter has no faster way.
     """
     if name not in SEGMENTERS:
         raise UsageError(f"unknown segmenter {name!r}; there are {', '.join(SEGMENTERS)}")
     if image_size is not None:
         _check_size(name, image_size)
     if name == "mobilesam":
+        if faster:
+            raise UsageError(f"segmenter mobilesam has no {' and no '.join(faster)}")
         _check_mobilesam(checkpoint)
     elif name in SAM2_CONFIGS:
         _check_sam2_checkpoint(name, checkpoint)
@@ -122,7 +131,12 @@ def _is_hub_id(checkpoint: str | Path) -> bool:
 
 
 def build_segmenter(
-    name: str, checkpoint: str | Path | None, image_size: int | None, device: str
+    name: str,
+    checkpoint: str | Path | None,
+    image_size: int | None,
+    device: str,
+    precision: str = "float32",
+    compile_encoder: bool = False,
 ) -> Segmenter:
     """Make a segmenter, ready to run.
 
@@ -131,6 +145,9 @@ def build_segmenter(
         checkpoint: See `check_segmenter`; `"random"` gives a SAM 2 seeded random weights.
         image_size: Side of the square input in pixels, or None for the segmenter's own.
         device: A torch device, such as `cpu` or `cuda:0`.
+        precision: "float32", "bfloat16" or "auto" (see `speed.speed_of`); MobileSAM has float32
+            only.
+        compile_encoder: Whether to compile a SAM 2's image encoder.
 
     Raises:
         UsageError: As `check_segmenter`, or the checkpoint is not one of this model.
@@ -140,12 +157,17 @@ def build_segmenter(
         from s4m_pipeline.segmenter.mobilesam import MobileSam
 
         return MobileSam(Path(str(checkpoint)), device)
+    import torch
+
     from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
+    from s4m_pipeline.segmenter.speed import speed_of
 
     if name == "demo":
-        return Sam2Segmenter(name, _build_demo(checkpoint, image_size).to(device))
-    model = _build_sam2(name, str(checkpoint), image_size or SAM2_SIZE)
-    return Sam2Segmenter(name, model.to(device).eval())
+        model = _build_demo(checkpoint, image_size)
+    else:
+        model = _build_sam2(name, str(checkpoint), image_size or SAM2_SIZE).eval()
+    speed = speed_of(precision, compile_encoder, torch.device(device))
+    return Sam2Segmenter(name, model.to(device), speed=speed)
 
 
 def _build_demo(checkpoint: str | Path | None, image_size: int | None) -> SAM2Base:

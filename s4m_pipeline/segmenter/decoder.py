@@ -47,7 +47,8 @@ class PromptDecoder:
     Args:
         prompt_encoder: The `sam2` package's; its sizes must follow the segmenter's image size.
         mask_decoder: The `sam2` package's.
-        max_prompts: Most prompts in one pass; bounds the memory.
+        max_prompts: Most prompts in one pass; bounds the memory. Halved, and kept so, where a
+            pass runs out of the device's memory.
         mix_images: Whether one pass may hold prompts of several images. Fills a GPU; on a CPU
             it gains nothing and only makes the last bits depend on the batch.
         pad_boxes: Whether a "not a point" token follows a box too, as in SAM 2's predictor, or
@@ -77,11 +78,7 @@ class PromptDecoder:
         found: list[Candidates | None] = [None] * len(prompts)
         for group in self._groups(prompts):
             rows = self._rows(group, prompts, embeddings.frames)
-            parts = [
-                self._pass(embeddings, rows.slice(start, start + self.max_prompts), multimask)
-                for start in range(0, len(rows.images), self.max_prompts)
-            ]
-            logits, ious = (torch.cat(part) for part in zip(*parts, strict=True))
+            logits, ious = self._passes(embeddings, rows, multimask)
             start = 0
             for image in group:
                 stop = start + len(prompts[image])
@@ -149,6 +146,26 @@ class PromptDecoder:
         sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=rows.masks)
         count = len(rows.images)  # without any prompt the encoder answers with one row
         return sparse.expand(count, -1, -1), dense.expand(count, -1, -1, -1)
+
+    def _passes(
+        self, embeddings: Embeddings, rows: _Rows, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        """All rows in passes of at most `max_prompts`, fewer where memory runs out."""
+        parts: list[tuple[Tensor, Tensor]] = []
+        start = 0
+        while start < len(rows.images):
+            stop = start + self.max_prompts
+            try:
+                parts.append(self._pass(embeddings, rows.slice(start, stop), multimask))
+            except torch.OutOfMemoryError:
+                if self.max_prompts == 1:
+                    raise
+                self.max_prompts //= 2
+                torch.cuda.empty_cache()
+                continue
+            start = stop
+        logits, ious = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(ious)
 
     def _pass(self, embeddings: Embeddings, rows: _Rows, multimask: bool) -> tuple[Tensor, Tensor]:
         sparse, dense = self._embed(rows)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
 from s4m_pipeline.segmenter.decoder import PromptDecoder
+from s4m_pipeline.segmenter.gate import GATE_IMAGES, LEAST_IOU, lattice_masks, mean_iou
+from s4m_pipeline.segmenter.speed import FLOAT32, Speed
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -22,22 +24,36 @@ GPU_PROMPTS = 128
 class Sam2Segmenter(Segmenter):
     """A SAM 2 model as a segmenter.
 
-    Images are resized to a square, as SAM 2's own predictor does; masks are those of the
-    predictor.
+    Images are resized to a square, as SAM 2's own predictor does; in float32, masks are those of
+    the predictor. A faster way (bfloat16, compiled) is held against float32 on the first images
+    that it gets, and given up, with a warning, where the masks are not the same.
 
     Args:
         name: Its name in `build.SEGMENTERS`.
         model: A `SAM2Base`, or anything built from the `sam2` package's modules that has its
             `forward_image`, prompt encoder and mask decoder; on its device, in eval mode.
         max_prompts: Most prompts in one pass of the decoder; by device when None.
+        speed: Precision and compilation.
     """
 
-    def __init__(self, name: str, model: SAM2Base, max_prompts: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: SAM2Base,
+        max_prompts: int | None = None,
+        speed: Speed = FLOAT32,
+    ) -> None:
         self.name = name
         self.model = model
         self.image_size = int(model.image_size)
         self.device = model.device
+        self.warnings: list[str] = []
+        self.speed = speed
+        self._gated = speed == FLOAT32
+        self._trunk = model.image_encoder.trunk
         on_cpu = self.device.type == "cpu"
+        self._most_images = 1 if on_cpu else 1 << 30
+        self._largest = 0  # batch so far, to which a compiled encoder's batches are filled up
         self.decoder = PromptDecoder(
             model.sam_prompt_encoder,
             model.sam_mask_decoder,
@@ -72,18 +88,57 @@ class Sam2Segmenter(Segmenter):
     def encode(self, images: Sequence[np.ndarray]) -> Embeddings:
         """See `Segmenter.encode`.
 
-        On a GPU the images make one batch. On a CPU they go one by one, which is faster there
-        and gives the same bits.
+        On a GPU the images make one batch, smaller ones where its memory runs out. On a CPU they
+        go one by one, which is faster there and gives the same bits.
         """
-        size = 1 if self.device.type == "cpu" else len(images)
-        parts = [self._features(images[i : i + size]) for i in range(0, len(images), size)]
+        if not self._gated:
+            self._gate(images[:GATE_IMAGES])
+        parts: list[list[Tensor]] = []
+        start = 0
+        while start < len(images):
+            stop = min(start + self._most_images, len(images))
+            try:
+                parts.append(self._features(images[start:stop]))
+            except torch.OutOfMemoryError:
+                if stop - start == 1:
+                    raise
+                self._most_images = (stop - start) // 2
+                torch.cuda.empty_cache()
+                self.warnings.append(f"memory ran out: {self._most_images} images a batch")
+                continue
+            start = stop
         levels = [torch.cat(level) for level in zip(*parts, strict=True)]
         frames = tuple(self._frame(*image.shape[:2]) for image in images)
         return Embeddings(levels[-1], tuple(levels[:-1]), frames)
 
+    def _gate(self, images: Sequence[np.ndarray]) -> None:
+        """Hold the faster way against float32 on some images; give it up where it strays."""
+        self._gated = True
+        wanted, self.speed = self.speed, FLOAT32
+        truth = lattice_masks(self, images)
+        self.speed = wanted
+        try:
+            self.model.image_encoder.trunk = wanted.compiled(self._trunk)
+            found = mean_iou(lattice_masks(self, images), truth)
+            fault = f"mean IoU {found:.3f} with the float32 masks, {LEAST_IOU} is needed"
+        except RuntimeError as error:  # what torch.compile raises has no narrower common class
+            found, fault = 0.0, f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+        if found < LEAST_IOU:
+            self.speed = FLOAT32
+            self.model.image_encoder.trunk = self._trunk
+            self.warnings.append(f"{wanted} is given up for float32: {fault}")
+
     def _features(self, images: Sequence[np.ndarray]) -> list[Tensor]:
-        out = self.model.forward_image(self.preprocess(images))
-        levels = list(out["backbone_fpn"][-self.model.num_feature_levels :])
+        inputs = self.preprocess(images)
+        if self.speed.compile:  # another batch size would be compiled anew
+            self._largest = max(self._largest, len(images))
+            inputs = torch.cat(
+                [inputs, inputs[-1:].expand(self._largest - len(images), -1, -1, -1)]
+            )
+        with self.speed.autocast(self.device):
+            out = self.model.forward_image(self.speed.laid_out(inputs))
+        kept = out["backbone_fpn"][-self.model.num_feature_levels :]
+        levels = [level[: len(images)] for level in kept]
         if self.model.directly_add_no_mem_embed:
             levels[-1] = levels[-1] + self.model.no_mem_embed.reshape(1, -1, 1, 1)
         return levels
@@ -92,11 +147,17 @@ class Sam2Segmenter(Segmenter):
         self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
     ) -> list[Candidates]:
         """See `Segmenter.decode`."""
-        return self.decoder.decode(embeddings, prompts, multimask)
+        most = self.decoder.max_prompts
+        with self.speed.autocast(self.device):
+            found = self.decoder.decode(embeddings, prompts, multimask)
+        if self.decoder.max_prompts < most:
+            self.warnings.append(f"memory ran out: {self.decoder.max_prompts} prompts a pass")
+        return found
 
     def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
         """See `Segmenter.structure_features`."""
-        return self.decoder.structure_features(embeddings, index, points)
+        with self.speed.autocast(self.device):
+            return self.decoder.structure_features(embeddings, index, points)
 
     def _frame(self, height: int, width: int) -> Frame:
         return Frame(height, width, self.image_size, self.image_size)

@@ -227,6 +227,7 @@ class _Worker:
                 "quarantined": len(aside) + len(bad),
             },
             {"calibrate": time.perf_counter() - start},
+            warnings=list(self._segmenter.warnings),
         )
 
     def _pairs(self, shard: Shard) -> dict[int, _Measurable]:

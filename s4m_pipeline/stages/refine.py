@@ -196,7 +196,9 @@ class _Worker:
             tables.get(name, []).sort(key=lambda row: (row["image_id"], row["instance_id"]))
         counts = decided_counts(tables)
         counts["images"] = len(shard.image_ids) - counts["quarantined"]
-        return ShardResult(tables, counts, {"refine": time.perf_counter() - start})
+        seconds = {"refine": time.perf_counter() - start}
+        warnings = list(self._segmenter.warnings) if self._segmenter else []
+        return ShardResult(tables, counts, seconds, warnings)
 
     def _fill(
         self,

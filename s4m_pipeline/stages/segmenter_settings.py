@@ -26,18 +26,30 @@ class SegmenterSettings:
     image_size: int | None
     batch_size: int
     device: str
+    precision: str = "float32"
+    compile: bool = False
 
     @classmethod
     def of(cls, config: RunConfig, device: str) -> SegmenterSettings:
         """Take them from a run's configuration."""
         section = config.segmenter
-        return cls(section.name, section.checkpoint, section.image_size, section.batch_size, device)
+        return cls(
+            section.name,
+            section.checkpoint,
+            section.image_size,
+            section.batch_size,
+            device,
+            section.precision,
+            section.compile,
+        )
 
     def build(self, device: str) -> Segmenter:
         """Build the segmenter on a device."""
         from s4m_pipeline.segmenter.build import build_segmenter
 
-        return build_segmenter(self.name, self.checkpoint, self.image_size, device)
+        return build_segmenter(
+            self.name, self.checkpoint, self.image_size, device, self.precision, self.compile
+        )
 
 
 def segmenter_settings(config: RunConfig) -> dict[str, Any]:
@@ -50,7 +62,9 @@ def check_segmenter_section(config: RunConfig) -> None:
     from s4m_pipeline.segmenter.build import check_segmenter
 
     section = config.segmenter
-    check_segmenter(section.name, section.checkpoint, section.image_size)
+    faster = ["precision bfloat16"] if section.precision == "bfloat16" else []
+    faster += ["compile"] if section.compile else []
+    check_segmenter(section.name, section.checkpoint, section.image_size, faster)
 
 
 def segmenter_digest(run: Run) -> str:

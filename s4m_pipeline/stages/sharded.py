@@ -11,16 +11,27 @@ from typing import Any
 import numpy as np
 
 from s4m_pipeline.artifacts.shards import (
+    SMALLEST,
+    Shard,
     ShardMarker,
     make_shards,
     read_marker,
+    shard_size,
     write_shard,
 )
+from s4m_pipeline.data.ahead import done_ahead
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.images import read_sized_image
+from s4m_pipeline.data.images import prepare_threads, read_sized_image
 from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.execution.local import WorkerFactory, run_shards
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
+
+SHARD_BYTES = 256_000_000
+"""About as much as the rows of a shard may take: they are in memory until it is written."""
+READERS = 4
+"""Threads that decode images ahead of the device; decoding leaves Python's lock."""
+AHEAD = 16
+"""Decoded images that wait at most."""
 
 
 class ShardedStage(Stage):
@@ -46,17 +57,23 @@ class ShardedStage(Stage):
     def bytes_per_image(self, run: Run) -> int:
         """Forecast of the artifact's bytes an image."""
 
+    def shards(self, run: Run) -> list[Shard]:
+        """The images in portions that follow from the set and the settings alone."""
+        ids = [record.id for record in self.records(run)]
+        most = max(SMALLEST, SHARD_BYTES // self.bytes_per_image(run))
+        return make_shards(ids, min(most, shard_size(len(ids))))
+
     def plan(self, run: Run) -> Plan:
         """Images, shards and disk of the whole stage."""
-        ids = [record.id for record in self.records(run)]
-        shards = make_shards(ids)
+        shards = self.shards(run)
+        images = sum(len(shard.image_ids) for shard in shards)
         folder = run.folder(self)
         done = sum(read_marker(folder, shard) is not None for shard in shards)
-        return Plan(len(ids), len(shards), done, len(ids) * self.bytes_per_image(run))
+        return Plan(images, len(shards), done, images * self.bytes_per_image(run))
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Process the shards that have no marker yet, then add all of them up."""
-        shards = make_shards([record.id for record in self.records(run)])
+        shards = self.shards(run)
         markers: dict[int, ShardMarker] = {}
         for shard in shards:
             marker = read_marker(folder, shard)
@@ -67,11 +84,16 @@ class ShardedStage(Stage):
         done = total - sum(len(shard.image_ids) for shard in todo)
         categories = self.categories(run)
         argument = self.argument(run) if todo else None
+        told: set[str] = set()
         with run.reporter.progress(self.name, total, done) as advance:
             for shard, result in run_shards(
                 todo, self.factory(), argument, run.config.execution.workers, _counting(advance)
             ):
                 markers[shard.number] = write_shard(folder, shard, result, categories)
+                for warning in dict.fromkeys(result.warnings):
+                    if warning not in told:
+                        told.add(warning)
+                        run.reporter.warn(f"{self.name}: {warning}")
         return self._outcome(run, [markers[shard.number] for shard in shards])
 
     def _outcome(self, run: Run, markers: Sequence[ShardMarker]) -> Outcome:
@@ -91,7 +113,12 @@ class ShardedStage(Stage):
                 f"{run.folder(self) / 'quarantine'}"
             )
         files = [entry for marker in markers for entry in marker.files]
-        metrics = {"seconds": {part: round(value, 3) for part, value in seconds.items()}}
+        metrics: dict[str, Any] = {
+            "seconds": {part: round(value, 3) for part, value in seconds.items()}
+        }
+        warnings = sorted({text for marker in markers for text in marker.warnings})
+        if warnings:
+            metrics["warnings"] = warnings
         return Outcome(files, dict(counts), metrics)
 
 
@@ -102,12 +129,26 @@ def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:
 def load_images(
     records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
 ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
-    """Read images one by one; those that cannot be read become rows of ``quarantine``."""
-    for record in records:
-        try:
-            yield record, read_sized_image(record.path, record.height, record.width)
-        except UsageError as error:
-            quarantine.append(quarantine_row(record, stage, error))
+    """Read images in order, some ahead of what is taken.
+
+    Args:
+        records: The images.
+        stage: The name that stands in the rows of ``quarantine``.
+        quarantine: Gets a row for each image that cannot be read.
+    """
+    prepare_threads()
+    for record, found in zip(records, done_ahead(_read, records, READERS, AHEAD), strict=True):
+        if isinstance(found, UsageError):
+            quarantine.append(quarantine_row(record, stage, found))
+        else:
+            yield record, found
+
+
+def _read(record: ImageRecord) -> np.ndarray | UsageError:
+    try:
+        return read_sized_image(record.path, record.height, record.width)
+    except UsageError as error:
+        return error
 
 
 def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> dict[str, Any]:

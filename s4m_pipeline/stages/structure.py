@@ -180,6 +180,7 @@ class _Worker:
             {"structure": rows, "quarantine": aside},
             {"images": len(rows), "quarantined": len(aside)},
             {"structure": time.perf_counter() - start},
+            warnings=list(self._segmenter.warnings),
         )
 
 

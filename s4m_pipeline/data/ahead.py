@@ -1,0 +1,44 @@
+"""Work done ahead of its consumer by threads, results in the jobs' order. No torch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def done_ahead(
+    function: Callable[[Job], Result], jobs: Iterable[Job], threads: int, ahead: int
+) -> Iterator[Result]:
+    """Do jobs in threads while the consumer works on earlier results.
+
+    Meant for functions that leave Python's lock for most of their time, such as the decoding of
+    images; unlike processes, threads hand their results over without a copy.
+
+    Args:
+        function: Called once for each job.
+        jobs: Taken one by one as there is room.
+        threads: How many.
+        ahead: Most jobs begun whose results are not yet taken; bounds the memory.
+
+    Yields:
+        Each job's result, in the order of the jobs.
+
+    Raises:
+        Exception: What the function raised, in the place of its job's result.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(function, job))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,48 @@
+"""Tests of work done ahead."""
+
+import threading
+
+import pytest
+
+from s4m_pipeline.data.ahead import done_ahead
+
+
+def test_results_come_in_the_jobs_order_though_the_first_ends_last():
+    release = threading.Event()
+
+    def work(job):
+        if job == 0:
+            release.wait(5)
+        elif job == 3:
+            release.set()
+        return job * job
+
+    assert list(done_ahead(work, range(10), threads=4, ahead=6)) == [n * n for n in range(10)]
+
+
+def test_no_more_jobs_are_begun_than_may_wait():
+    begun = []
+    results = done_ahead(begun.append, iter(range(100)), threads=2, ahead=5)
+    for taken in range(1, 20):
+        next(results)
+        assert len(begun) <= taken + 5 - 1
+
+
+def test_an_error_comes_in_its_jobs_place():
+    def work(job):
+        if job == 2:
+            raise ValueError("job 2")
+        return job
+
+    results = done_ahead(work, range(5), threads=3, ahead=4)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="job 2"):
+        next(results)
+
+
+def test_closing_early_leaves_no_thread_behind():
+    before = threading.active_count()
+    results = done_ahead(lambda job: job, range(1000), threads=3, ahead=8)
+    next(results)
+    results.close()
+    assert threading.active_count() == before
