@@ -12,7 +12,13 @@ from torch import Tensor
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Candidates, Frame
-from s4m_pipeline.segmenter.resampling import Window, bilinear, pixel_positions, reach
+from s4m_pipeline.segmenter.resampling import (
+    Window,
+    bilinear,
+    bilinear_above,
+    pixel_positions,
+    reach,
+)
 from s4m_pipeline.segmenter.rle import encode_crop
 
 CHOICES = ("argmax-iou", "single", "closest", "fuse")
@@ -30,20 +36,26 @@ def wants_multimask(choice: str) -> bool:
     return choice in MULTIMASK_CHOICES
 
 
-def choose(candidates: Candidates, choice: str, teacher_logits: Tensor) -> Tensor:
+def choose(candidates: Candidates, choice: str, teacher_logits: Tensor | None = None) -> Tensor:
     """Which candidate of each instance is taken.
 
     Args:
         candidates: Of N instances.
         choice: One of `CHOICES`.
-        teacher_logits: float32 (N, 1, 4h, 4w), the teacher's soft masks in the model's frame.
+        teacher_logits: float32 (N, 1, 4h, 4w), the teacher's soft masks in the model's frame;
+            "closest" looks at them.
 
     Returns:
         int64 (N,); the first of equals.
+
+    Raises:
+        ValueError: "closest" has no logits to look at.
     """
     if choice == "argmax-iou":
         return candidates.ious.argmax(1)
     if choice == "closest":
+        if teacher_logits is None:
+            raise ValueError("closest needs the teacher's logits")
         ours = candidates.logits > 0
         theirs = teacher_logits.to(ours.device) > 0
         shared = (ours & theirs).flatten(2).sum(2)
@@ -77,7 +89,7 @@ def segmenter_mask(logits: np.ndarray, frame: Frame, image_size: int) -> bytes:
     """
     rates = cell_rates(frame, image_size, len(logits))
     window = reach(logits > 0, *rates, frame.height, frame.width)
-    mask = logits_on(logits, rates, window) > 0
+    mask = bilinear_above(logits, *_positions(rates, window), 0)
     return encode_crop(mask, window.x, window.y, frame.height, frame.width)
 
 
@@ -92,6 +104,10 @@ def logits_on(logits: np.ndarray, rates: tuple[float, float], window: Window) ->
     Returns:
         float32, the window's (height, width), column-major.
     """
+    return bilinear(logits, *_positions(rates, window))
+
+
+def _positions(rates: tuple[float, float], window: Window) -> tuple[np.ndarray, np.ndarray]:
     ys = pixel_positions(window.y, window.height, rates[0])
     xs = pixel_positions(window.x, window.width, rates[1])
-    return bilinear(logits, ys, xs)
+    return ys, xs

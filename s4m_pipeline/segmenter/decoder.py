@@ -164,6 +164,8 @@ class PromptDecoder:
                 torch.cuda.empty_cache()
                 continue
             start = stop
+        if len(parts) == 1:
+            return parts[0]
         logits, ious = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(ious)
 

@@ -91,11 +91,12 @@ def _window(
     """
     height, width = frame.height, frame.width
     theirs = instance.soft_mask / np.float32(LEVELS)
+    ours = maps.max(0)
     level, outside, their_most, our_most = threshold, 0.0, 1.0, 1.0
     if in_logits:
         theirs, level = _logit(theirs), float(logit(threshold))
         outside, their_most = _logit(np.array([0, 1], np.float32)).tolist()
-        our_most = float(maps.max())
+        our_most = float(ours.max())
 
     def where_theirs(bound: float) -> Window:
         if bound < outside:
@@ -105,7 +106,9 @@ def _window(
 
     def where_ours(bound: float) -> Window:
         limit = bound if in_logits else float(logit(np.clip(bound, 0, 1)))
-        return reach(maps.max(0) > limit, *rates, height, width)
+        if limit == -np.inf:
+            return Window(0, 0, width, height)
+        return reach(ours > limit, *rates, height, width)
 
     window = union(where_theirs(level), where_ours(level))
     if weight > 0:

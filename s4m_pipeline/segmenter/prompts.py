@@ -21,7 +21,7 @@ def build_prompts(
     instances: Sequence[TeacherInstance],
     policy: str,
     points: int,
-    teacher_logits: Tensor,
+    teacher_logits: Tensor | None = None,
     negatives: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Prompts:
     """The prompts of one image's instances.
@@ -30,7 +30,8 @@ def build_prompts(
         instances: N instances.
         policy: One of `POLICIES`.
         points: How many of an instance's stored points are used, in the order drawn.
-        teacher_logits: float32 (N, 1, 4h, 4w) from `teacher_frame_logits`; the mask prompt.
+        teacher_logits: float32 (N, 1, 4h, 4w) from `teacher_frame_logits`; the mask prompt, where
+            the policy has one.
         negatives: float32 (N, M, 2) and int32 (N, M) from `negatives.negative_points`, put after
             the positive points without the columns that no instance fills.
 
@@ -39,9 +40,12 @@ def build_prompts(
 
     Raises:
         UsageError: An unknown policy, or fewer points are stored than wanted.
+        ValueError: The policy has a mask prompt and there are no logits for it.
     """
     if policy not in POLICIES:
         raise UsageError(f"unknown refine.policy {policy!r}; there are {', '.join(POLICIES)}")
+    if policy == "box+mask" and teacher_logits is None:
+        raise ValueError("box+mask needs the teacher's logits")
     count = points if policy in ("points", "box+points") else 0
     coords, labels = _points(instances, count), np.ones((len(instances), count), np.int32)
     if negatives is not None:

@@ -79,9 +79,10 @@ def _refine_group(
     """Refine those instances of each image that share a policy."""
     frames = embeddings.frames
     size = 4 * embeddings.image.shape[-1]
+    asks = policy.candidate == "closest" or "box+mask" in policy.prompts
     groups = [[some[n] for n in numbers] for some, numbers in zip(instances, rows, strict=True)]
     teacher = [
-        teacher_frame_logits(group, frame, segmenter.image_size, size)
+        teacher_frame_logits(group, frame, segmenter.image_size, size) if asks else None
         for group, frame in zip(groups, frames, strict=True)
     ]
     negatives = [
@@ -114,7 +115,7 @@ def _ask(
     segmenter: Segmenter,
     embeddings: Embeddings,
     prompts: Sequence[Prompts],
-    teacher: Sequence[Tensor],
+    teacher: Sequence[Tensor | None],
     policy: RefinePolicy,
 ) -> list[_Taken]:
     """Prompt once, or once more with the mask taken first."""

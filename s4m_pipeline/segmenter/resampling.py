@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PIXELS_AT_ONCE = 1 << 16
+"""Pixels whose values are computed together where only their signs are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -93,19 +96,56 @@ def bilinear(source: np.ndarray, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
     Returns:
         float32 (Y, X) in column-major order, so that its columns are contiguous.
     """
-    top, bottom, weight_y = _taps(ys, source.shape[0])
-    left, right, weight_x = _taps(xs, source.shape[1])
     if not len(ys) or not len(xs):
         return np.zeros((len(ys), len(xs)), np.float32, order="F")
+    return _between(*_columns(source, ys, xs)).T
+
+
+def bilinear_above(source: np.ndarray, ys: np.ndarray, xs: np.ndarray, level: float) -> np.ndarray:
+    """Where `bilinear` is above a level, computed a few columns at a time, within the cache.
+
+    Args:
+        source: float32 (h, w).
+        ys: float32 (Y,), rows of the lattice in cells (centres at whole numbers).
+        xs: float32 (X,), columns of the lattice in cells.
+        level: The level.
+
+    Returns:
+        bool (Y, X) in column-major order.
+    """
+    above = np.empty((len(xs), len(ys)), bool)
+    if above.size:
+        columns, left, right, weight = _columns(source, ys, xs)
+        step = max(1, PIXELS_AT_ONCE // len(ys))
+        for start in range(0, len(xs), step):
+            part = slice(start, start + step)
+            values = _between(columns, left[part], right[part], weight[part])
+            np.greater(values, level, out=above[part])
+    return above.T
+
+
+def _columns(
+    source: np.ndarray, ys: np.ndarray, xs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The source's columns sampled at the rows, (C, Y), and where between them columns lie."""
+    top, bottom, weight_y = _taps(ys, source.shape[0])
+    left, right, weight_x = _taps(xs, source.shape[1])
     first = int(left.min())
     source = source[:, first : int(right.max()) + 1]
     rows = source[top] + (source[bottom] - source[top]) * weight_y[:, None]
-    columns = np.ascontiguousarray(rows.T)
-    out = columns[right - first]
-    out -= columns[left - first]
-    out *= weight_x[:, None]
-    out += columns[left - first]
-    return out.T
+    return np.ascontiguousarray(rows.T), left - first, right - first, weight_x
+
+
+def _between(
+    columns: np.ndarray, left: np.ndarray, right: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """float32 (X, Y), one row for each column of the lattice."""
+    out = columns[right]
+    start = columns[left]
+    out -= start
+    out *= weight[:, None]
+    out += start
+    return out
 
 
 def _taps(at: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -38,10 +38,10 @@ def encode_crop(crop: np.ndarray, x: int, y: int, height: int, width: int) -> by
     if not crop.size:
         encoded = rlemasklib.zeros((height, width))
         return bytes(rlemasklib.compress(encoded)["counts"])
-    encoded = rlemasklib.encode(np.asfortranarray(crop, dtype=np.uint8))
+    encoded = rlemasklib.RLEMask.from_array(np.asfortranarray(crop, dtype=bool))
     if x or y or right or bottom:
-        encoded = rlemasklib.pad(encoded, np.array([x, right, y, bottom]))
-    return bytes(encoded["counts"])
+        encoded.pad(y, bottom, x, right, inplace=True)
+    return bytes(encoded.to_dict()["counts"])
 
 
 def bbox_area(rle: bytes, height: int, width: int) -> tuple[Bbox, int]:

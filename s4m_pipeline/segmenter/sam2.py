@@ -77,12 +77,12 @@ class Sam2Segmenter(Segmenter):
         batch = []
         for image in images:
             pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-            pixels = pixels.permute(2, 0, 1).contiguous().float().div(255)
+            pixels = pixels.permute(2, 0, 1).contiguous().float().div_(255)
             resized = F.interpolate(
                 pixels[None], size, mode="bilinear", align_corners=False, antialias=True
             )[0]
             batch.append(resized.sub_(self._mean).div_(self._std))
-        return torch.stack(batch)
+        return batch[0][None] if len(batch) == 1 else torch.stack(batch)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> Embeddings:

@@ -12,6 +12,8 @@ Box = tuple[int, int, int, int]
 
 LEVELS = 255
 SLACK = 0.2  # cells by which the far edge may stray
+SMALLEST_UNIFORM = 2.0**-53  # above 0 of those that numpy draws
+ROUNDING = 1e-2  # of a bound of logits in float32
 
 
 def encode_soft_mask(prob: np.ndarray) -> tuple[bytes, Box]:
@@ -146,7 +148,8 @@ def draw_prompt_points(
     """Draw cells without replacement from softmax(logits), as points at their centres.
 
     The softmax runs over all cells. Gumbel noise on the logits and the largest sums make the
-    same distribution as drawing one after the other.
+    same distribution as drawing one after the other. Where the noise cannot bring a cell among
+    the largest, it is not computed.
 
     Args:
         logits: float (h, w), the teacher's mask logits.
@@ -160,11 +163,36 @@ def draw_prompt_points(
         float32 (count, 2), x and y in pixels, clipped to the image, in the order drawn; fewer
         rows where the map has fewer cells.
     """
-    flat = np.asarray(logits, np.float64).ravel()
-    keys = flat + rng.gumbel(size=flat.size)
+    flat = np.asarray(logits).ravel()
     count = min(count, flat.size)
-    best = np.argpartition(-keys, count - 1)[:count] if count else np.zeros(0, np.intp)
-    best = best[np.argsort(-keys[best], kind="stable")]
+    uniform = rng.random(flat.size)
+    cells = _likely_cells(flat, uniform, count)
+    keys = flat[cells] + _gumbel(uniform[cells])
+    best = cells[np.argsort(-keys, kind="stable")[:count]]
     y, x = np.divmod(best, logits.shape[1])
     points = np.stack([(x + 0.5) * stride, (y + 0.5) * stride], axis=1)
     return np.clip(points, 0, [width - 1, height - 1]).astype(np.float32)
+
+
+def _gumbel(uniform: np.ndarray) -> np.ndarray:
+    """Gumbel noise from uniform numbers, by numpy's formula: large where those are small."""
+    return -np.log(-np.log(1 - np.maximum(uniform, SMALLEST_UNIFORM)))
+
+
+def _likely_cells(flat: np.ndarray, uniform: np.ndarray, count: int) -> np.ndarray:
+    """Cells that can be among the `count` with the largest sums of logit and noise, ascending.
+
+    The sums near the highest logit bound the smallest of the largest sums from below; the
+    smallest uniform number bounds all noise from above.
+    """
+    top, depth = float(flat.max(initial=-np.inf)), 1.0
+    if not 0 < count < flat.size or not np.isfinite(top):
+        return np.arange(flat.size)
+    near = np.flatnonzero(flat >= top - depth)
+    while len(near) < count:
+        depth *= 2
+        near = np.flatnonzero(flat >= top - depth)
+    sums = flat[near] + _gumbel(uniform[near])
+    bound = float(np.partition(sums, len(sums) - count)[len(sums) - count])
+    most = float(_gumbel(uniform.min()))
+    return np.flatnonzero(flat >= bound - most - ROUNDING)

@@ -50,6 +50,11 @@ def test_closest_is_the_highest_iou_with_the_teacher() -> None:
         assert found[i] == int(np.argmax(ious))
 
 
+def test_closest_without_logits_is_refused() -> None:
+    with pytest.raises(ValueError, match="closest needs the teacher's logits"):
+        choose(_candidates(), "closest")
+
+
 def test_which_choices_want_three_candidates() -> None:
     assert [wants_multimask(c) for c in ("argmax-iou", "closest", "single", "fuse")] == [
         True,

@@ -55,6 +55,12 @@ def test_box_with_mask_and_box_with_points() -> None:
     assert with_points.points.shape == (2, 3, 2)
 
 
+def test_a_mask_prompt_without_logits_is_refused() -> None:
+    with pytest.raises(ValueError, match="box\\+mask needs the teacher's logits"):
+        build_prompts(_instances(), "box+mask", 3)
+    assert build_prompts(_instances(), "box+points", 3).masks is None
+
+
 def test_no_instances_make_empty_prompts() -> None:
     prompts = build_prompts([], "box+points", 3, torch.zeros(0, 1, 32, 32))
     assert len(prompts) == 0

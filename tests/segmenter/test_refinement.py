@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.segmenter import refinement
 from s4m_pipeline.segmenter.base import Embeddings, Segmenter
 from s4m_pipeline.segmenter.build import build_segmenter
+from s4m_pipeline.segmenter.prompts import teacher_frame_logits
 from s4m_pipeline.segmenter.refinement import (
     RefinedMask,
     RefinePolicy,
@@ -57,6 +60,29 @@ def real() -> Segmenter:
 
 def _naive_iou(a: np.ndarray, b: np.ndarray) -> float:
     return (a & b).sum() / max((a | b).sum(), 1)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "candidate", "asked"),
+    [
+        ("points", "argmax-iou", False),
+        ("box+points", "fuse", False),
+        ("points", "closest", True),
+        ("box+mask", "single", True),
+    ],
+)
+def test_the_teachers_logits_are_made_where_something_looks_at_them(
+    prompts: str, candidate: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counting(instances: list[TeacherInstance], *where: Any) -> torch.Tensor:
+        made.append(len(instances))
+        return teacher_frame_logits(instances, *where)
+
+    monkeypatch.setattr(refinement, "teacher_frame_logits", counting)
+    refine_images(*_scene(), RefinePolicy(prompts, 3, candidate, 0.0))
+    assert made == ([2, 0] if asked else [])
 
 
 def test_argmax_iou_takes_the_best_scored() -> None:

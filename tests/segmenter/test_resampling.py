@@ -5,9 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from s4m_pipeline.segmenter import resampling
 from s4m_pipeline.segmenter.resampling import (
     Window,
     bilinear,
+    bilinear_above,
     intersection,
     pixel_positions,
     reach,
@@ -65,3 +67,26 @@ def test_union_and_intersection() -> None:
     assert union(none, b) == b
     assert intersection(a, b) == Window(2, 3, 2, 1)
     assert intersection(a, Window(4, 0, 2, 2)).empty
+
+
+@pytest.mark.parametrize("pixels_at_once", [1, 100, 1000, 10**6])
+@pytest.mark.parametrize("size", [(37, 211), (200, 90), (300, 1), (1, 300)])
+def test_above_equals_comparing_the_values(
+    pixels_at_once: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resampling, "PIXELS_AT_ONCE", pixels_at_once)
+    source = _map(1, (16, 16))
+    ys, xs = pixel_positions(0, size[0], 16 / size[0]), pixel_positions(0, size[1], 16 / size[1])
+    for level in (0, 0.3):
+        above = bilinear_above(source, ys, xs, level)
+        assert above.dtype == bool
+        assert above.flags.f_contiguous
+        assert np.array_equal(above, bilinear(source, ys, xs) > level)
+        whole = _whole(source, *size)
+        assert np.abs(whole[above != (whole > level)] - level).max(initial=0) < 2e-6
+
+
+def test_above_on_no_pixel() -> None:
+    none, some = np.zeros(0, np.float32), np.ones(3, np.float32)
+    assert bilinear_above(_map(0, (4, 4)), none, some, 0).shape == (0, 3)
+    assert bilinear_above(_map(0, (4, 4)), some, none, 0).shape == (3, 0)

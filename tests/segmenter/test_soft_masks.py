@@ -115,3 +115,34 @@ def test_draws_follow_the_softmax() -> None:
     np.fill_diagonal(pairs, 0)
     second = np.bincount(index[:, 1], minlength=4) / len(index)
     np.testing.assert_allclose(second, pairs.sum(0), atol=0.025)
+
+
+@pytest.mark.parametrize("kind", ["flat", "blob", "steep", "with ties", "one cell", "half closed"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_draws_equal_noise_on_every_cell(kind: str, dtype: type) -> None:
+    """The same points as from numpy's own Gumbel noise on all cells, and the same left to draw."""
+    rows, columns = np.mgrid[:40, :50]
+    blob = 9 - np.hypot(rows - 14, columns - 30)
+    logits = {
+        "flat": np.zeros((40, 50)),
+        "blob": blob,
+        "steep": 30 * blob,
+        "with ties": np.round(blob / 4),
+        "one cell": np.where(blob == blob.max(), 500.0, -500.0),
+        "half closed": np.where(rows < 20, blob, -np.inf),
+    }[kind].astype(dtype)
+    for seed in range(20):
+        for count in (0, 1, 3, 11):
+            ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
+            found = draw_prompt_points(logits, count, 1, 40, 50, ours)
+            noisy = logits.ravel().astype(np.float64) + theirs.gumbel(size=logits.size)
+            y, x = np.divmod(np.argsort(-noisy)[:count], 50)
+            expected = np.minimum(np.stack([x, y], 1) + 0.5, [49, 39])
+            assert np.array_equal(found, expected)
+            assert ours.random() == theirs.random()
+
+
+def test_drawing_from_logits_that_are_no_numbers_comes_to_an_end() -> None:
+    logits = np.full((5, 5), np.nan, np.float32)
+    points = draw_prompt_points(logits, 3, 4, 20, 20, np.random.default_rng(0))
+    assert points.shape == (3, 2)

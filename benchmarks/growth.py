@@ -1,0 +1,137 @@
+"""How pseudo-label and refine grow with the number of images: time, memory, encoder passes.
+
+    python benchmarks/growth.py --images 100 1000 10000
+
+Generated scenes of 64 px, a teacher of random weights, the demo's segmenter, one worker. Each size
+runs in a process of its own, whose peak memory is the operating system's (row 16). The images of a
+larger set repeat those of the smallest by hard links: what is measured is the pipeline, and making
+10 000 different scenes would take longer than labelling them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness import report
+
+SIZE = 64
+MOST_GROWTH = 1.25
+"""How much more memory the largest set may take than the smallest: row 16's "flat"."""
+
+MODEL = f"""
+_base_ = ["{{models}}/mask2former_demo.py"]
+model = dict(
+    backbone=dict(base_channels=16, stem_channels=16),
+    panoptic_head=dict(in_channels=[16, 32, 64, 128], num_queries=8),
+    train_cfg=dict(num_points=128),
+    test_cfg=dict(max_per_image=8),
+)
+train_pipeline = [dict(type="Resize", scale=({SIZE}, {SIZE}), keep_ratio=True)]
+test_scale = ({SIZE}, {SIZE})
+start = None
+"""
+
+
+def prepare(folder: Path, images: int) -> None:
+    """Write the scenes and a small model, and link the unlabelled scenes to ``images`` files."""
+    from s4m_pipeline.configs import MODELS
+    from s4m_pipeline.data.scenes import generate_scenes
+
+    generate_scenes(folder / "scenes", 4, 7, "labelled", size=SIZE)
+    generate_scenes(folder / "scenes", 100, 7, "unlabelled", size=SIZE)
+    made = sorted((folder / "scenes" / "unlabelled").iterdir())
+    many = folder / "many"
+    many.mkdir()
+    for number in range(images):
+        source = made[number % len(made)]
+        os.link(source, many / f"{number:06d}{source.suffix}")
+    (folder / "tiny.py").write_text(MODEL.replace("{models}", str(MODELS)))
+
+
+def measure(folder: Path, images: int) -> dict[str, float]:
+    """Run both stages over ``images`` images in this process; seconds, instances, peak bytes."""
+    import resource
+
+    import torch
+
+    from s4m_pipeline.config import RunConfig
+    from s4m_pipeline.stages.base import Run
+    from s4m_pipeline.stages.perform import perform
+    from s4m_pipeline.stages.pseudo_label import PseudoLabel
+    from s4m_pipeline.stages.refine import Refine
+    from s4m_pipeline.stages.reporter import Reporter
+    from s4m_pipeline.stages.train_teacher import TrainTeacher
+
+    torch.set_num_threads(1)
+    prepare(folder, images)
+    scenes = folder / "scenes"
+    config = RunConfig.model_validate(
+        {
+            "work_dir": folder / "work",
+            "device": "cpu",
+            "data": {
+                "labelled": {
+                    "images": scenes / "labelled",
+                    "annotations": scenes / "labelled.json",
+                },
+                "unlabelled": {"images": folder / "many"},
+            },
+            "segmenter": {"name": "demo", "image_size": SIZE},
+            "teacher": {
+                "model": str(folder / "tiny.py"),
+                "iterations": 150,
+                "batch_size": 2,
+                "workers": 0,
+                "structure_weight": 0.0,
+            },
+            "pseudo_label": {"min_score": 0.0, "score": 0.0, "min_area": 1},
+            "refine": {"min_score": 0.0},
+        }
+    )
+    run = Run(config, Reporter(quiet=True))
+    perform(run, TrainTeacher())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found: dict[str, float] = {"images": images}
+    for stage in (PseudoLabel(), Refine()):
+        made = perform(run, stage)
+        found[f"{stage.name} seconds"] = sum(made.metrics["seconds"].values())
+        found[f"{stage.name} instances"] = made.counts["instances"]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found[f"{stage.name} peak MB"] = peak / 1024
+    found["MB before"] = before / 1024
+    return found
+
+
+def main() -> None:
+    """Measure each size in its own process and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure(Path(folder), args.one)))
+        return
+    lines = []
+    for images in args.images:
+        command = [sys.executable, __file__, "--one", str(images)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        lines.append(json.loads(done.stdout.splitlines()[-1]))
+        print("  ".join(f"{key} {value:.5g}" for key, value in lines[-1].items()), flush=True)
+    small, large = lines[0], lines[-1]
+    growth = large["refine peak MB"] / small["refine peak MB"]
+    print(f"{large['images'] / small['images']:g} times the images, {growth:.3f} times the memory")
+    rate = "instances an image " + ", ".join(
+        f"{line['refine instances'] / line['images']:.3g}" for line in lines
+    )
+    report("memory_growth", MOST_GROWTH / growth, 1, rate, lines=lines)
+
+
+if __name__ == "__main__":
+    main()
