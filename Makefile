@@ -4,7 +4,10 @@ BIN := $(VENV)/bin
 # Other people's implementations that tests compare with; their own pins would hold numpy back.
 PEERS := cityscapesScripts==2.3.0 pyquaternion==0.9.9
 
-.PHONY: setup headless demo test lint clean
+.PHONY: setup headless demo test lint bench bench-gpu clean
+
+# Photographs and weights that some benchmarks use; those are skipped where it is missing.
+SHARED ?= ../shared
 
 setup: $(VENV)/.ready
 
@@ -31,6 +34,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy s4m_pipeline tools
+
+bench: setup
+	$(BIN)/python benchmarks/run_all.py --shared $(SHARED) --write docs/RESULTS.md
+
+bench-gpu: setup
+	$(BIN)/python benchmarks/run_all.py --gpu --shared $(SHARED)
 
 clean:
 	rm -rf $(VENV) demo

@@ -1,0 +1,193 @@
+"""Refine on a GPU: JPEG files in, Parquet out; and against the released loop (rows 11, 12).
+
+SAM 2.1 large at 1024 px with seeded random weights, bfloat16 behind the IoU gate, 20 instances an
+image of COCO's size and 30 of Cityscapes'. Random weights give speckled masks, which are the
+slowest to encode: real ones are faster. Needs CUDA; to try the script itself on a CPU:
+
+    python benchmarks/gpu_refine.py --device cpu --name sam2.1_hiera_tiny --images 4 --size 256
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from harness import in_turn, report, report_times, seconds
+from made_instances import STRIDE, Scene, coco_scene, street_scene
+from naive_refine import predictor_of, refine_image
+from PIL import Image
+from refine_work import DEFAULT, S4M, draw
+
+from s4m_pipeline.artifacts.shards import Shard, write_shard
+from s4m_pipeline.artifacts.tables import write_table
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.execution.local import Place
+from s4m_pipeline.segmenter.build import build_segmenter
+from s4m_pipeline.segmenter.conflicts import ConflictRules
+from s4m_pipeline.segmenter.policies import RefinePolicy
+from s4m_pipeline.segmenter.refinement import refine_images
+from s4m_pipeline.segmenter.rle import iou
+from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
+from s4m_pipeline.segmenter.soft_masks import encode_soft_mask
+from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.refine_labels import RefineTask
+from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
+
+CATEGORIES = [{"id": 1, "name": "thing"}]
+PER_SECOND = 70
+"""Row 11's goal on an H100."""
+LEAST_IOU = 0.995
+
+
+def task_of(
+    folder: Path, scene: Scene, images: int, settings: SegmenterSettings, policy: RefinePolicy
+) -> RefineTask:
+    """Write a scene as ``images`` JPEG files with its predictions, and say how to refine them."""
+    height, width = scene.image.shape[:2]
+    records = {}
+    for number in range(images):
+        path = folder / f"{number}.jpg"
+        Image.fromarray(scene.image).save(path, quality=90)
+        records[number] = ImageRecord(number, path.name, path, height, width)
+    rows = [_row(record, instance) for record in records.values() for instance in scene.instances]
+    write_table(folder / "predictions" / "00000.parquet", "predictions", rows, CATEGORIES)
+    rules = ConflictRules()
+    return RefineTask(folder, records, settings, policy, rules, {1: 0.5}, 0.3, 1.0, None)
+
+
+def _row(record: ImageRecord, instance: Any) -> dict[str, Any]:
+    data, box = encode_soft_mask(_whole(instance, record.height, record.width))
+    return {
+        "image_id": record.id,
+        "file_name": record.file_name,
+        "height": record.height,
+        "width": record.width,
+        "instance_id": instance.instance_id,
+        "category_id": 1,
+        "score": instance.score,
+        "class_probs": [instance.score],
+        "bbox": instance.bbox,
+        "area": instance.area,
+        "mask_rle": instance.mask_rle,
+        "prompt_points": instance.points.reshape(-1),
+        "soft_mask": data,
+        "soft_mask_box": box,
+        "soft_mask_stride": STRIDE,
+    }
+
+
+def _whole(instance: Any, height: int, width: int) -> np.ndarray:
+    """An instance's soft mask over all cells, float32."""
+    cells = np.zeros((height // STRIDE, width // STRIDE), np.float32)
+    x, y, w, h = instance.soft_mask_box
+    cells[y : y + h, x : x + w] = instance.soft_mask / np.float32(255)
+    return cells
+
+
+def throughput(args: argparse.Namespace) -> None:
+    """Row 11: images a second through refine's own worker, and the IoU with float32."""
+    scene = coco_scene()
+    draw(scene)
+    settings = SegmenterSettings(
+        args.name, "random", args.size, args.batch, args.device, "auto", args.compile
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        task = task_of(Path(folder), scene, args.images, settings, DEFAULT)
+        worker = Refine().factory()(task, Place())
+        warm = worker.process(Shard(0, tuple(range(args.batch))), lambda count: None)
+        whole = Shard(0, tuple(range(args.images)))
+
+        def work() -> None:
+            result = worker.process(whole, lambda count: None)
+            write_shard(Path(folder), whole, result, CATEGORIES)
+
+        rates = sorted(args.images / seconds(work) for _ in range(3))
+    for warning in warm.warnings:
+        print(f"warning: {warning}")
+    found = _mean_iou(args, scene)
+    if found < LEAST_IOU:
+        raise SystemExit(f"mean IoU with the float32 masks is {found:.4f}, below {LEAST_IOU}")
+    print(f"{rates[1]:.1f} images/s ({rates[0]:.1f} to {rates[2]:.1f}), {args.images} images")
+    equal = f"mean IoU with float32 {found:.4f}"
+    details = {"gpu": _gpu(args.device), "images a second": rates[1]}
+    report("gpu_refine_throughput", rates[1] / PER_SECOND, 1, equal, **details)
+
+
+def _mean_iou(args: argparse.Namespace, scene: Scene) -> float:
+    """Mean IoU of the masks of the precision that is taken with those of float32."""
+    made = []
+    for precision in ("float32", "auto"):
+        segmenter = build_segmenter(args.name, "random", args.size, args.device, precision)
+        (masks,) = refine_images(
+            segmenter, segmenter.encode([scene.image]), [scene.instances], DEFAULT
+        )
+        made.append([mask.mask_rle for mask in masks])
+    return _agreement(*made, scene)
+
+
+def _agreement(first: list[bytes], second: list[bytes], scene: Scene) -> float:
+    """Mean IoU of masks in pairs; two empty ones agree."""
+    size = scene.image.shape[:2]
+    pairs = zip(first, second, strict=True)
+    return float(np.mean([1.0 if a == b else iou(a, b, *size) for a, b in pairs]))
+
+
+def against_naive(args: argparse.Namespace, name: str, goal: float, scene: Scene) -> None:
+    """Row 12: the released loop in float32 against ours, both from pixels to RLEs."""
+    draw(scene)
+    points = np.stack([instance.points for instance in scene.instances])
+    segmenter = build_segmenter(args.name, "random", args.size, args.device, "auto", args.compile)
+    plain = build_segmenter(args.name, "random", args.size, args.device)
+    if not isinstance(plain, Sam2Segmenter):
+        raise TypeError(f"{plain.name} is no SAM 2")
+    predictor = predictor_of(plain.model)
+    images, instances = [scene.image] * args.batch, [scene.instances] * args.batch
+
+    def naive() -> list[bytes]:
+        found = [refine_image(predictor, image, points) for image in images]
+        return found[0]
+
+    def ours() -> list[bytes]:
+        found = refine_images(segmenter, segmenter.encode(images), instances, S4M)
+        return [mask.mask_rle for mask in found[0]]
+
+    before, after, slow, fast = in_turn(naive, ours, repeats=3)
+    found = _agreement(before, after, scene)
+    print(f"mean IoU {found:.4f}: with random weights a close call of candidates may tip over")
+    report_times(name, goal, slow, fast, f"mean IoU {found:.4f}", gpu=_gpu(args.device))
+
+
+def _gpu(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else "none"
+
+
+def main() -> None:
+    """Measure, or say that there is no GPU."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--name", default="sam2.1_hiera_large")
+    parser.add_argument("--size", type=int, default=1024, help="the segmenter's input")
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--compile", action="store_true")
+    args = parser.parse_args()
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        print("gpu_refine skipped: torch sees no CUDA device here")
+        return
+    args.batch = min(args.batch, args.images)
+    rows: list[tuple[str, float, Callable[[], Scene]]] = [
+        ("gpu_refine_coco", 8, coco_scene),
+        ("gpu_refine_cityscapes", 25, street_scene),
+    ]
+    throughput(args)
+    for name, goal, scene in rows:
+        against_naive(args, name, goal, scene())
+
+
+if __name__ == "__main__":
+    main()
