@@ -22,8 +22,8 @@ class JsonLinesHook(Hook):
     """Writes losses and validation figures as JSON lines, and calls back at every step.
 
     A line has ``iteration`` (counted from 1) and either the losses by name (means since the line
-    before), ``learning_rate`` and ``seconds`` an iteration, or the figures of a validation, such as
-    ``coco/segm_mAP``. Lines that a resumed training will write again are cut off first.
+    before), ``learning_rate``, ``seconds`` an iteration and how many of them were spent waiting for
+    the batch (``data_seconds``), or the figures of a validation, such as ``coco/segm_mAP``. Lines that a resumed training will write again are cut off first.
 
     Args:
         path: The log file; its folder exists.
@@ -63,7 +63,7 @@ class JsonLinesHook(Hook):
             self._sums[name] += value
         self._steps += 1
         if iteration % LOG_INTERVAL == 0 or iteration == runner.max_iters:
-            self._write_losses(iteration, runner.optim_wrapper.get_lr()["lr"])
+            self._write_losses(runner, iteration)
         if self.on_step is not None:
             self.on_step(iteration, losses)
 
@@ -77,16 +77,18 @@ class JsonLinesHook(Hook):
         self._append({"iteration": runner.iter, **figures})
         self._since += time.monotonic() - self._paused
 
-    def _write_losses(self, iteration: int, rates: list[float]) -> None:
-        now = time.monotonic()
+    def _write_losses(self, runner: Any, iteration: int) -> None:
+        now, batches = time.monotonic(), runner.train_loop.dataloader_iterator
         self._append(
             {
                 "iteration": iteration,
                 **{name: total / self._steps for name, total in self._sums.items()},
-                "learning_rate": max(rates),
+                "learning_rate": max(runner.optim_wrapper.get_lr()["lr"]),
                 "seconds": (now - self._since) / self._steps,
+                "data_seconds": batches.waited / self._steps,
             }
         )
+        batches.waited = 0.0
         self._since, self._steps = now, 0
         self._sums.clear()
 

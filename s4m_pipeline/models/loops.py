@@ -8,6 +8,7 @@ to do exactly what an uninterrupted one does, with any number of workers.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,21 +32,29 @@ class LazyDataLoader(DataLoader):
         yield from super().__iter__()
 
 
-class _Skipping:
-    """Answers the first ``count`` requests for a batch with None."""
+class _Batches:
+    """Batches, the first ``count`` of them None, and the time that was waited for them.
+
+    Attributes:
+        waited: Seconds in which the training had nothing to do, since this was last set to 0.
+    """
 
     def __init__(self, batches: Iterator[Any], count: int) -> None:
         self._batches = batches
         self._count = count
+        self.waited = 0.0
 
-    def __iter__(self) -> _Skipping:
+    def __iter__(self) -> _Batches:
         return self
 
     def __next__(self) -> Any:
         if self._count > 0:
             self._count -= 1
             return None
-        return next(self._batches)
+        start = time.monotonic()
+        batch = next(self._batches)
+        self.waited += time.monotonic() - start
+        return batch
 
 
 @LOOPS.register_module()
@@ -74,7 +83,7 @@ class PositionedTrainLoop(IterBasedTrainLoop):
         trained = self._iter >= self._max_iters
         self.dataloader.sampler.start = self._iter * self.dataloader.batch_size
         # IterBasedTrainLoop takes as many batches as were trained on before and drops them.
-        self.dataloader_iterator = _Skipping(self.dataloader_iterator, self._iter)
+        self.dataloader_iterator = _Batches(self.dataloader_iterator, self._iter)
         model = super().run()
         if trained and self.runner.val_loop is not None:
             self.runner.val_loop.run()

@@ -1,5 +1,6 @@
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models import training
 from s4m_pipeline.models.checkpoints import read_checkpoint
 from s4m_pipeline.models.hooks import JsonLinesHook, read_log
+from s4m_pipeline.models.loops import _Batches
 from s4m_pipeline.models.training import (
     TrainingSpec,
     newest_checkpoint,
@@ -143,8 +145,21 @@ def test_log_and_result_tell_losses_and_validation(
     assert log[1]["loss"] > 0
     assert result.losses == {k: v for k, v in log[1].items() if k != "iteration"}
     assert "learning_rate" in result.losses
+    assert 0 < log[1]["data_seconds"] < log[1]["seconds"]
     assert result.metrics["coco/segm_mAP"] == log[2]["coco/segm_mAP"]
     assert all(json.loads(json.dumps(line)) == line for line in log)
+
+
+def test_the_wait_for_batches_is_timed_but_not_that_for_skipped_ones() -> None:
+    def slow() -> Iterator[int]:
+        for number in range(3):
+            time.sleep(0.05)
+            yield number
+
+    batches = _Batches(slow(), count=2)
+    assert [next(batches), next(batches), batches.waited] == [None, None, 0]
+    assert list(batches) == [0, 1, 2]
+    assert batches.waited >= 0.15
 
 
 def test_both_sides_of_a_batch_are_trained_on(spec: TrainingSpec, scenes: dict[str, Any]) -> None:

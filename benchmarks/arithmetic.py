@@ -1,0 +1,118 @@
+"""Arithmetic of each stage's networks, counted, and the time that a chip needs for it at least.
+
+    python benchmarks/arithmetic.py --tflops 989
+
+Operations are counted by torch's own counter, mostly on tensors without data, so that it takes
+seconds; a multiplication with an addition is two. A training step costs about three forward passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from s4m_pipeline.segmenter.build import SAM2_CONFIGS
+from s4m_pipeline.segmenter.image_side import image_side
+
+H100_BF16 = 989.0
+"""TFLOP/s of an H100 SXM in dense bfloat16, as its maker states."""
+SIZE = 1024
+
+
+def counted(work: Callable[[], Any]) -> float:
+    """GFLOP of some work."""
+    math = sdpa_kernel(SDPBackend.MATH)  # the counter does not know a CPU's fused attention
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(), math:
+        work()
+    return counter.get_total_flops() / 1e9
+
+
+def sam2_counts(name: str) -> dict[str, float]:
+    """GFLOP of a SAM 2: its encoder an image, its decoder a prompt, a structural map a point."""
+    from sam2.build_sam import build_sam2
+
+    model = build_sam2(SAM2_CONFIGS[name].config, device="cpu").to("meta").eval()
+    decoder = model.sam_mask_decoder
+    cells, width = SIZE // 16, model.hidden_dim
+    image = torch.empty(1, width, cells, cells, device="meta")
+    fine = [
+        torch.empty(1, width // 8, 4 * cells, 4 * cells, device="meta"),
+        torch.empty(1, width // 4, 2 * cells, 2 * cells, device="meta"),
+    ]
+    tokens = torch.empty(1, 4, width, device="meta")
+
+    def decode() -> None:
+        decoder(
+            image_embeddings=image,
+            image_pe=image,
+            sparse_prompt_embeddings=tokens,
+            dense_prompt_embeddings=image,
+            multimask_output=False,
+            repeat_image=False,
+            high_res_features=fine,
+        )
+
+    many = 64
+    points = torch.empty(many, 2, width, device="meta")
+    return {
+        "encoder": counted(lambda: model.forward_image(_pixels())),
+        "decoder, a prompt": counted(decode),
+        "structure, a point": counted(lambda: image_side(decoder, image, image, points)) / many,
+    }
+
+
+def _pixels() -> torch.Tensor:
+    return torch.empty(1, 3, SIZE, SIZE, device="meta")
+
+
+def mask2former_count(name: str) -> float:
+    """GFLOP of a model config's forward pass at 1024 x 1024."""
+    from s4m_pipeline.models.openmmlab import prepare
+
+    prepare()
+    from mmdet.registry import MODELS
+    from mmdet.structures import DetDataSample
+    from mmengine.registry import init_default_scope
+
+    from s4m_pipeline.models.model_config import read_model_config
+
+    init_default_scope("mmdet")
+    model = read_model_config(name, 80).model
+    model.backbone.init_cfg = None
+    built = MODELS.build(model).eval()  # it asks for values, which meta tensors do not have
+    pixels = torch.zeros(1, 3, SIZE, SIZE)
+    shape = (SIZE, SIZE)
+    samples = [DetDataSample(metainfo=dict(img_shape=shape, batch_input_shape=shape))]
+    return counted(lambda: built.panoptic_head(built.extract_feat(pixels), samples))
+
+
+def main() -> None:
+    """Print the counts and what they mean for the stages."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tflops", type=float, default=H100_BF16, help="of the chip, a second")
+    args = parser.parse_args()
+    for name in ("sam2.1_hiera_tiny", "sam2.1_hiera_large"):
+        found = sam2_counts(name)
+        for part, count in found.items():
+            print(f"{name} {part}: {count:.1f} GFLOP")
+        image = found["encoder"] + 20 * found["decoder, a prompt"]
+        print(
+            f"  refine, 20 instances: {image:.0f} GFLOP, at most {_rate(image, args):.0f} a second"
+        )
+        targets = 256 * found["structure, a point"]
+        print(f"  256 structural targets: {targets:.0f} GFLOP more")
+    forward = mask2former_count("mask2former_r50_coco")
+    print(f"mask2former_r50_coco: {forward:.0f} GFLOP, at most {_rate(forward, args):.0f} a second")
+
+
+def _rate(count: float, args: argparse.Namespace) -> float:
+    return 1e3 * args.tflops / count
+
+
+if __name__ == "__main__":
+    main()
