@@ -129,8 +129,8 @@ def print_forecast(run: Run, stage: Stage) -> None:
         return
     workers = run.config.execution.workers
     typer.echo(
-        f"forecast from {found.probed} images on {run.device}: {found.image_seconds:.3g} s an image "
-        f"after {found.start_seconds:.3g} s to start; {found.left} images with {workers} "
+        f"forecast from {found.probed} images on {run.device}: {found.image_seconds:.3g} s an "
+        f"image after {found.start_seconds:.3g} s to start; {found.left} images with {workers} "
         f"worker{'s' if workers > 1 else ''}: {human_seconds(found.seconds)}, "
         f"{human_bytes(found.disk_bytes)}"
     )

@@ -169,7 +169,8 @@ def _compare(
 ) -> _ImageClass:
     """Measure an image's detections of one class against its labelled regions and its void."""
     found = as_coco_rles([_counts(detection) for detection in detections], *size)
-    areas = np.asarray(mask_api.area(found), np.float64) if found else np.zeros(0)
+    # one by one: under numpy 2, pycocotools cannot give the areas of more than 255 masks at once
+    areas = np.array([mask_api.area(rle) for rle in found], np.float64)
     found = [rle for rle, area in zip(found, areas, strict=True) if area]
     scores = np.array([d["score"] for d in detections], np.float64)[areas > 0]
     areas = areas[areas > 0]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
 import numpy as np
+from pycocotools import mask as mask_api
 
 from s4m_pipeline.data.image_set import ImageSet
 
@@ -63,12 +65,13 @@ def coco_tables(
 
         eval_class = type("BoundaryEval", (BoundaryIoU, eval_class), {})
         iou_kind = "segm"
-    results = [_as_result(found, iou_kind) for found in detections]
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco_class()
+    with contextlib.redirect_stdout(io.StringIO()), _no_collection():
+        truth, found = coco_class(), coco_class()
         truth.dataset = content
+        found.dataset = {**content, "annotations": _as_annotations(detections, iou_kind)}
         truth.createIndex()
-        evaluation = eval_class(truth, _load_results(truth, results, coco_class), iou_kind)
+        found.createIndex()
+        evaluation = eval_class(truth, found, iou_kind)
         evaluation.params.maxDets = [1, 10, max_dets]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -130,22 +133,35 @@ def _engine_classes(engine: str) -> tuple[Any, Any]:
     return COCO, COCOeval
 
 
-def _load_results(truth: Any, results: list[dict[str, Any]], coco_class: Any) -> Any:
-    if results:
-        return truth.loadRes(results)
-    empty = coco_class()  # pycocotools cannot load a list without results
-    empty.dataset = {**truth.dataset, "annotations": []}
-    empty.createIndex()
-    return empty
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Spare the engines' many small objects, none of them in a cycle, the garbage collector."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
-def _as_result(found: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Copy a detection with what ``kind`` needs: with a box in it, COCO would take its area."""
-    counts = found["segmentation"]["counts"]
-    rle = {"size": list(found["segmentation"]["size"]), "counts": counts}
-    if isinstance(counts, bytes):
-        rle["counts"] = counts.decode("ascii")
-    result = {key: found[key] for key in ("image_id", "category_id", "score")}
-    if kind == "segm" or found.get("bbox") is None:
-        return {**result, "segmentation": rle}
-    return {**result, "bbox": [float(value) for value in found["bbox"]]}
+def _as_annotations(detections: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """What COCO's ``loadRes`` makes of detections: areas of masks for masks, of boxes for boxes.
+
+    Numbers count from 1: pycocotools takes a match with id 0 for no match.
+    """
+    annotations = []
+    for number, found in enumerate(detections, 1):
+        one = {key: found[key] for key in ("image_id", "category_id", "score")}
+        one["id"], one["iscrowd"] = number, 0
+        if kind == "segm" or found.get("bbox") is None:
+            counts, size = found["segmentation"]["counts"], list(found["segmentation"]["size"])
+            rle = {"size": size, "counts": counts}
+            one["segmentation"], one["area"] = rle, int(mask_api.area(rle))
+            if kind == "bbox":
+                one["bbox"] = mask_api.toBbox(rle).tolist()
+        else:
+            one["bbox"] = [float(value) for value in found["bbox"]]
+            one["area"] = one["bbox"][2] * one["bbox"][3]
+        annotations.append(one)
+    return annotations

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from mmdet.registry import DATASETS
 
+from s4m_pipeline.data import crop_masks as crop_masks  # registers its transform
 from s4m_pipeline.data.coco import read_coco, read_folder
 from s4m_pipeline.data.image_set import ImageRecord, check_same_categories
 from s4m_pipeline.data.instance_dataset import (
@@ -21,7 +22,8 @@ from s4m_pipeline.data.instance_dataset import (
     image_info,
     instance_info,
 )
-from s4m_pipeline.data.refined_labels import RefinedRow, read_refined
+from s4m_pipeline.data.label_cache import LabelCache, open_labels
+from s4m_pipeline.data.refined_labels import set_aside
 from s4m_pipeline.errors import UsageError
 
 
@@ -77,11 +79,11 @@ class CocoInstances(InstanceDataset):
         for image in self._set.images:
             if image.id in self._exclude:
                 continue
-            info = image_info(image)
+            info, size = image_info(image), (image.height, image.width)
             for found in self._set.instances.get(image.id, []):
                 info["instances"].append(
                     instance_info(
-                        label[found.category_id], found.rle, found.bbox, image, found.iscrowd
+                        label[found.category_id], found.rle, found.bbox, size, found.iscrowd
                     )
                 )
             if info["instances"] or self._keep_empty:
@@ -99,7 +101,10 @@ class RefinedInstances(InstanceDataset):
     aside is left out. With ``quality``, ``quality`` float32 (N,) holds score times agreement of
     each instance over their mean over all the dataset's labels: a label counts the same whatever
     batch it is in, and a label on average counts as 1. With ``ignore_score``, uncertain rows are
-    ignored instances (see ``read_refined``), which MMDetection carries along.
+    ignored instances (see ``label_batches``), which MMDetection carries along.
+
+    Labels are read from a ``LabelCache`` as they are asked for: the list of images holds none, and
+    all data workers share the cache's pages.
 
     Args:
         artifact: Folder of the refine artifact, with ``refined/*.parquet`` in it.
@@ -115,6 +120,8 @@ class RefinedInstances(InstanceDataset):
         exclude: Ids of images to leave out, such as those an earlier stage set aside.
         quality: Give each label its quality.
         ignore_score: Least score of what is ignored; None ignores nothing.
+        cache: File of the label cache, made where it is missing or another artifact's; None keeps
+            the labels in memory.
         **kwargs: For MMEngine's ``BaseDataset``.
 
     Raises:
@@ -135,60 +142,66 @@ class RefinedInstances(InstanceDataset):
         exclude: Sequence[int] = (),
         quality: bool = False,
         ignore_score: float | None = None,
+        cache: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         self._artifact, self._keep_empty = Path(artifact), keep_empty
-        self._quality, self._ignore_score = quality, ignore_score
+        self._quality, self._mean_quality = quality, np.float32(1)
+        own = as_categories(categories)
+        path = None if cache is None else Path(cache)
+        self._labels: LabelCache = open_labels(self._artifact, own, ignore_score, path)
         self._images = _image_records(images)
         self._exclude = frozenset(int(image_id) for image_id in exclude)
         super().__init__(categories, structure, branch, seed, pipeline, **kwargs)
         del self._images
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Make MMDetection's list of images with their pseudo-labels."""
-        categories = as_categories(self._metainfo["categories"])
-        found = read_refined(self._artifact, categories, self._ignore_score)
-        found.check_images(self._images)
+        """Make MMDetection's list of images; ``labels_at`` is each one's place in the cache."""
+        self._labels.check_images(self._images)
+        places = {image_id: place for place, (image_id, _) in enumerate(self._labels.images())}
+        left_out = self._exclude | set_aside(self._artifact)
         infos = []
         for image in self._images:
-            rows = found.rows.get(image.id, [])
-            if image.id in self._exclude or image.id in found.set_aside:
+            place = places.get(image.id)
+            if image.id in left_out or not (self._keep_empty or self._has_label(place)):
                 continue
-            if not self._keep_empty and all(row.ignored for row in rows):
-                continue
-            infos.append(self._info(image, rows))
+            infos.append({**image_info(image), "labels_at": place})
         if not infos:
             raise UsageError(f"{self._artifact}: no unlabelled image is left to train on")
         if self._quality:
-            _normalise_quality(infos)
+            self._mean_quality = self._mean_of_labels([info["labels_at"] for info in infos])
         return infos
 
-    def _info(self, image: ImageRecord, rows: Sequence[RefinedRow]) -> dict[str, Any]:
-        """MMDetection's results dict of an image."""
-        info = image_info(image)
+    def add_labels(self, info: dict[str, Any]) -> None:
+        """Replace ``labels_at`` by MMDetection's description of the image's pseudo-labels."""
+        place = info.pop("labels_at")
+        if place is None:
+            info["class_probs"] = np.zeros((0, len(self._metainfo["categories"])), np.float32)
+            if self._quality:
+                info["quality"] = np.zeros(0, np.float32)
+            return
+        found = self._labels.read(place)
+        size = (info["height"], info["width"])
+        columns = found.labels.tolist(), found.rles, found.boxes.tolist(), found.ignored.tolist()
         info["instances"] = [
-            instance_info(row.label, row.rle, row.bbox, image, row.ignored) for row in rows
+            instance_info(label, rle, box, size, doubt)
+            for label, rle, box, doubt in zip(*columns, strict=True)
         ]
-        if all(row.class_probs is not None for row in rows):
-            probs = [row.class_probs for row in rows]
-            classes = len(self._metainfo["categories"])
-            info["class_probs"] = np.asarray(probs, np.float32).reshape(len(rows), classes)
+        if found.class_probs is not None:
+            info["class_probs"] = found.class_probs
         if self._quality:
-            info["quality"] = np.array([row.quality for row in rows], np.float32)
-        return info
+            info["quality"] = found.quality.astype(np.float32) / self._mean_quality
 
+    def _has_label(self, place: int | None) -> bool:
+        """Whether the image at a place of the cache has a label that is not ignored."""
+        return place is not None and not self._labels.read(place).ignored.all()
 
-def _normalise_quality(infos: Sequence[dict[str, Any]]) -> None:
-    """Divide all quality by its mean over the labels, in place; ignored instances do not count."""
-    labels = [
-        value
-        for info in infos
-        for value, instance in zip(info["quality"], info["instances"], strict=True)
-        if not instance["ignore_flag"]
-    ]
-    mean = float(np.mean(labels)) if labels else 0.0
-    for info in infos:
-        info["quality"] = info["quality"] / np.float32(mean or 1.0)
+    def _mean_of_labels(self, places: Sequence[int | None]) -> np.float32:
+        """Mean quality of the images' labels, 1 without any; ignored instances do not count."""
+        found = (self._labels.read(place) for place in places if place is not None)
+        values = [one.quality[~one.ignored].astype(np.float32) for one in found]
+        mean = float(np.mean(np.concatenate(values))) if any(map(len, values)) else 0.0
+        return np.float32(mean or 1.0)
 
 
 def _image_records(source: Mapping[str, Any] | Sequence[Sequence[Any]]) -> list[ImageRecord]:

@@ -81,11 +81,19 @@ class InstanceDataset(BaseDetDataset):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Give the results dict that the pipeline starts from."""
         info = super().get_data_info(idx)
+        self.add_labels(info)
         info["branch"] = self.branch
         info["gt_instances_ids"] = np.arange(len(info["instances"]))
         if self.structure is not None:
             info["structure_folder"] = self.structure
         return info
+
+    def add_labels(self, info: dict[str, Any]) -> None:
+        """Add to an image's results dict what of its labels is not in the list of images.
+
+        Args:
+            info: As ``load_data_list`` made it; changed in place.
+        """
 
 
 def _run(steps: Sequence[Any], results: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -110,7 +118,7 @@ def image_info(image: ImageRecord) -> dict[str, Any]:
 
 
 def instance_info(
-    label: int, rle: bytes, bbox: Sequence[float], image: ImageRecord, ignore: bool = False
+    label: int, rle: bytes, bbox: Sequence[float], size: tuple[int, int], ignore: bool = False
 ) -> dict[str, Any]:
     """MMDetection's description of an instance.
 
@@ -118,14 +126,14 @@ def instance_info(
         label: Place of its class.
         rle: COCO's compressed RLE counts.
         bbox: x, y, width, height in pixels.
-        image: Its image.
+        size: Its image's height and width in pixels.
         ignore: Whether it is to be ignored.
     """
     x, y, width, height = bbox
     return {
         "bbox": [x, y, x + width, y + height],
         "bbox_label": label,
-        "mask": {"size": [image.height, image.width], "counts": rle.decode("ascii")},
+        "mask": {"size": list(size), "counts": rle.decode("ascii")},
         "ignore_flag": int(ignore),
     }
 

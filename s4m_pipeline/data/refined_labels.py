@@ -1,19 +1,21 @@
-"""The pseudo-labels of a refine artifact, as training labels. No torch."""
+"""Which rows of a refine artifact are training labels, and their columns. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.artifacts.tables import categories_of, read_table
-from s4m_pipeline.data.image_set import Category, ImageRecord, check_same_categories
-from s4m_pipeline.data.segmentation import Box, as_coco_rles, bbox_areas
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.artifacts.tables import categories_of, check_schema, read_table, table_files
+from s4m_pipeline.data.image_set import Category, check_same_categories
+from s4m_pipeline.data.segmentation import as_coco_rles
+from s4m_pipeline.errors import ArtifactError
 
 TAKEN = ("refined", "kept")
 """The decisions whose rows are labels."""
@@ -35,61 +37,28 @@ SCORE_REASON = "score "
 GATE_REASONS = ("agreement ", "area ratio ", "the segmenter's mask is empty")
 """How the reasons begin of rows that refinement's gate dropped."""
 
-
-@dataclass(slots=True)
-class RefinedRow:
-    """A pseudo-label, or an uncertain mask.
-
-    Attributes:
-        label: Place of its class in the category list.
-        rle: COCO compressed RLE counts.
-        bbox: x, y, width, height in pixels.
-        class_probs: float32 (K,), the teacher's class distribution in label order, or None.
-        quality: The teacher's score times its mask's agreement with the segmenter's.
-        ignored: Whether it is no label but a region of doubt.
-    """
-
-    label: int
-    rle: bytes
-    bbox: Box
-    class_probs: np.ndarray | None
-    quality: float
-    ignored: bool
+LABELS = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("file_name", pa.string()),
+        ("label", pa.large_list(pa.int32())),
+        ("rle", pa.large_list(pa.large_binary())),
+        ("box", pa.large_list(pa.int32())),
+        ("quality", pa.large_list(pa.float64())),
+        ("ignored", pa.large_list(pa.int8())),
+        ("class_probs", pa.large_list(pa.float32())),
+    ]
+)
+"""An image's labels in one row: per label its class's place, its mask's COCO compressed RLE, its
+mask's box (x, y, width, height in pixels), score times agreement, and 1 where it is no label but
+a region of doubt; then the class distributions in label order one after the other, none where one
+is unknown."""
 
 
-@dataclass(slots=True)
-class RefinedLabels:
-    """All pseudo-labels of an artifact.
-
-    Attributes:
-        rows: By image id; an image without any has no entry.
-        file_names: File name by image id, of the images in ``rows``.
-        set_aside: Ids of the images that the artifact's stage could not process.
-    """
-
-    rows: dict[int, list[RefinedRow]]
-    file_names: dict[int, str]
-    set_aside: frozenset[int]
-
-    def check_images(self, images: Sequence[ImageRecord]) -> None:
-        """Check that the labels are of these images.
-
-        Raises:
-            UsageError: A labelled image is not among them, or has another file name.
-        """
-        names = {image.id: image.file_name for image in images}
-        for image_id, name in self.file_names.items():
-            if names.get(image_id) != name:
-                raise UsageError(
-                    f"refined labels are of other images: image {image_id} is {name} there and "
-                    f"{names.get(image_id, 'missing')} in the unlabelled set"
-                )
-
-
-def read_refined(
+def label_batches(
     folder: Path, categories: Sequence[Category], ignore_score: float | None = None
-) -> RefinedLabels:
-    """Read the rows of a refine artifact that were refined or kept.
+) -> Iterator[pa.RecordBatch]:
+    """Read the rows of a refine artifact that were refined or kept, a shard at a time.
 
     Args:
         folder: The artifact's folder.
@@ -97,63 +66,141 @@ def read_refined(
         ignore_score: Read uncertain rows as ignored ones, too: what was dropped for a score that
             is not below this, and what the gate dropped. None reads none.
 
+    Yields:
+        A batch of ``LABELS`` a shard: one row for each image with a label, the labels in the
+        table's order.
+
     Raises:
         UsageError: Other categories.
         ArtifactError: A file is damaged or of another format version.
     """
     columns = COLUMNS if ignore_score is None else [*COLUMNS, *UNCERTAIN_COLUMNS]
-    table = read_table(folder, "refined", columns=columns)
-    found = RefinedLabels({}, {}, _set_aside(folder))
-    if not table.num_rows:
-        return found
-    own = [Category(int(c["id"]), str(c["name"])) for c in categories_of(table)]
-    check_same_categories(categories, own, "the run", str(folder))
-    place = {category.id: number for number, category in enumerate(own)}
-    order = np.array([place[category.id] for category in categories])
-    label = {category.id: number for number, category in enumerate(categories)}
-    for batch in table.to_batches(max_chunksize=4096):
-        for row in batch.to_pylist():
-            ignored = _is_uncertain(row, ignore_score)
-            if ignored or row["decision"] in TAKEN:
-                _add_row(found, row, label[row["category_id"]], order, ignored)
-    return found
+    seen: set[int] = set()
+    for path in table_files(folder, "refined"):
+        check_schema(path, "refined")
+        try:
+            with pq.ParquetFile(path) as opened:
+                table = opened.read(columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
+        if not table.num_rows:
+            continue
+        own = [Category(int(c["id"]), str(c["name"])) for c in categories_of(table)]
+        check_same_categories(categories, own, "the run", str(folder))
+        batch = _labels_of(table.combine_chunks(), categories, own, ignore_score, path)
+        ids = batch["image_id"].to_pylist()
+        if not seen.isdisjoint(ids):
+            raise ArtifactError(f"{path}: damaged (another file has rows of the same images)")
+        seen.update(ids)
+        yield batch
 
 
-def _is_uncertain(row: dict[str, Any], ignore_score: float | None) -> bool:
-    """Whether a row was dropped, but may be an object all the same."""
-    if ignore_score is None or row["decision"] != "dropped":
-        return False
-    if row["reason"].startswith(SCORE_REASON):
-        return bool(row["score"] >= ignore_score)
-    return bool(row["reason"].startswith(GATE_REASONS))
-
-
-def _add_row(
-    found: RefinedLabels, row: dict[str, Any], label: int, order: np.ndarray, ignored: bool
-) -> None:
-    """Add a row; of an uncertain one both the teacher's and the segmenter's pixels count."""
-    height, width = row["height"], row["width"]
-    rle = row["mask_rle"]
-    if ignored:
-        both = as_coco_rles([rle, row["teacher_mask_rle"]], height, width)
-        rle = bytes(mask_api.merge(both)["counts"])
-    boxes, areas = bbox_areas([rle], height, width)
-    if areas[0] == 0:
-        return  # an empty mask teaches nothing
-    found.file_names[row["image_id"]] = row["file_name"]
-    quality = float(row["score"]) * float(row["agreement"])
-    probs = _in_order(row["class_probs"], order)
-    found.rows.setdefault(row["image_id"], []).append(
-        RefinedRow(label, rle, boxes[0], probs, quality, ignored)
-    )
-
-
-def _in_order(probs: list[float] | None, order: np.ndarray) -> np.ndarray | None:
-    if not probs:
-        return None
-    return np.asarray(probs, np.float32)[order]
-
-
-def _set_aside(folder: Path) -> frozenset[int]:
+def set_aside(folder: Path) -> frozenset[int]:
+    """Ids of the images that an artifact's stage could not process."""
     table: Any = read_table(folder, "quarantine", columns=["image_id"])
     return frozenset(int(value) for value in table["image_id"].to_pylist())
+
+
+def _labels_of(
+    table: pa.Table,
+    categories: Sequence[Category],
+    own: Sequence[Category],
+    ignore_score: float | None,
+    path: Path,
+) -> pa.RecordBatch:
+    """Turn a refined table into a batch of ``LABELS``."""
+    ignored = _uncertain(table, ignore_score)
+    taken = np.flatnonzero(ignored | _is_in(table["decision"], TAKEN))
+    table, ignored = table.take(pa.array(taken)), ignored[taken]
+    rles = _masks(table, ignored)
+    boxes, areas = _boxes_areas(table, rles)
+    kept = np.flatnonzero(areas > 0)  # an empty mask teaches nothing
+    ids = table["image_id"].to_numpy()
+    order = kept[np.argsort(ids[kept], kind="stable")]
+    images, first = np.unique(ids[order], return_index=True)
+    offsets = np.append(first, len(order)).astype(np.int64)
+    place = {category.id: number for number, category in enumerate(categories)}
+    label = np.array([place[key] for key in table["category_id"].to_pylist()], np.int32)
+    double = [table[name].to_numpy().astype(np.float64) for name in ("score", "agreement")]
+    quality = double[0] * double[1]
+    listed = [
+        pa.array(label[order]),
+        pa.array([rles[row] for row in order], pa.large_binary()),
+        pa.array(quality[order]),
+        pa.array(ignored[order].astype(np.int8)),
+    ]
+    labels, masks, qualities, doubts = (
+        pa.LargeListArray.from_arrays(pa.array(offsets), values) for values in listed
+    )
+    flat = pa.array(boxes[order].astype(np.int32).reshape(-1))
+    box = pa.LargeListArray.from_arrays(pa.array(4 * offsets), flat)
+    probs = _class_probs(table, order, offsets, _places(own, categories), path)
+    names = table["file_name"].take(pa.array(order[first])).combine_chunks().cast(pa.string())
+    columns = [pa.array(images), names, labels, masks, box, qualities, doubts, probs]
+    return pa.RecordBatch.from_arrays(columns, schema=LABELS)
+
+
+def _places(own: Sequence[Category], categories: Sequence[Category]) -> np.ndarray:
+    """int64 (K,): where each class in label order stands in the artifact's order."""
+    place = {category.id: number for number, category in enumerate(own)}
+    return np.array([place[category.id] for category in categories], np.int64)
+
+
+def _is_in(column: pa.ChunkedArray, values: Sequence[str]) -> np.ndarray:
+    return np.asarray(pc.is_in(column, pa.array(values)).to_numpy(), bool)
+
+
+def _uncertain(table: pa.Table, ignore_score: float | None) -> np.ndarray:
+    """bool (N,): which rows were dropped, but may be an object all the same."""
+    if ignore_score is None:
+        return np.zeros(table.num_rows, bool)
+    reasons = pc.fill_null(table["reason"], "")
+    by_score = np.asarray(pc.starts_with(reasons, SCORE_REASON).to_numpy(), bool)
+    by_gate = np.zeros(table.num_rows, bool)
+    for reason in GATE_REASONS:
+        by_gate |= np.asarray(pc.starts_with(reasons, reason).to_numpy(), bool)
+    sure_enough = table["score"].to_numpy().astype(np.float64) >= ignore_score
+    return _is_in(table["decision"], ("dropped",)) & (by_gate | (by_score & sure_enough))
+
+
+def _masks(table: pa.Table, ignored: np.ndarray) -> list[bytes]:
+    """Each row's mask; of an uncertain one both the teacher's and the segmenter's pixels count."""
+    rles: list[bytes] = table["mask_rle"].to_pylist()
+    for row in np.flatnonzero(ignored):
+        height, width = table["height"][row].as_py(), table["width"][row].as_py()
+        both = [rles[row], table["teacher_mask_rle"][row].as_py()]
+        rles[row] = bytes(mask_api.merge(as_coco_rles(both, height, width))["counts"])
+    return rles
+
+
+def _boxes_areas(table: pa.Table, rles: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes float64 (N, 4), x, y, width, height in pixels, and areas (N,) of the rows' masks."""
+    if not rles:
+        return np.zeros((0, 4)), np.zeros(0)
+    sizes = zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True)
+    coded = [
+        {"size": list(size), "counts": counts} for size, counts in zip(sizes, rles, strict=True)
+    ]
+    # under numpy 2, pycocotools cannot give the areas of more than 255 masks at once
+    areas = [mask_api.area(mask) for mask in coded]
+    return np.asarray(mask_api.toBbox(coded)), np.asarray(areas)
+
+
+def _class_probs(
+    table: pa.Table, rows: np.ndarray, offsets: np.ndarray, places: np.ndarray, path: Path
+) -> pa.LargeListArray:
+    """Class distributions of each image's rows in label order; none of an image that lacks one."""
+    column = table["class_probs"].take(pa.array(rows)).combine_chunks()
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0))
+    known = lengths > 0
+    if np.any(lengths[known] != len(places)):
+        raise ArtifactError(f"{path}: damaged (class_probs are not of {len(places)} classes)")
+    values = np.asarray(column.flatten(), np.float32).reshape(-1, len(places))[:, places]
+    counts = np.diff(offsets)
+    missing = np.bincount(np.repeat(np.arange(len(counts)), counts)[~known], minlength=len(counts))
+    whole = missing == 0
+    starts = np.append(0, np.cumsum(np.where(whole, counts, 0))) * len(places)
+    kept = np.repeat(whole, counts)[known]
+    return pa.LargeListArray.from_arrays(
+        pa.array(starts.astype(np.int64)), pa.array(values[kept].reshape(-1))
+    )

@@ -36,7 +36,8 @@ def bbox_areas(rles: Sequence[bytes], height: int, width: int) -> tuple[list[Box
         return [], []
     coded = as_coco_rles(rles, height, width)
     boxes = [(float(x), float(y), float(w), float(h)) for x, y, w, h in mask_api.toBbox(coded)]
-    return boxes, [int(area) for area in mask_api.area(coded)]
+    # under numpy 2, pycocotools cannot give the areas of more than 255 masks at once
+    return boxes, [int(mask_api.area(mask)) for mask in coded]
 
 
 def as_coco_rles(rles: Sequence[bytes], height: int, width: int) -> list[dict[str, Any]]:

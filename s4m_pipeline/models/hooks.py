@@ -23,7 +23,8 @@ class JsonLinesHook(Hook):
 
     A line has ``iteration`` (counted from 1) and either the losses by name (means since the line
     before), ``learning_rate``, ``seconds`` an iteration and how many of them were spent waiting for
-    the batch (``data_seconds``), or the figures of a validation, such as ``coco/segm_mAP``. Lines that a resumed training will write again are cut off first.
+    the batch (``data_seconds``), or the figures of a validation, such as ``coco/segm_mAP``. Lines
+    that a resumed training will write again are cut off first.
 
     Args:
         path: The log file; its folder exists.

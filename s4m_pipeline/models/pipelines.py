@@ -21,6 +21,7 @@ OWN_STEPS = frozenset(
         "LoadImage",
         "LoadImageFromFile",
         "LoadAnnotations",
+        "LoadInstances",
         "LoadStructure",
         "PasteInstances",
         "FilterAnnotations",
@@ -51,7 +52,7 @@ def train_pipeline(config: Config, strong: bool, paste: Pipeline | None = None) 
     """
     return [
         dict(type="LoadImage"),
-        dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+        dict(type="LoadInstances", with_bbox=True, with_mask=True),
         dict(type="LoadStructure"),
         *_inner(config.train_pipeline),
         *(paste or []),

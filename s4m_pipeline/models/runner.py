@@ -26,6 +26,8 @@ from s4m_pipeline.models.schedules import schedulers
 from s4m_pipeline.models.training_spec import TrainingSpec, newest_checkpoint
 
 Settings = dict[str, Any]
+LABELS = "labels.arrow"
+"""The cache of pseudo-labels in the runner's work folder."""
 
 
 def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
@@ -47,7 +49,7 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
     runner = Runner(
         model=_model(spec, config),
         work_dir=str(folder),
-        train_dataloader=_train_loader(spec, config),
+        train_dataloader=_train_loader(spec, config, folder),
         optim_wrapper=optimizer,
         param_scheduler=schedulers(config, spec.iterations),
         train_cfg=dict(
@@ -88,7 +90,7 @@ def _model(spec: TrainingSpec, config: Config) -> Settings:
     )
 
 
-def _train_loader(spec: TrainingSpec, config: Config) -> DataLoader:
+def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoader:
     """Batches of labelled images, or of labelled and pseudo-labelled ones."""
     labelled = _dataset(spec, spec.labelled, pipelines.train_pipeline(config, strong=False))
     if spec.unlabelled is None:
@@ -98,7 +100,7 @@ def _train_loader(spec: TrainingSpec, config: Config) -> DataLoader:
         if spec.batch_size < 2:
             raise UsageError("batch_size must be at least 2 to hold labelled and unlabelled images")
         count = unlabelled_per_batch(spec.batch_size, spec.unlabelled_fraction)
-        dataset = MixedDataset(labelled, _unlabelled(spec, config, count))
+        dataset = MixedDataset(labelled, _unlabelled(spec, config, count, folder))
         sampler = MixedSampler(
             dataset, batch_size=spec.batch_size, unlabelled=count, seed=spec.seed
         )
@@ -113,7 +115,7 @@ def _train_loader(spec: TrainingSpec, config: Config) -> DataLoader:
     )
 
 
-def _unlabelled(spec: TrainingSpec, config: Config, count: int) -> Any:
+def _unlabelled(spec: TrainingSpec, config: Config, count: int, folder: Path) -> Any:
     """Build the dataset of pseudo-labelled images, of which each batch has ``count``."""
     paste = None
     if spec.paste != "off":
@@ -131,6 +133,8 @@ def _unlabelled(spec: TrainingSpec, config: Config, count: int) -> Any:
             )
         ]
     settings = dict(spec.unlabelled or {})
+    if settings.get("type") == "RefinedInstances":
+        settings["cache"] = str(folder / LABELS)
     if spec.quality_weight:
         settings["quality"] = True
     if spec.ignore_score is not None:

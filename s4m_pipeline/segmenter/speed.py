@@ -42,7 +42,10 @@ class Speed:
 
     def compiled(self, trunk: nn.Module) -> nn.Module:
         """The image encoder's trunk to run, which shares the weights of the one given."""
-        return torch.compile(trunk, dynamic=False) if self.compile else trunk
+        if not self.compile:
+            return trunk
+        compiled: nn.Module = torch.compile(trunk, dynamic=False)  # type: ignore[assignment]
+        return compiled
 
 
 FLOAT32 = Speed()

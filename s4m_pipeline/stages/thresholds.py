@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from s4m_pipeline.artifacts.tables import check_schema, schema_with_metadata, table_files
 from s4m_pipeline.config import RunConfig
@@ -149,6 +148,8 @@ def _read(folder: Path, floor: float, min_area: float) -> Columns:
 @lru_cache(maxsize=4)
 def _columns(files: tuple[tuple[str, int, int], ...], floor: float, min_area: float) -> Columns:
     """Columns of some files, which are given by path, size and time."""
+    import pyarrow.parquet as pq  # `s4m status` does without
+
     names = ["image_id", "category_id", "score", "mask_rle", "soft_mask"]
     parts = [_as_columns(schema_with_metadata("predictions", []).empty_table(), min_area)]
     for path in (Path(name) for name, _, _ in files):

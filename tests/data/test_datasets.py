@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,29 @@ def test_items_are_seeded_by_draw_and_leave_the_generators_alone(
         reseeded[(0, d)]["inputs"].shape != dataset[(0, d)]["inputs"].shape for d in range(8)
     ]
     assert any(differing)
+
+
+def test_a_cache_file_changes_no_item_and_holds_what_workers_read(
+    small_set: tuple[Path, Path], refine_artifact: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "work/labels.arrow"
+    settings: dict[str, Any] = {"pipeline": [*PIPELINE[:2], PIPELINE[-1]], "quality": True}
+    source = (refine_artifact, _source(small_set), CATEGORIES)
+    plain = RefinedInstances(*source, **settings)
+    cached = RefinedInstances(*source, **settings, cache=cache)
+    assert cache.is_file()
+    assert len(pickle.dumps(cached._labels)) < 1000, "a worker gets the file's name"
+    loader: DataLoader = DataLoader(cached, batch_size=1, num_workers=2, collate_fn=list)
+    for place, [item] in enumerate(loader):
+        first, second = (d["data_samples"].gt_instances for d in (plain[place], item))
+        assert torch.equal(plain[place]["inputs"], item["inputs"])
+        assert np.array_equal(first.masks.masks, second.masks.masks)
+        for key in ("labels", "class_probs", "quality"):
+            assert torch.equal(first[key], second[key])
+        assert torch.equal(first.bboxes.tensor, second.bboxes.tensor)
+        info, same = plain.get_data_info(place), cached.get_data_info(place)
+        assert info.keys() == same.keys()
+        assert info["instances"] == same["instances"]
 
 
 def _mixed(small_set: tuple[Path, Path], refine_artifact: Path) -> MixedDataset:

@@ -45,3 +45,13 @@ def test_several_polygons_make_one_mask() -> None:
 
 def test_nothing_has_no_boxes() -> None:
     assert bbox_areas([], 20, 30) == ([], [])
+
+
+def test_areas_of_more_masks_than_a_byte_counts():
+    masks = np.zeros((300, 6, 8), np.uint8)
+    for n, mask in enumerate(masks):
+        mask.flat[: n % 40 + 1] = 1
+    rles = [mask_api.encode(np.asfortranarray(mask))["counts"] for mask in masks]
+    boxes, areas = bbox_areas(rles, 6, 8)
+    assert areas == [n % 40 + 1 for n in range(300)]
+    assert len(boxes) == 300
