@@ -191,10 +191,12 @@ def run_command(
     """Run all stages in order, skipping what is fresh, going on where one was stopped."""
     from s4m_pipeline.commands.printing import print_evaluations
     from s4m_pipeline.stages.evaluate import Evaluate
+    from s4m_pipeline.stages.paths import check_paths
     from s4m_pipeline.stages.pipeline import stages_of_rounds
     from s4m_pipeline.stages.rounds import run_rounds
 
     run = open_run(config, overrides)
+    check_paths(run.config)
     stages = stages_of_rounds(run.config, rounds)
     if dry_run:
         _perform(run, stages, force, dry_run)
