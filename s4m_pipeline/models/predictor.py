@@ -113,13 +113,22 @@ class Predictor:
         self._scale = stored.test_scale
         self._model: Any = build_model(stored, checkpoint, averaged).to(self.device)
 
-    def predict(self, images: Sequence[np.ndarray]) -> list[InstancePredictions]:
+    def predict(
+        self, images: Sequence[np.ndarray], min_score: float = 0.0
+    ) -> list[InstancePredictions]:
         """Find instances in images.
 
         Args:
             images: uint8 (H, W, 3) RGB, of any sizes.
+            min_score: Queries whose largest class probability is below this are left on the
+                device; the others keep their order.
         """
-        run = self._predict_queries if isinstance(self._model, MaskFormer) else self._predict_masks
+
+        def run(scaled: list[_Scaled]) -> list[InstancePredictions]:
+            if isinstance(self._model, MaskFormer):
+                return self._predict_queries(scaled, min_score)
+            return self._predict_masks(scaled)
+
         return self._in_groups(images, run)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
@@ -161,19 +170,22 @@ class Predictor:
         prepared = self._model.data_preprocessor(data, False)
         return prepared["inputs"], prepared["data_samples"]
 
-    def _predict_queries(self, scaled: list[_Scaled]) -> list[InstancePredictions]:
+    def _predict_queries(
+        self, scaled: list[_Scaled], min_score: float
+    ) -> list[InstancePredictions]:
         inputs, samples = self._inputs(scaled)
         features = self._model.extract_feat(inputs)
         all_classes, all_masks = self._model.panoptic_head(features, samples)
         classes = all_classes[-1].float().softmax(-1)[..., :-1].cpu().numpy()
-        masks = all_masks[-1].float().cpu().numpy()
-        stride = inputs.shape[-1] / masks.shape[-1]
+        stride = inputs.shape[-1] / all_masks[-1].shape[-1]
         results = []
-        for image, probs, logits in zip(scaled, classes, masks, strict=True):
+        for image, probs, masks in zip(scaled, classes, all_masks[-1], strict=True):
             height, width = (math.ceil(side / stride) for side in image.size)
+            kept = np.flatnonzero(probs.max(axis=1) >= min_score)
+            logits = masks[torch.from_numpy(kept).to(masks.device), :height, :width]
             results.append(
                 InstancePredictions(
-                    probs, logits[:, :height, :width].copy(), _stride(image, stride)
+                    probs[kept], logits.float().cpu().numpy(), _stride(image, stride)
                 )
             )
         return results

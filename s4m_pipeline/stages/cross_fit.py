@@ -216,7 +216,8 @@ class _Worker:
     def _predict(
         self, number: int, batch: Sequence[tuple[ImageRecord, np.ndarray]]
     ) -> dict[int, list[dict[str, Any]]]:
-        found = self._teachers[number].predict([image for _, image in batch])
+        images = [image for _, image in batch]
+        found = self._teachers[number].predict(images, self._task.settings.min_score)
         return {
             record.id: prediction_rows(
                 record, image.shape[:2], predictions, self._category_ids, self._task.settings

@@ -215,7 +215,9 @@ class _Worker:
         records = [self._task.records[image_id] for image_id in shard.image_ids]
         images = load_images(records, PseudoLabel.name, aside)
         for batch in in_batches(images, self._task.batch_size):
-            found = self._teacher.predict([image for _, image in batch])
+            found = self._teacher.predict(
+                [image for _, image in batch], self._task.settings.min_score
+            )
             for (record, image), predictions in zip(batch, found, strict=True):
                 size = (image.shape[0], image.shape[1])
                 rows[record.id] = prediction_rows(

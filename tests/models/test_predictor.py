@@ -48,6 +48,22 @@ def test_predictions_fit_the_image_and_ignore_their_neighbours(
         assert (covered < np.array(image.shape[:2]) + 1.05 * one.stride).all()
 
 
+def test_queries_below_a_score_are_left_out_and_the_others_keep_order_and_bits(
+    checkpoint: Path, images: list[np.ndarray]
+) -> None:
+    predictor = Predictor(checkpoint, "cpu")
+    (whole,) = predictor.predict(images[:1])
+    best = whole.class_probs.max(axis=1)
+    limit = float(np.median(best))
+    (some,) = predictor.predict(images[:1], limit)
+    kept = best >= limit
+    assert 0 < kept.sum() < len(best)
+    assert np.array_equal(some.class_probs, whole.class_probs[kept])
+    assert np.array_equal(some.mask_logits, whole.mask_logits[kept])
+    (none,) = predictor.predict(images[:1], 1.1)
+    assert none.mask_logits.shape == (0, *whole.mask_logits.shape[1:])
+
+
 def test_detections_lie_in_the_image_and_are_the_models_own(
     checkpoint: Path, images: list[np.ndarray]
 ) -> None:

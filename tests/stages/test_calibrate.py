@@ -47,9 +47,9 @@ def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
             super().__init__(checkpoint, device)
             self.fold = checkpoint.parent.name
 
-        def predict(self, images):
+        def predict(self, images, min_score=0.0):
             asked[self.fold] = asked.get(self.fold, 0) + len(images)
-            return super().predict(images)
+            return super().predict(images, min_score)
 
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(predictor, "Predictor", Noting)
