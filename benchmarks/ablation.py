@@ -75,7 +75,7 @@ def base_config(folder: Path, args: argparse.Namespace, name: str, seed: int) ->
         "structure": {"points": 64, "grid": 64},
         "teacher": training,
         "pseudo_label": {"batch_size": 4},
-        "student": {**training, "ema": 0.998},
+        "student": {**training, "ema": 0.998, "ignore_score": None},
     }
 
 

@@ -181,7 +181,8 @@ class StudentSection(TrainingSection):
     ``paste_min_area``, a share of the model config's crop, move. ``quality_weight`` weights each
     pseudo-label's loss by score times agreement. ``ignore_score``: predictions from this score up
     that became no label, and those that the gate dropped, cost nothing where they are (ignore
-    regions); None for none. ``start``: from the ``teacher``'s weights or from the ``model``
+    regions); ``auto`` is 0.3 for a model whose config names our Mask2Former head and None, for
+    none, else. ``start``: from the ``teacher``'s weights or from the ``model``
     config's; ``auto`` takes the teacher's where both have the same model and the student names no
     weights of its own.
     """
@@ -193,7 +194,7 @@ class StudentSection(TrainingSection):
     paste: Literal["off", "static", "dynamic"] = "off"
     paste_min_area: Share = 0.00286
     quality_weight: bool = False
-    ignore_score: Share | None = None
+    ignore_score: Share | Literal["auto"] | None = "auto"
     unlabelled_weight: Weight = 2.0
     unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9996

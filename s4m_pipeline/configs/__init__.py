@@ -188,8 +188,12 @@ def may_have(model: str | Path, name: str) -> bool:
 
     The config is read, not run. A base inside an installed package is not looked into.
     """
-    configs, packaged = _with_bases(model)
-    return bool(packaged) or any(name in path.read_text() for path in configs)
+    return bool(_with_bases(model)[1]) or names_module(model, name)
+
+
+def names_module(model: str | Path, name: str) -> bool:
+    """Whether a model config, or a base of it outside installed packages, names a module."""
+    return any(name in path.read_text() for path in _with_bases(model)[0])
 
 
 def write_run_template(name: str, out: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.config import RunConfig, starts_from_teacher
-from s4m_pipeline.configs import may_have
+from s4m_pipeline.config import RunConfig, StudentSection, starts_from_teacher
+from s4m_pipeline.configs import may_have, names_module
 from s4m_pipeline.data.batches import unlabelled_per_batch
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
@@ -26,6 +26,16 @@ from s4m_pipeline.stages.training import (
 
 MASK2FORMER_ONLY = ("class_weight", "quality_weight", "ignore_score")
 """Settings that only Mask2Former's head carries out."""
+MASK2FORMER_HEAD = "DistillingMask2FormerHead"
+IGNORE_SCORE = 0.3
+"""What ``student.ignore_score: auto`` is for a Mask2Former."""
+
+
+def ignored_from(section: StudentSection) -> float | None:
+    """The score from which predictions that became no label are ignore regions; None for none."""
+    if section.ignore_score != "auto":
+        return section.ignore_score
+    return IGNORE_SCORE if names_module(section.model, MASK2FORMER_HEAD) else None
 
 
 class TrainStudent(OfRound):
@@ -36,6 +46,7 @@ class TrainStudent(OfRound):
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The student's section, its model's content and the seed."""
         student = training_settings(config.student)
+        student["ignore_score"] = ignored_from(config.student)
         student["start"] = "teacher" if starts_from_teacher(config) else "model"
         return {"seed": config.seed, "student": student}
 
@@ -64,8 +75,8 @@ class TrainStudent(OfRound):
             raise UsageError(
                 "student.batch_size must be at least 2: labelled and unlabelled images"
             )
-        asked = [name for name in MASK2FORMER_ONLY if getattr(section, name)]
-        if asked and not may_have(section.model, "DistillingMask2FormerHead"):
+        asked = [n for n in MASK2FORMER_ONLY if getattr(section, n) not in (False, 0, None, "auto")]
+        if asked and not may_have(section.model, MASK2FORMER_HEAD):
             raise UsageError(
                 f"student.{asked[0]} needs a Mask2Former model; '{section.model}' is none"
             )
@@ -101,7 +112,7 @@ class TrainStudent(OfRound):
             "paste": section.paste,
             "paste_min_area": section.paste_min_area,
             "quality_weight": section.quality_weight,
-            "ignore_score": section.ignore_score,
+            "ignore_score": ignored_from(section),
             "unlabelled_weight": section.unlabelled_weight,
             "ema": section.ema or None,
             "init_checkpoint": start,

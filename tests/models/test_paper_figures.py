@@ -243,7 +243,7 @@ def test_a_runs_losses_labels_and_augmentation(data: str, mode: str, pixels: int
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_our_run_differs_from_the_papers_in_refinement_and_the_students_start(
+def test_our_run_differs_from_the_papers_in_refinement_the_students_start_and_ignore_regions(
     data: str, tmp_path: Path
 ) -> None:
     write_run_template(data, tmp_path / "run.yaml")
@@ -251,5 +251,6 @@ def test_our_run_differs_from_the_papers_in_refinement_and_the_students_start(
     papers = yaml.safe_load((RUNS / f"{data}-paper.yaml").read_text())
     assert ours.pop("refine") != papers.pop("refine")
     assert papers["student"].pop("weights") == "resnet50.pth"
+    assert papers["student"].pop("ignore_score") is None
     assert ours == papers
     assert load_config(tmp_path / "run.yaml").refine.candidate == "fuse"

@@ -63,8 +63,21 @@ def test_defaults_are_those_of_the_training_itself(
     seen = training_of(run_of(tmp_path), monkeypatch)
     fields = TrainingSpec.__dataclass_fields__
     assert seen.keys() <= fields.keys()
-    for name in ("paste", "paste_min_area", "class_temperature", "quality_weight", "ignore_score"):
+    for name in ("paste", "paste_min_area", "class_temperature", "quality_weight"):
         assert seen[name] == fields[name].default
+
+
+def test_ignore_regions_are_automatic_for_mask2former_alone(tmp_path: Path) -> None:
+    def found(**student: Any) -> Any:
+        config = run_of(tmp_path, **student).config
+        return TrainStudent().settings(config)["student"]["ignore_score"]
+
+    assert found() == found(ignore_score=0.3) == 0.3
+    assert found(ignore_score=None) is None
+    assert found(model="mask_rcnn_lite0") is None
+    own = tmp_path / "own.py"
+    own.write_text("_base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py']")
+    assert found(model=str(own)) is None
 
 
 def test_paste_needs_two_unlabelled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
