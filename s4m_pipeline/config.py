@@ -61,7 +61,7 @@ class SegmenterSection(Section):
 
     ``checkpoint`` is a file (SAM 2), a folder (MobileSAM), a Hugging Face id, or none (demo).
     ``precision``: ``auto`` takes bfloat16 on a GPU and float32 elsewhere; ``compile`` compiles the
-    image encoder. Both are held against float32 on the first images and given up, with a warning,
+    image encoder. Both are held against float32 on the first batch and given up, with a warning,
     where the mean IoU of the masks is below 0.995, and so they are no part of a fingerprint.
     """
 

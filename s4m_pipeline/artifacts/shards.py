@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
 from s4m_pipeline.artifacts.tables import write_table
 
@@ -52,8 +53,9 @@ class ShardResult:
 
 @dataclass(slots=True)
 class ShardMarker:
-    """A finished shard: its files, counts and warnings."""
+    """A finished shard: a digest of its image ids, its files, counts and warnings."""
 
+    images: str
     files: list[FileEntry]
     counts: dict[str, int]
     seconds: dict[str, float]
@@ -79,6 +81,13 @@ def _marker_path(folder: Path, shard: Shard) -> Path:
     return folder / "shards" / f"{shard.name}.json"
 
 
+def remove_shards(folder: Path, first: int) -> None:
+    """Remove the tables and markers of the shards from a number on, left by another cut."""
+    for path in [*folder.glob("*/*.parquet"), *folder.glob("shards/*.json")]:
+        if path.stem.isdigit() and int(path.stem) >= first:
+            path.unlink()
+
+
 def write_shard(
     folder: Path,
     shard: Shard,
@@ -94,18 +103,24 @@ def write_shard(
             continue
         count = write_table(path, table, rows, categories)
         files.append(file_entry(folder, path, count))
-    marker = ShardMarker(files, dict(result.counts), dict(result.seconds), list(result.warnings))
+    images = digest_of(list(shard.image_ids))
+    warnings = list(result.warnings)
+    marker = ShardMarker(images, files, dict(result.counts), dict(result.seconds), warnings)
     write_json(_marker_path(folder, shard), asdict(marker))
     return marker
 
 
 def read_marker(folder: Path, shard: Shard) -> ShardMarker | None:
-    """The marker of a finished shard; None when it must be made (again)."""
+    """The marker of a finished shard of the same images; None when it must be made (again)."""
     try:
         data = json.loads(_marker_path(folder, shard).read_text())
         files = [FileEntry(**entry) for entry in data["files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if data.get("images") != digest_of(list(shard.image_ids)):
+        return None
     if any(not (folder / f.path).is_file() for f in files):
         return None
-    return ShardMarker(files, data["counts"], data["seconds"], data.get("warnings", []))
+    return ShardMarker(
+        data["images"], files, data["counts"], data["seconds"], data.get("warnings", [])
+    )

@@ -24,6 +24,7 @@ ROW_GROUP = 8192
 """Rows in a row group: each costs every column a seek and a page."""
 COMPRESSION_LEVEL = 9
 """Zstandard's: a tenth smaller than its first, and written far faster than masks are made."""
+_LEVELS = {"structure": 1}  # a megabyte a row, which a higher level takes ten times as long for
 _ROW_GROUPS = {"structure": 1}  # a row is up to a megabyte and read alone
 
 _PREDICTIONS: list[tuple[str, pa.DataType]] = [
@@ -154,7 +155,7 @@ def write_table(
         data,
         partial,
         compression="zstd",
-        compression_level=COMPRESSION_LEVEL,
+        compression_level=_LEVELS.get(table, COMPRESSION_LEVEL),
         row_group_size=_ROW_GROUPS.get(table, ROW_GROUP),
         use_dictionary=[n for n in schema.names if n not in _NO_DICTIONARY],
     )

@@ -25,8 +25,9 @@ class Sam2Segmenter(Segmenter):
     """A SAM 2 model as a segmenter.
 
     Images are resized to a square, as SAM 2's own predictor does; in float32, masks are those of
-    the predictor. A faster way (bfloat16, compiled) is held against float32 on the first images
-    that it gets, and given up, with a warning, where the masks are not the same.
+    the predictor. A faster way (bfloat16, compiled) is held against float32 on the first batch
+    that it gets, at most four images of it, and given up, with a warning, where the masks are not
+    the same.
 
     Args:
         name: Its name in `build.SEGMENTERS`.
@@ -92,6 +93,7 @@ class Sam2Segmenter(Segmenter):
         go one by one, which is faster there and gives the same bits.
         """
         if not self._gated:
+            self._largest = min(len(images), self._most_images)
             self._gate(images[:GATE_IMAGES])
         parts: list[list[Tensor]] = []
         start = 0
@@ -102,7 +104,7 @@ class Sam2Segmenter(Segmenter):
             except torch.OutOfMemoryError:
                 if stop - start == 1:
                     raise
-                self._most_images = (stop - start) // 2
+                self._most_images = self._largest = (stop - start) // 2
                 torch.cuda.empty_cache()
                 self.warnings.append(f"memory ran out: {self._most_images} images a batch")
                 continue
@@ -115,14 +117,17 @@ class Sam2Segmenter(Segmenter):
         """Hold the faster way against float32 on some images; give it up where it strays."""
         self._gated = True
         wanted, self.speed = self.speed, FLOAT32
+        sizes, told = (self._most_images, self.decoder.max_prompts), len(self.warnings)
         truth = lattice_masks(self, images)
-        self.speed = wanted
+        # float32 takes more memory than what is to be run: its smaller batches are not kept
+        (self._most_images, self.decoder.max_prompts), self.speed = sizes, wanted
+        del self.warnings[told:]
         try:
             self.model.image_encoder.trunk = wanted.compiled(self._trunk)
             found = mean_iou(lattice_masks(self, images), truth)
-            fault = f"mean IoU {found:.3f} with the float32 masks, {LEAST_IOU} is needed"
+            fault = f"mean IoU {found:.4f} with the float32 masks, {LEAST_IOU} is needed"
         except RuntimeError as error:  # what torch.compile raises has no narrower common class
-            found, fault = 0.0, f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+            found, fault = 0.0, f"{type(error).__name__}: {str(error)[:150]}".splitlines()[0]
         if found < LEAST_IOU:
             self.speed = FLOAT32
             self.model.image_encoder.trunk = self._trunk

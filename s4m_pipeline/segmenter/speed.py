@@ -60,6 +60,13 @@ def speed_of(precision: str, compile_encoder: bool, device: torch.device) -> Spe
         device: Where the segmenter runs.
     """
     if precision == "auto":
-        capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return Speed(capable, compile_encoder)
+        return Speed(_computes_bfloat16(device), compile_encoder)
     return Speed(precision == "bfloat16", compile_encoder)
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has bfloat16 in its hardware; emulated, it is slower than float32."""
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)

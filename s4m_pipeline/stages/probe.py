@@ -26,8 +26,8 @@ class Forecast:
     Attributes:
         probed: Images measured.
         left: Images that the stage has still to do.
-        start_seconds: From nothing to the first image's end: models are loaded, kernels chosen.
-        image_seconds: Of each further image, in one worker.
+        start_seconds: Of loading models, choosing kernels and compiling.
+        image_seconds: Of each image after that, in one worker.
         seconds: Of all that is left, with the run's workers.
         disk_bytes: Of the whole artifact.
     """
@@ -60,33 +60,38 @@ def forecast(run: Run, stage: Stage) -> Forecast | None:
     images = [i for shard in shards for i in shard.image_ids]
     done = [shard for shard in shards if read_marker(folder, shard) is not None]
     left = len(images) - sum(len(shard.image_ids) for shard in done)
-    places = np.linspace(0, len(images) - 1, min(PROBED + 1, len(images))).astype(int)
+    places = np.linspace(0, len(images) - 1, min(PROBED, len(images))).astype(int)
     ids = [images[place] for place in places]
     start, image, size = _measure(run, stage, ids)
+    workers = run.config.execution.workers
     return Forecast(
-        probed=max(1, len(ids) - 1),
+        probed=len(ids),
         left=left,
         start_seconds=start,
         image_seconds=image,
-        seconds=start + image * left / min(run.config.execution.workers, len(shards)),
+        seconds=start + image * left / max(1, min(workers, len(shards) - len(done))),
         disk_bytes=int(size * len(images)),
     )
 
 
 def _measure(run: Run, stage: ShardedStage, ids: list[int]) -> tuple[float, float, float]:
-    """Seconds of the start with one image, seconds an image of the others, bytes an image."""
+    """Seconds to start, seconds an image, bytes an image, the images done twice.
+
+    The first time has the start in it. The second has batches of the same sizes, so that nothing
+    is compiled in it.
+    """
 
     def ignore(count: int) -> None:
         del count
 
+    shard = Shard(0, tuple(ids))
     began = time.perf_counter()
     worker = stage.factory()(stage.argument(run), Place())
-    worker.process(Shard(0, (ids[0],)), ignore)
-    start = time.perf_counter() - began
-    rest = tuple(ids[1:] or ids)
-    began = time.perf_counter()
-    result = worker.process(Shard(0, rest), ignore)
+    worker.process(shard, ignore)
+    warm = time.perf_counter()
+    result = worker.process(shard, ignore)
     with tempfile.TemporaryDirectory() as folder:
-        made = write_shard(Path(folder), Shard(0, rest), result, stage.categories(run))
-    seconds = time.perf_counter() - began
-    return start, seconds / len(rest), sum(file.bytes for file in made.files) / len(rest)
+        made = write_shard(Path(folder), shard, result, stage.categories(run))
+    seconds = time.perf_counter() - warm
+    size = sum(file.bytes for file in made.files)
+    return max(0.0, warm - began - seconds), seconds / len(ids), size / len(ids)

@@ -16,6 +16,7 @@ from s4m_pipeline.artifacts.shards import (
     ShardMarker,
     make_shards,
     read_marker,
+    remove_shards,
     shard_size,
     write_shard,
 )
@@ -60,7 +61,7 @@ class ShardedStage(Stage):
     def shards(self, run: Run) -> list[Shard]:
         """The images in portions that follow from the set and the settings alone."""
         ids = [record.id for record in self.records(run)]
-        most = max(SMALLEST, SHARD_BYTES // self.bytes_per_image(run))
+        most = max(SMALLEST, SHARD_BYTES // max(1, self.bytes_per_image(run)))
         return make_shards(ids, min(most, shard_size(len(ids))))
 
     def plan(self, run: Run) -> Plan:
@@ -74,6 +75,7 @@ class ShardedStage(Stage):
     def make(self, run: Run, folder: Path) -> Outcome:
         """Process the shards that have no marker yet, then add all of them up."""
         shards = self.shards(run)
+        remove_shards(folder, len(shards))
         markers: dict[int, ShardMarker] = {}
         for shard in shards:
             marker = read_marker(folder, shard)

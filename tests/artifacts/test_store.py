@@ -7,6 +7,7 @@ from s4m_pipeline.artifacts.shards import (
     ShardResult,
     make_shards,
     read_marker,
+    remove_shards,
     shard_size,
     write_shard,
 )
@@ -122,6 +123,18 @@ def test_a_shard_counts_as_done_only_with_marker_and_files(tmp_path):
     assert marker.files[0].rows == 1
     (tmp_path / marker.files[0].path).unlink()
     assert read_marker(tmp_path, shard) is None
+
+
+def test_a_marker_of_other_images_does_not_count_and_shards_beyond_the_cut_are_removed(tmp_path):
+    row = {"image_id": 1, "file_name": "a", "stage": "refine", "error": "e", "attempts": 1}
+    wide, narrow = make_shards(range(6), size=2), make_shards(range(6), size=3)
+    for shard in wide:
+        write_shard(tmp_path, shard, ShardResult({"quarantine": [row]}), [])
+    assert all(read_marker(tmp_path, shard) for shard in wide)
+    assert not any(read_marker(tmp_path, shard) for shard in narrow)
+    remove_shards(tmp_path, len(narrow))
+    left = sorted(path.name for path in tmp_path.rglob("0*"))
+    assert left == ["00000.json", "00000.parquet", "00001.json", "00001.parquet"]
 
 
 @pytest.mark.parametrize(

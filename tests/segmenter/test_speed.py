@@ -175,6 +175,40 @@ def test_images_are_halved_until_they_fit_and_one_that_does_not_is_an_error(
         segmenter.encode(images)
 
 
+def test_a_compiled_encoder_that_runs_out_of_memory_gets_smaller_batches(
+    images, monkeypatch
+) -> None:
+    def small(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return batch
+
+    expected = _demo().encode(images)
+    monkeypatch.setattr(Speed, "compiled", lambda self, trunk: _Wrapped(trunk, small))
+    faster = _demo(compile_encoder=True)
+    faster._most_images = 2
+    assert torch.allclose(faster.encode(images).image, expected.image, atol=1e-5)
+    assert faster.speed == Speed(compile=True)
+    assert faster.warnings == ["memory ran out: 1 images a batch"]
+
+
+def test_what_float32_cannot_hold_does_not_bind_the_faster_way(images, monkeypatch) -> None:
+    segmenter = _demo("bfloat16")
+    segmenter._most_images = 3
+    whole = sam2.Sam2Segmenter._features
+
+    def small(self, some):
+        if self.speed == FLOAT32 and len(some) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return whole(self, some)
+
+    monkeypatch.setattr(sam2, "LEAST_IOU", 0.9)
+    monkeypatch.setattr(sam2.Sam2Segmenter, "_features", small)
+    segmenter.encode(images)
+    assert segmenter._most_images == 3
+    assert not segmenter.warnings
+
+
 def test_a_prompt_alone_that_does_not_fit_is_an_error(images, monkeypatch) -> None:
     segmenter = _demo()
 

@@ -5,6 +5,7 @@ from s4m_pipeline.commands.printing import human_seconds
 from s4m_pipeline.stages.probe import PROBED, forecast
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 
 
@@ -52,3 +53,8 @@ def test_times_read_well():
         "2 h",
         "2.31 days",
     ]
+
+
+def test_shards_can_be_cut_where_an_image_takes_less_than_a_byte(finished):
+    run = finished.run("structure.points=1", "structure.grid=1")
+    assert sum(len(shard.image_ids) for shard in Structure().shards(run)) == 5
