@@ -12,7 +12,7 @@ from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
 from s4m_pipeline.artifacts.tables import write_table
 
-SMALLEST, LARGEST, SHARDS = 8, 1024, 64
+SMALLEST, LARGEST, SHARDS = 8, 1024, 128
 """Images in a shard at least and at most, and how many shards are aimed at."""
 
 

@@ -138,7 +138,7 @@ def test_a_marker_of_other_images_does_not_count_and_shards_beyond_the_cut_are_r
 
 
 @pytest.mark.parametrize(
-    ("images", "size"), [(1, 8), (70, 8), (630, 10), (118_000, 1024), (10_000, 157)]
+    ("images", "size"), [(1, 8), (70, 8), (630, 8), (1500, 12), (10_000, 79), (300_000, 1024)]
 )
 def test_shard_size_follows_from_the_set_alone(images, size):
     assert shard_size(images) == size
