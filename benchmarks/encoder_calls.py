@@ -16,10 +16,9 @@ from unittest.mock import patch
 
 import torch
 from harness import report
+from tiny_run import write_tiny
 
 from s4m_pipeline.config import load_config
-from s4m_pipeline.configs import MODELS
-from s4m_pipeline.data.scenes import generate_scenes
 from s4m_pipeline.segmenter.demo import DemoSegmenter
 from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.perform import perform
@@ -30,18 +29,6 @@ from s4m_pipeline.stages.reporter import Reporter
 NAME = "encoder_calls"
 SCENES = {"labelled": 4, "unlabelled": 60}
 ROUNDS = 2
-SIZE = 64
-MODEL = f"""
-_base_ = ["{MODELS / "mask2former_demo.py"}"]
-model = dict(
-    backbone=dict(base_channels=16, stem_channels=16),
-    panoptic_head=dict(in_channels=[16, 32, 64, 128], num_queries=8),
-    test_cfg=dict(max_per_image=8),
-)
-train_pipeline = [dict(type="Resize", scale=({SIZE}, {SIZE}), keep_ratio=True)]
-test_scale = ({SIZE}, {SIZE})
-start = None
-"""
 RUN = """
 work_dir: work
 device: cpu
@@ -75,9 +62,7 @@ def main() -> None:
     encoded = refined = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for split, count in SCENES.items():
-            generate_scenes(folder / "scenes", count, 0, split, size=SIZE)
-        (folder / "tiny.py").write_text(MODEL)
+        write_tiny(folder, **SCENES, seed=0, queries=8)
         (folder / "run.yaml").write_text(RUN)
         run = Run(load_config(folder / "run.yaml", []), Reporter(quiet=True))
         for stage in stages_of_rounds(run.config, ROUNDS):

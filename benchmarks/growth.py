@@ -1,11 +1,11 @@
-"""How pseudo-label and refine grow with the number of images: time, memory, encoder passes.
+"""How pseudo-label and refine grow with the number of images: time and memory.
 
     python benchmarks/growth.py --images 100 1000 10000
 
-Generated scenes of 64 px, a teacher of random weights, the demo's segmenter, one worker. Each size
-runs in a process of its own, whose peak memory is the operating system's (row 16). The images of a
-larger set repeat those of the smallest by hard links: what is measured is the pipeline, and making
-10 000 different scenes would take longer than labelling them.
+Generated scenes of 64 px, a small teacher, the demo's segmenter, one worker. Each size runs in a
+process of its own, whose peak memory is the operating system's (row 16). The images of a larger set
+repeat those of the smallest by hard links: what is measured is the pipeline, and making 10 000
+different scenes would take longer than labelling them.
 """
 
 from __future__ import annotations
@@ -19,39 +19,21 @@ import tempfile
 from pathlib import Path
 
 from harness import report
+from tiny_run import SIZE, write_tiny
 
-SIZE = 64
 MOST_GROWTH = 1.25
 """How much more memory the largest set may take than the smallest: row 16's "flat"."""
 
-MODEL = f"""
-_base_ = ["{{models}}/mask2former_demo.py"]
-model = dict(
-    backbone=dict(base_channels=16, stem_channels=16),
-    panoptic_head=dict(in_channels=[16, 32, 64, 128], num_queries=3),
-    train_cfg=dict(num_points=128),
-    test_cfg=dict(max_per_image=3),
-)
-train_pipeline = [dict(type="Resize", scale=({SIZE}, {SIZE}), keep_ratio=True)]
-test_scale = ({SIZE}, {SIZE})
-start = None
-"""
-
 
 def prepare(folder: Path, images: int) -> None:
-    """Write the scenes and a small model, and link the unlabelled scenes to ``images`` files."""
-    from s4m_pipeline.configs import MODELS
-    from s4m_pipeline.data.scenes import generate_scenes
-
-    generate_scenes(folder / "scenes", 4, 7, "labelled", size=SIZE)
-    generate_scenes(folder / "scenes", 100, 7, "unlabelled", size=SIZE)
+    """Write scenes and a small model, and link the unlabelled scenes to ``images`` files."""
+    write_tiny(folder, labelled=4, unlabelled=100, seed=7, queries=3)
     made = sorted((folder / "scenes" / "unlabelled").iterdir())
     many = folder / "many"
     many.mkdir()
     for number in range(images):
         source = made[number % len(made)]
         os.link(source, many / f"{number:06d}{source.suffix}")
-    (folder / "tiny.py").write_text(MODEL.replace("{models}", str(MODELS)))
 
 
 def measure(folder: Path, images: int) -> dict[str, float]:

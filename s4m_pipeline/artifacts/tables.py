@@ -278,11 +278,8 @@ def read_rows(folder: Path, table: str, image_ids: Sequence[int]) -> list[dict[s
 @lru_cache(maxsize=4096)
 def _image_span(path: Path, table: str) -> tuple[int, int]:
     """Smallest and largest image id of a file, from its statistics; (1, 0) where it has no row."""
-    import pyarrow.parquet as pq  # `s4m status` does without
-
-    schema = check_schema(path, table)
-    metadata = pq.read_metadata(path)
-    column = schema.names.index("image_id")
+    with open_table(path, table) as opened:
+        metadata, column = opened.metadata, opened.schema_arrow.names.index("image_id")
     spans = [
         metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)
     ]

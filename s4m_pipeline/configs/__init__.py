@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +189,17 @@ def may_have(model: str | Path, name: str) -> bool:
 
     The config is read, not run. A base inside an installed package is not looked into.
     """
-    return bool(_with_bases(model)[1]) or names_module(model, name)
+    configs, packaged = _with_bases(model)
+    return bool(packaged) or _is_named(configs, name)
 
 
 def names_module(model: str | Path, name: str) -> bool:
     """Whether a model config, or a base of it outside installed packages, names a module."""
-    return any(name in path.read_text() for path in _with_bases(model)[0])
+    return _is_named(_with_bases(model)[0], name)
+
+
+def _is_named(configs: Iterable[Path], name: str) -> bool:
+    return any(name in config.read_text() for config in configs)
 
 
 def write_run_template(name: str, out: Path) -> None:

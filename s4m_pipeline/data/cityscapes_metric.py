@@ -21,7 +21,7 @@ from s4m_pipeline.data.average_precision import check_detections
 from s4m_pipeline.data.cityscapes import CLASSES
 from s4m_pipeline.data.coco import load_coco_json
 from s4m_pipeline.data.image_set import ImageSet, Instance
-from s4m_pipeline.data.segmentation import as_coco_rles, encode_segmentation
+from s4m_pipeline.data.segmentation import as_coco_rles, encode_segmentation, mask_areas
 from s4m_pipeline.errors import UsageError
 
 OVERLAPS = np.arange(0.5, 1.0, 0.05)
@@ -169,8 +169,7 @@ def _compare(
 ) -> _ImageClass:
     """Measure an image's detections of one class against its labelled regions and its void."""
     found = as_coco_rles([_counts(detection) for detection in detections], *size)
-    # one by one: under numpy 2, pycocotools cannot give the areas of more than 255 masks at once
-    areas = np.array([mask_api.area(rle) for rle in found], np.float64)
+    areas = np.array(mask_areas(found), np.float64)
     found = [rle for rle, area in zip(found, areas, strict=True) if area]
     scores = np.array([d["score"] for d in detections], np.float64)[areas > 0]
     areas = areas[areas > 0]

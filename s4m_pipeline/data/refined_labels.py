@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.artifacts.tables import categories_of, check_schema, read_table, table_files
+from s4m_pipeline.artifacts.tables import categories_of, open_table, read_table, table_files
 from s4m_pipeline.data.image_set import Category, check_same_categories
-from s4m_pipeline.data.segmentation import as_coco_rles
+from s4m_pipeline.data.segmentation import as_coco_rles, mask_areas
 from s4m_pipeline.errors import ArtifactError
 
 TAKEN = ("refined", "kept")
@@ -77,9 +76,8 @@ def label_batches(
     columns = COLUMNS if ignore_score is None else [*COLUMNS, *UNCERTAIN_COLUMNS]
     seen: set[int] = set()
     for path in table_files(folder, "refined"):
-        check_schema(path, "refined")
         try:
-            with pq.ParquetFile(path) as opened:
+            with open_table(path, "refined") as opened:
                 table = opened.read(columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
@@ -181,9 +179,7 @@ def _boxes_areas(table: pa.Table, rles: Sequence[bytes]) -> tuple[np.ndarray, np
     coded = [
         {"size": list(size), "counts": counts} for size, counts in zip(sizes, rles, strict=True)
     ]
-    # under numpy 2, pycocotools cannot give the areas of more than 255 masks at once
-    areas = [mask_api.area(mask) for mask in coded]
-    return np.asarray(mask_api.toBbox(coded)), np.asarray(areas)
+    return np.asarray(mask_api.toBbox(coded)), np.asarray(mask_areas(coded))
 
 
 def _class_probs(

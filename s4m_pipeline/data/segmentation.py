@@ -36,8 +36,15 @@ def bbox_areas(rles: Sequence[bytes], height: int, width: int) -> tuple[list[Box
         return [], []
     coded = as_coco_rles(rles, height, width)
     boxes = [(float(x), float(y), float(w), float(h)) for x, y, w, h in mask_api.toBbox(coded)]
-    # under numpy 2, pycocotools cannot give the areas of more than 255 masks at once
-    return boxes, [int(mask_api.area(mask)) for mask in coded]
+    return boxes, mask_areas(coded)
+
+
+def mask_areas(coded: Sequence[dict[str, Any]]) -> list[int]:
+    """Take the areas in pixels of masks as pycocotools' dicts.
+
+    One by one: under numpy 2, pycocotools cannot give those of more than 255 masks at once.
+    """
+    return [int(mask_api.area(mask)) for mask in coded]
 
 
 def as_coco_rles(rles: Sequence[bytes], height: int, width: int) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ class ShardedStage(Stage):
                 todo, self.factory(), argument, run.config.execution.workers, _counting(advance)
             ):
                 markers[shard.number] = write_shard(folder, shard, result, categories)
-                for warning in dict.fromkeys(result.warnings):
+                for warning in result.warnings:
                     if warning not in told:
                         told.add(warning)
                         run.reporter.warn(f"{self.name}: {warning}")
