@@ -37,7 +37,7 @@ ROWS = (
     Row("all labels", of="teacher", all_labels=True),
     Row("all labels, twice as long", ("teacher.iterations={double}",), "teacher", True),
     Row("supervised, three times as long", ("teacher.iterations={triple}",), of="teacher"),
-    Row("two rounds", rounds=2),
+    Row("two rounds", ("student.ignore_score=0.3",), rounds=2),
     Row("S4M's rule", S4M_RULE),
     Row("no gate", ("refine.min_agreement=0",)),
     Row("closest candidate", ("refine.candidate=closest",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -18,6 +19,9 @@ from s4m_pipeline.commands import (
     stage_commands,
 )
 from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
+
+OBJECTS_TO_COLLECT = 50_000
+"""New objects before Python looks for unreachable cycles: imports make many, and no garbage."""
 
 app = typer.Typer(
     name="s4m",
@@ -53,6 +57,7 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    gc.set_threshold(OBJECTS_TO_COLLECT)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     arguments = sys.argv[1:] if arguments is None else arguments

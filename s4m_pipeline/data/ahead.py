@@ -1,4 +1,4 @@
-"""Work done ahead of its consumer by threads, results in the jobs' order. No torch."""
+"""Work done ahead of its consumer, results in the jobs' order. No torch."""
 
 from __future__ import annotations
 
@@ -42,3 +42,24 @@ def done_ahead(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def one_ahead(begin: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """Begin each job before the result of the one before it is handed over.
+
+    Meant for jobs that a device goes on with by itself: it has the next one while the consumer
+    works on what it made of the last.
+
+    Args:
+        begin: Called once for each job; what it returns may still be in the making.
+        jobs: Taken one by one.
+
+    Yields:
+        What ``begin`` returned, in the order of the jobs.
+    """
+    waiting: deque[Result] = deque()
+    for job in jobs:
+        waiting.append(begin(job))
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mmcv
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from s4m_pipeline.models.checkpoints import build_model, read_checkpoint
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
 
+Found = TypeVar("Found")
 STRIDE = 4
 """Pixels of the network's input a cell, for models whose masks have no stride of their own."""
 LEAST_PROBABILITY = 1e-3
@@ -123,11 +124,22 @@ class Predictor:
             min_score: Queries whose largest class probability is below this are left on the
                 device; the others keep their order.
         """
+        return self.begin(images, min_score)()
 
-        def run(scaled: list[_Scaled]) -> list[InstancePredictions]:
+    def begin(
+        self, images: Sequence[np.ndarray], min_score: float = 0.0
+    ) -> Callable[[], list[InstancePredictions]]:
+        """Give images to the network, as `predict` does, without waiting for a Mask2Former.
+
+        Returns:
+            A function that waits and returns what `predict` does.
+        """
+
+        def run(scaled: list[_Scaled]) -> Callable[[], list[InstancePredictions]]:
             if isinstance(self._model, MaskFormer):
-                return self._predict_queries(scaled, min_score)
-            return self._predict_masks(scaled)
+                return self._begin_queries(scaled, min_score)
+            found = self._predict_masks(scaled)
+            return lambda: found
 
         return self._in_groups(images, run)
 
@@ -137,20 +149,33 @@ class Predictor:
         Args:
             images: uint8 (H, W, 3) RGB, of any sizes.
         """
-        return self._in_groups(images, self._detect)
+
+        def run(scaled: list[_Scaled]) -> Callable[[], list[Detections]]:
+            found = [_detections(sample.pred_instances) for sample in self._run(scaled)]
+            return lambda: found
+
+        return self._in_groups(images, run)()
 
     def _in_groups(
-        self, images: Sequence[np.ndarray], run: Callable[[list[_Scaled]], list[Any]]
-    ) -> list[Any]:
-        """Apply ``run`` to groups of images that may share a batch; keep the images' order."""
+        self,
+        images: Sequence[np.ndarray],
+        run: Callable[[list[_Scaled]], Callable[[], list[Found]]],
+    ) -> Callable[[], list[Found]]:
+        """Apply ``run`` to groups of images that may share a batch; results in images' order."""
         scaled = [scale_image(image, self._scale) for image in images]
-        results: list[Any] = [None] * len(scaled)
+        begun: list[tuple[list[int], Callable[[], list[Found]]]] = []
         for group in self._groups(scaled):
             with torch.inference_mode():
-                found = run([scaled[i] for i in group])
-            for place, result in zip(group, found, strict=True):
-                results[place] = result
-        return results
+                begun.append((group, run([scaled[i] for i in group])))
+
+        def finish() -> list[Found]:
+            results: dict[int, Found] = {}
+            for group, wait in begun:
+                with torch.inference_mode():
+                    results |= zip(group, wait(), strict=True)
+            return [results[place] for place in range(len(scaled))]
+
+        return finish
 
     def _groups(self, scaled: list[_Scaled]) -> Iterator[list[int]]:
         if self.device.type == "cpu":
@@ -170,25 +195,20 @@ class Predictor:
         prepared = self._model.data_preprocessor(data, False)
         return prepared["inputs"], prepared["data_samples"]
 
-    def _predict_queries(
+    def _begin_queries(
         self, scaled: list[_Scaled], min_score: float
-    ) -> list[InstancePredictions]:
+    ) -> Callable[[], list[InstancePredictions]]:
         inputs, samples = self._inputs(scaled)
         features = self._model.extract_feat(inputs)
         all_classes, all_masks = self._model.panoptic_head(features, samples)
-        classes = all_classes[-1].float().softmax(-1)[..., :-1].cpu().numpy()
-        stride = inputs.shape[-1] / all_masks[-1].shape[-1]
-        results = []
-        for image, probs, masks in zip(scaled, classes, all_masks[-1], strict=True):
-            height, width = (math.ceil(side / stride) for side in image.size)
-            kept = np.flatnonzero(probs.max(axis=1) >= min_score)
-            logits = masks[torch.from_numpy(kept).to(masks.device), :height, :width]
-            results.append(
-                InstancePredictions(
-                    probs[kept], logits.float().cpu().numpy(), _stride(image, stride)
-                )
-            )
-        return results
+        classes, masks = all_classes[-1].float().softmax(-1)[..., :-1], all_masks[-1]
+        stride = inputs.shape[-1] / masks.shape[-1]
+
+        def finish() -> list[InstancePredictions]:
+            each = zip(scaled, classes.cpu().numpy(), masks, strict=True)
+            return [_kept(*one, stride, min_score) for one in each]
+
+        return finish
 
     def _predict_masks(self, scaled: list[_Scaled]) -> list[InstancePredictions]:
         results = []
@@ -201,12 +221,19 @@ class Predictor:
             results.append(InstancePredictions(probs, logits, _stride(image, STRIDE)))
         return results
 
-    def _detect(self, scaled: list[_Scaled]) -> list[Detections]:
-        return [_detections(sample.pred_instances) for sample in self._run(scaled)]
-
     def _run(self, scaled: list[_Scaled]) -> list[DetDataSample]:
         inputs, samples = self._inputs(scaled)
         return self._model.predict(inputs, samples, rescale=True)
+
+
+def _kept(
+    image: _Scaled, probs: np.ndarray, masks: Tensor, stride: float, min_score: float
+) -> InstancePredictions:
+    """Bring one image's queries from the device, those below the score left there."""
+    height, width = (math.ceil(side / stride) for side in image.size)
+    kept = np.flatnonzero(probs.max(axis=1) >= min_score)
+    logits = masks[torch.from_numpy(kept).to(masks.device), :height, :width]
+    return InstancePredictions(probs[kept], logits.float().cpu().numpy(), _stride(image, stride))
 
 
 def scale_image(image: np.ndarray, scale: tuple[int, int]) -> _Scaled:

@@ -16,8 +16,26 @@ from torch import Tensor
 
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts
 from s4m_pipeline.segmenter.image_side import image_side
+from s4m_pipeline.segmenter.transfers import to_device
 
 BOX_LABELS = (2, 3)  # SAM's point labels of a box's first and second corner
+GPU_PROMPTS = 128
+CPU_PIXELS = 2 * 1024**2
+
+
+def prompts_in_a_pass(device: torch.device, image_size: int) -> int:
+    """The most prompts that one pass of the decoder takes unless told otherwise.
+
+    Many fill a GPU. On a CPU few are faster, since what they make stays in its cache: 2 at 1024
+    pixels, 8 at 512 (`benchmarks/prompt_batches.py`).
+
+    Args:
+        device: Where the decoder runs.
+        image_size: Side of the segmenter's input in pixels.
+    """
+    if device.type != "cpu":
+        return GPU_PROMPTS
+    return max(1, CPU_PIXELS // image_size**2)
 
 
 @dataclass(slots=True)
@@ -130,9 +148,9 @@ class PromptDecoder:
         given = [masks for image in group if (masks := prompts[image].masks) is not None]
         return _Rows(
             [image for image in group for _ in range(len(prompts[image]))],
-            torch.from_numpy(np.concatenate(coords)).to(self.device),
-            torch.from_numpy(np.concatenate(labels)).to(self.device),
-            torch.cat(given).to(self.device) if given else None,
+            to_device(torch.from_numpy(np.concatenate(coords)), self.device),
+            to_device(torch.from_numpy(np.concatenate(labels)), self.device),
+            to_device(torch.cat(given), self.device) if given else None,
             prompts[group[0]].boxes is not None,
         )
 
@@ -175,7 +193,7 @@ class PromptDecoder:
         if one_image:
             pick: slice | Tensor = slice(rows.images[0], rows.images[0] + 1)
         else:
-            pick = torch.tensor(rows.images, device=self.device)
+            pick = to_device(torch.tensor(rows.images), self.device)
         masks, ious, _, _ = self.mask_decoder(
             image_embeddings=embeddings.image[pick],
             image_pe=self.prompt_encoder.get_dense_pe(),

@@ -18,15 +18,13 @@ from torch import Tensor
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
-from s4m_pipeline.segmenter.decoder import PromptDecoder
+from s4m_pipeline.segmenter.decoder import PromptDecoder, prompts_in_a_pass
 
 IMAGE_SIZE = 1024
 STRIDE = 16
 WIDTH = 256
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
-CPU_PROMPTS = 16
-GPU_PROMPTS = 128
 
 
 class MobileSam(Segmenter):
@@ -58,7 +56,7 @@ class MobileSam(Segmenter):
         self.decoder = PromptDecoder(
             prompt_encoder.to(self.device),
             mask_decoder.to(self.device),
-            CPU_PROMPTS if on_cpu else GPU_PROMPTS,
+            prompts_in_a_pass(self.device, IMAGE_SIZE),
             mix_images=not on_cpu,
             pad_boxes=False,
         )

@@ -11,14 +11,13 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
-from s4m_pipeline.segmenter.decoder import PromptDecoder
+from s4m_pipeline.segmenter.decoder import PromptDecoder, prompts_in_a_pass
 from s4m_pipeline.segmenter.gate import GATE_IMAGES, LEAST_IOU, lattice_masks, mean_iou
 from s4m_pipeline.segmenter.speed import FLOAT32, Speed
+from s4m_pipeline.segmenter.transfers import to_device
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-CPU_PROMPTS = 16
-GPU_PROMPTS = 128
 
 
 class Sam2Segmenter(Segmenter):
@@ -33,7 +32,7 @@ class Sam2Segmenter(Segmenter):
         name: Its name in `build.SEGMENTERS`.
         model: A `SAM2Base`, or anything built from the `sam2` package's modules that has its
             `forward_image`, prompt encoder and mask decoder; on its device, in eval mode.
-        max_prompts: Most prompts in one pass of the decoder; by device when None.
+        max_prompts: Most prompts in one pass of the decoder; by device and size when None.
         speed: Precision and compilation.
     """
 
@@ -58,7 +57,7 @@ class Sam2Segmenter(Segmenter):
         self.decoder = PromptDecoder(
             model.sam_prompt_encoder,
             model.sam_mask_decoder,
-            max_prompts or (CPU_PROMPTS if on_cpu else GPU_PROMPTS),
+            max_prompts or prompts_in_a_pass(self.device, self.image_size),
             mix_images=not on_cpu,
             pad_boxes=True,
         )
@@ -77,7 +76,7 @@ class Sam2Segmenter(Segmenter):
         size = (self.image_size, self.image_size)
         batch = []
         for image in images:
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+            pixels = to_device(torch.from_numpy(np.ascontiguousarray(image)), self.device)
             pixels = pixels.permute(2, 0, 1).contiguous().float().div_(255)
             resized = F.interpolate(
                 pixels[None], size, mode="bilinear", align_corners=False, antialias=True

@@ -182,8 +182,9 @@ def _gumbel(uniform: np.ndarray) -> np.ndarray:
 def _likely_cells(flat: np.ndarray, uniform: np.ndarray, count: int) -> np.ndarray:
     """Cells that can be among the `count` with the largest sums of logit and noise, ascending.
 
-    The sums near the highest logit bound the smallest of the largest sums from below; the
-    smallest uniform number bounds all noise from above.
+    The sums near the highest logit bound the smallest of the largest sums from below. The smallest
+    uniform number bounds all noise from above, and each cell's own bounds its noise: that of u is
+    at most -log(u), since -log(1 - u) is at least u.
     """
     top, depth = float(flat.max(initial=-np.inf)), 1.0
     if not 0 < count < flat.size or not np.isfinite(top):
@@ -195,4 +196,6 @@ def _likely_cells(flat: np.ndarray, uniform: np.ndarray, count: int) -> np.ndarr
     sums = flat[near] + _gumbel(uniform[near])
     bound = float(np.partition(sums, len(sums) - count)[len(sums) - count])
     most = float(_gumbel(uniform.min()))
-    return np.flatnonzero(flat >= bound - most - ROUNDING)
+    likely = np.flatnonzero(flat >= bound - most - ROUNDING)
+    shares = np.exp(np.minimum(flat[likely] - np.float32(bound - ROUNDING), 0))
+    return likely[np.maximum(uniform[likely], SMALLEST_UNIFORM) <= shares]

@@ -8,7 +8,7 @@ softmax of the mask logits (METHOD, section 2).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,6 +28,8 @@ from s4m_pipeline.stages.training import CHECKPOINT
 
 if TYPE_CHECKING:
     from s4m_pipeline.models.predictor import InstancePredictions
+
+    Batch = list[tuple[ImageRecord, np.ndarray]]
 
 
 class PseudoLabel(OfRound, ShardedStage):
@@ -214,10 +216,7 @@ class _Worker:
         aside: list[dict[str, Any]] = []
         records = [self._task.records[image_id] for image_id in shard.image_ids]
         images = load_images(records, PseudoLabel.name, aside)
-        for batch in in_batches(images, self._task.batch_size):
-            found = self._teacher.predict(
-                [image for _, image in batch], self._task.settings.min_score
-            )
+        for batch, found in self._found(in_batches(images, self._task.batch_size)):
             for (record, image), predictions in zip(batch, found, strict=True):
                 size = (image.shape[0], image.shape[1])
                 rows[record.id] = prediction_rows(
@@ -231,6 +230,18 @@ class _Worker:
             {"images": len(rows), "instances": len(flat), "quarantined": len(aside)},
             {"pseudo-label": time.perf_counter() - start},
         )
+
+    def _found(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[InstancePredictions]]]:
+        """Each batch with its predictions, handed over while a GPU is at the next batch."""
+        last: tuple[Batch, list[InstancePredictions]] | None = None
+        for batch in batches:
+            images = [image for _, image in batch]
+            wait = self._teacher.begin(images, self._task.settings.min_score)
+            if last is not None:
+                yield last
+            last = batch, wait()
+        if last is not None:
+            yield last
 
 
 def _make_worker(task: _Task, place: Place) -> _Worker:

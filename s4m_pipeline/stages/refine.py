@@ -13,18 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.config import RunConfig, result_settings
+from s4m_pipeline.data.ahead import one_ahead
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.thresholds import Thresholds
 from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
-from s4m_pipeline.segmenter.instances import RefinedMask
 from s4m_pipeline.segmenter.policies import PolicyChoice, policy_of
 from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
 from s4m_pipeline.stages.calibrate import Calibrate
@@ -36,7 +36,6 @@ from s4m_pipeline.stages.refine_labels import (
     RefineTask,
     decided_counts,
     decided_rows,
-    likely_masks,
     read_images,
 )
 from s4m_pipeline.stages.refine_policies import conflict_rules, refine_policy
@@ -48,7 +47,7 @@ from s4m_pipeline.stages.segmenter_settings import (
     segmenter_settings,
 )
 from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
-from s4m_pipeline.stages.structure import TargetSettings, structure_row
+from s4m_pipeline.stages.structure import TargetSettings
 from s4m_pipeline.stages.thresholds import (
     choose_thresholds,
     threshold_settings,
@@ -57,6 +56,9 @@ from s4m_pipeline.stages.thresholds import (
     thresholds_as_json,
     warn_unreached,
 )
+
+if TYPE_CHECKING:
+    from s4m_pipeline.stages.refine_batch import BegunBatch
 
 
 def wants_structure(config: RunConfig) -> bool:
@@ -218,9 +220,11 @@ class _Worker:
             raise ValueError("a policy other than none needs a segmenter")
         aside: list[Row] = []
         loaded = load_images(records, Refine.name, aside)
-        for batch in in_batches(loaded, self._task.segmenter.batch_size):
-            self._fill_batch(tables, batch, images)
-            advance(len(batch))
+        batches = in_batches(loaded, self._task.segmenter.batch_size)
+        for seen in one_ahead(lambda batch: self._begin(batch, images), batches):
+            for made in seen.tables():
+                _add(tables, made)
+            advance(len(seen.images))
         tables["quarantine"] += aside
         advance(len(aside))
 
@@ -233,31 +237,17 @@ class _Worker:
         choice = policy_of(self._task.policy)
         return any(choice(instance) is not None for instance in image.instances)
 
-    def _fill_batch(
+    def _begin(
         self,
-        tables: dict[str, list[Row]],
         batch: Sequence[tuple[ImageRecord, np.ndarray]],
         images: Mapping[int, ImagePredictions],
-    ) -> None:
-        from s4m_pipeline.segmenter.refinement import refine_images
+    ) -> BegunBatch:
+        from s4m_pipeline.stages.refine_batch import begin_batch
 
-        task, segmenter = self._task, self._segmenter
-        if segmenter is None:
+        if self._segmenter is None:
             raise ValueError("no segmenter")
-        embeddings = segmenter.encode([image for _, image in batch])
-        seen = [images[record.id] for record, _ in batch]
-        masks: Sequence[Sequence[RefinedMask] | None] = [None] * len(seen)
-        if task.policy is not None:
-            instances = [image.instances for image in seen]
-            masks = refine_images(segmenter, embeddings, instances, task.policy)
-        for index, ((record, image), found) in enumerate(zip(batch, masks, strict=True)):
-            made = decided_rows(task, seen[index], found)
-            if task.targets is not None:
-                size = (image.shape[0], image.shape[1])
-                rles = likely_masks(task, seen[index], found)
-                row = structure_row(segmenter, embeddings, index, record, size, rles, task.targets)
-                made["structure"] = [row]
-            _add(tables, made)
+        seen = [(images[record.id], image) for record, image in batch]
+        return begin_batch(self._task, self._segmenter, seen)
 
 
 def _add(tables: dict[str, list[Row]], made: Mapping[str, list[Row]]) -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from s4m_pipeline.data.ahead import done_ahead
+from s4m_pipeline.data.ahead import done_ahead, one_ahead
 
 
 def test_results_come_in_the_jobs_order_though_the_first_ends_last():
@@ -46,3 +46,27 @@ def test_closing_early_leaves_no_thread_behind():
     next(results)
     results.close()
     assert threading.active_count() == before
+
+
+def test_the_next_job_is_begun_before_a_result_is_handed_over_and_no_other():
+    events = []
+
+    def begin(job):
+        events.append(("begun", job))
+        return job
+
+    for result in one_ahead(begin, "abc"):
+        events.append(("taken", result))
+    assert events == [
+        ("begun", "a"),
+        ("begun", "b"),
+        ("taken", "a"),
+        ("begun", "c"),
+        ("taken", "b"),
+        ("taken", "c"),
+    ]
+
+
+def test_one_job_and_none_are_handed_over_too():
+    assert list(one_ahead(str, [7])) == ["7"]
+    assert list(one_ahead(str, [])) == []

@@ -18,6 +18,7 @@ from s4m_pipeline.segmenter.refinement import (
     RefinedMask,
     RefinePolicy,
     TeacherInstance,
+    ask,
     refine_images,
 )
 from tests.segmenter.fakes import (
@@ -234,3 +235,19 @@ def test_real_network_and_batch_of_images(real: Segmenter, policy: str, candidat
     ]
     assert together == alone
     assert [len(x) for x in together] == [1, 2]
+
+
+def test_a_batchs_masks_can_wait_until_the_next_batch_is_asked_for(real: Segmenter) -> None:
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(2)]
+    instances = [teacher_instance(*SIZE, (12, 16), 5, 0)], [teacher_instance(*SIZE, (6, 24), 3, 1)]
+    rules = RefinePolicy("points", 3, "fuse", 0.1, fuse_policies=("box",))
+    at_once = [
+        refine_images(real, real.encode([image]), [some], rules)
+        for image, some in zip(images, instances, strict=True)
+    ]
+    begun = [
+        ask(real, real.encode([image]), [some], rules)
+        for image, some in zip(images, instances, strict=True)
+    ]
+    assert [asked.masks() for asked in begun] == at_once

@@ -1,0 +1,43 @@
+"""Tensors between host and device without waiting for what the device is still at.
+
+A copy between the device and ordinary memory waits for all earlier work of the device; one between
+the device and pinned memory takes its turn and lets the caller go on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A host tensor's copy on the device; on the CPU the tensor itself."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class HostCopy:
+    """A tensor's copy on the host, begun at once and waited for where it is read.
+
+    Args:
+        tensor: On any device; not to be changed in place afterwards.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        if tensor.is_cuda:
+            self._tensor = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._tensor.copy_(tensor, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+        else:
+            self._tensor = tensor.cpu()
+
+    def array(self) -> np.ndarray:
+        """The values, once they have arrived."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        values: np.ndarray = self._tensor.numpy()
+        return values

@@ -1,0 +1,29 @@
+"""Copies between host and device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from s4m_pipeline.segmenter.transfers import HostCopy, to_device
+
+CUDA = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+)
+
+
+@pytest.mark.parametrize("name", ["cpu", CUDA])
+def test_values_go_to_the_device_and_back_unchanged(name: str) -> None:
+    device = torch.device(name)
+    values = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    there = to_device(values, device)
+    assert there.device.type == name
+    copy = HostCopy(there * 2)
+    np.testing.assert_array_equal(copy.array(), values.numpy() * 2)
+
+
+def test_nothing_is_copied_on_a_cpu() -> None:
+    values = torch.arange(6.0)
+    assert to_device(values, torch.device("cpu")) is values
+    assert np.shares_memory(HostCopy(values).array(), values.numpy())
