@@ -52,12 +52,13 @@ def report(
     ] = "refine",
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     limit: Annotated[int, typer.Option(help="Images to show at most.")] = 24,
+    number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
     verbose: Verbose = False,
 ) -> None:
     """Write a page about a stage's artifact: figures, and teacher's and refined masks."""
     from s4m_pipeline.stages.reporting import write_stage_report
 
-    write_stage_report(open_run(config, overrides), stage, out, limit)
+    write_stage_report(open_run(config, overrides), stage, out, limit, number)
     typer.echo(out)
 
 

@@ -102,7 +102,10 @@ def evaluate(
     annotations: Annotated[Path | None, typer.Option(help="COCO file of that image set.")] = None,
     averaged: Annotated[bool, typer.Option(help="Take the averaged weights (EMA).")] = True,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Teacher, student and its last weights (--of all).")
+        bool,
+        typer.Option(
+            "--compare", help="Teacher, student, its last weights, later rounds (--of all)."
+        ),
     ] = False,
     metric: Annotated[
         str, typer.Option(help="coco, cityscapes, both, or auto: both for Cityscapes' classes.")
@@ -118,7 +121,7 @@ def evaluate(
     """AP of a checkpoint, or of all of them, on an image set; or the pseudo-labels' quality."""
     from s4m_pipeline.commands.printing import print_evaluations, print_plan, print_quality
     from s4m_pipeline.errors import DONE
-    from s4m_pipeline.stages.compare import ALL, evaluate_all, evaluations
+    from s4m_pipeline.stages.compare import ALL, evaluate_all, evaluations, later_rounds
     from s4m_pipeline.stages.evaluate import evaluated_set
     from s4m_pipeline.stages.label_quality import label_quality_of_run
     from s4m_pipeline.stages.perform import exit_code
@@ -129,7 +132,8 @@ def evaluate(
         return
     name, source = evaluated_set(split, images, annotations)
     of = ALL if compare else of
-    stages = evaluations(run.config, of, name, averaged, source, metric, reuse=not force)
+    later = later_rounds(run) if of == ALL else []
+    stages = evaluations(run.config, of, name, averaged, source, metric, not force, later)
     if dry_run:
         print_plan(run, list(stages.values()))
         return

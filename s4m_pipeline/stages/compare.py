@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.evaluate import Evaluate
+from s4m_pipeline.stages.of_round import model_of_round
 from s4m_pipeline.stages.perform import perform
 
 ALL = "all"
@@ -20,6 +23,7 @@ def evaluations(
     source: LabelledSet | None = None,
     metric: str = "auto",
     reuse: bool = True,
+    later: Sequence[int] = (),
 ) -> dict[str, Evaluate]:
     """The evaluations that a command asks for, each an artifact of its own.
 
@@ -31,10 +35,11 @@ def evaluations(
         source: The image set of ``split`` ``file``.
         metric: Which figures.
         reuse: Whether detections of another metric's evaluation may be taken.
+        later: Rounds from 2 on whose students ``all`` takes too.
 
     Returns:
-        Stages by what they evaluate: for ``all``, ``teacher``, and ``student`` or
-        ``student-averaged`` and ``student-last``.
+        Stages by what they evaluate: for ``all``, ``teacher``, ``student`` or ``student-averaged``
+        and ``student-last``, and ``student-2`` and so on.
 
     Raises:
         UsageError: ``all`` without the averaged weights.
@@ -47,13 +52,27 @@ def evaluations(
 
     if of != ALL:
         return {of: evaluation(of, averaged)}
+    students = {f"student-{number}": evaluation(f"student-{number}") for number in later}
     if not config.student.ema:
-        return {"teacher": evaluation("teacher"), "student": evaluation("student")}
+        return {"teacher": evaluation("teacher"), "student": evaluation("student"), **students}
     return {
         "teacher": evaluation("teacher"),
         "student-averaged": evaluation("student"),
         "student-last": evaluation("student", averaged=False),
+        **students,
     }
+
+
+def later_rounds(run: Run) -> list[int]:
+    """The rounds from 2 on whose students are trained, as the run's configuration asks for them."""
+    done: list[int] = []
+    number = 2
+    while run.store.is_complete(
+        model_of_round(number).name, run.fingerprint(model_of_round(number))
+    ):
+        done.append(number)
+        number += 1
+    return done
 
 
 def evaluate_all(run: Run, stages: dict[str, Evaluate], force: bool = False) -> dict[str, Manifest]:

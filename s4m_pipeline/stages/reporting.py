@@ -7,27 +7,32 @@ from pathlib import Path
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Run, Stage
 from s4m_pipeline.stages.label_warnings import label_rates, messages, rate_rows
+from s4m_pipeline.stages.of_round import OfRound
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 
-_STAGES: tuple[type[Stage], ...] = (Refine, PseudoLabel, TrainTeacher, TrainStudent)
+_OF_ROUNDS: tuple[type[OfRound], ...] = (Refine, PseudoLabel, TrainStudent)
 
 
-def write_stage_report(run: Run, name: str, out: Path, limit: int) -> None:
+def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int = 1) -> None:
     """Write the page about the artifact that a run's configuration asks of a stage.
 
+    Args:
+        run: The run.
+        name: The stage's name.
+        out: The HTML file to write.
+        limit: Images to show at most.
+        number: Of which round, from 1.
+
     Raises:
-        UsageError: There is no report of such a stage, or its artifact has not been made.
+        UsageError: There is no report of such a stage or round, or its artifact has not been made.
     """
     from s4m_pipeline.review.rate_table import rate_table
     from s4m_pipeline.review.report import stage_report
 
-    stage = next((kind() for kind in _STAGES if kind.name == name), None)
-    if stage is None:
-        known = ", ".join(kind.name for kind in _STAGES)
-        raise UsageError(f"there is no report of '{name}', only of {known}")
+    stage = _stage(name, number)
     folder = run.require(stage)
     images, rates = {}, []
     if stage.name in (Refine.name, PseudoLabel.name):
@@ -37,3 +42,18 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int) -> None:
         rates.append(rate_table(rate_rows(found), messages(found)))
     score = run.config.pseudo_label.score
     stage_report(folder, images, out, limit, run.config.seed, score, rates)
+
+
+def _stage(name: str, number: int) -> Stage:
+    """The stage of a name, of a round."""
+    if number < 1:
+        raise UsageError(f"there is no round {number}: rounds count from 1")
+    if name == TrainTeacher.name:
+        if number > 1:
+            raise UsageError(f"a round's teacher is the last one's student: there is one {name}")
+        return TrainTeacher()
+    for kind in _OF_ROUNDS:
+        if kind.name == name:
+            return kind(number)
+    known = ", ".join([TrainTeacher.name, *(kind.name for kind in _OF_ROUNDS)])
+    raise UsageError(f"there is no report of '{name}', only of {known}")

@@ -78,6 +78,45 @@ def test_the_next_rounds_teacher_has_the_averaged_weights(two_rounds):
     assert own != pytest.approx(scores[False], abs=1e-5)
 
 
+def test_all_weights_side_by_side_have_the_later_rounds_students(two_rounds, s4m):
+    workshop, _ = two_rounds
+    code, out, err = s4m("evaluate", "-c", workshop.config, "--compare", "--json", *SHORT)
+    assert code == 0, err
+    figures = json.loads(out)
+    assert list(figures) == ["teacher", "student-averaged", "student-last", "student-2"]
+    code, out, _ = s4m("evaluate", "-c", workshop.config, "--of", "student-2", "--json", *SHORT)
+    assert json.loads(out) == figures["student-2"]
+
+
+def test_a_later_rounds_labels_have_a_page(two_rounds, tmp_path, s4m):
+    workshop, _ = two_rounds
+    run = workshop.run(*SHORT)
+    pages = {}
+    for number in (1, 2):
+        pages[number] = tmp_path / f"{number}.html"
+        options = ("--round", str(number), "--out", pages[number])
+        code, _, err = s4m("report", "-c", workshop.config, *SHORT, *options)
+        assert code == 0, err
+        assert run.fingerprint(Refine(number)) in pages[number].read_text()
+    assert run.fingerprint(Refine(1)) not in pages[2].read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--round", "3"), "has not been made"),
+        (("--round", "0"), "rounds count from 1"),
+        (("--round", "2", "--stage", "train-teacher"), "the last one's student"),
+        (("--stage", "evaluate"), "only of train-teacher, refine"),
+    ],
+)
+def test_a_page_that_cannot_be_is_refused(two_rounds, s4m, tmp_path, options, word):
+    workshop, _ = two_rounds
+    code, _, err = s4m("report", "-c", workshop.config, *SHORT, *options, "--out", tmp_path / "x")
+    assert code == 2
+    assert word in err
+
+
 def test_one_line_a_round_says_what_label_quality_became(two_rounds):
     workshop, told = two_rounds
     run = workshop.run(*SHORT)
