@@ -15,7 +15,6 @@ from s4m_pipeline.models.openmmlab import prepare
 
 prepare()
 
-from mmdet.models.dense_heads import Mask2FormerHead  # noqa: E402
 from mmdet.registry import MODELS  # noqa: E402
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
@@ -23,7 +22,9 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from s4m_pipeline.errors import UsageError  # noqa: E402
+from s4m_pipeline.models.batch_truth import BatchTruth  # noqa: E402
 from s4m_pipeline.models.doubt import doubtful_pixels, hide_points, mostly_inside  # noqa: E402
+from s4m_pipeline.models.matching import match  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
 
 SIDE, QUERIES, CLASSES = 64, 6, 3
@@ -93,7 +94,6 @@ def test_weights_of_one_and_no_doubt_give_mmdetections_losses(head: Any) -> None
     doubted = [sample_of([0.1, 3.0], ignored=(DOUBT,)), sample_of(branch="labelled")]
     off = losses_of(head, scores, masks, doubted)
     assert all(torch.equal(peer[name], off[name]) for name in peer), "off by default"
-    assert type(head)._loss_by_feat_single is not Mask2FormerHead._loss_by_feat_single
 
 
 def test_each_labels_losses_are_weighted_by_its_quality(head: Any) -> None:
@@ -125,13 +125,13 @@ def matches_of(
 ) -> dict[int, tuple[int, float]]:
     """Label and quality of each matched query."""
     head._doubtful = [doubtful_pixels(sample) if head.ignore_regions else None]
-    prepared = head.preprocess_gt([sample.gt_instances], [None])[0]
+    truth = BatchTruth.of(head.preprocess_gt([sample.gt_instances], [None]))
     torch.manual_seed(5)
-    labels, *_, places, _, sampling = head._get_targets_single(scores[0], masks[0], prepared, {})
-    quality = sample.gt_instances.get("quality", torch.ones(len(prepared)))
+    (found,) = match([head._costs(scores, masks, truth)])
+    quality = sample.gt_instances.get("quality", torch.ones(len(truth.labels)))
     return {
-        int(q): (int(labels[q]), float(quality[k]))
-        for q, k in zip(places, sampling.pos_assigned_gt_inds, strict=True)
+        int(q): (int(truth.labels[k]), float(quality[k]))
+        for q, k in zip(found.queries, found.instances, strict=True)
     }
 
 
