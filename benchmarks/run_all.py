@@ -33,16 +33,23 @@ SCRIPTS = (
     "evaluation",
     "encoder_calls",
     "uneven_workers",
+    "crop_masks",
+    "data_time",
+    "student_step",
     "command_start",
     "growth",
 )
-GPU_SCRIPTS = ("gpu_refine",)
+GPU_SCRIPTS = ("gpu_refine", "student_step")
+GPU_ARGUMENTS = {"student_step": ["--full", "--device", "cuda", "--batch", "16", "--repeats", "5"]}
+"""What turns a script that runs on a CPU, too, to the GPU."""
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
-def run(script: str, shared: Path | None, results: Path) -> bool:
+def run(script: str, shared: Path | None, results: Path, gpu: bool) -> bool:
     """Run a script, its output shown; whether it ended well."""
     command = [sys.executable, str(HERE / f"{script}.py")]
+    if gpu:
+        command += GPU_ARGUMENTS.get(script, [])
     if shared is not None and "--shared" in (HERE / f"{script}.py").read_text():
         command += ["--shared", str(shared)]
     print(f"== {script}", flush=True)
@@ -90,13 +97,13 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, help="folder of photographs and weights")
     parser.add_argument("--write", type=Path, help="Markdown file with the marks")
     parser.add_argument("--gpu", action="store_true", help="those that need a GPU")
-    parser.add_argument("--only", nargs="+", choices=SCRIPTS + GPU_SCRIPTS)
+    parser.add_argument("--only", nargs="+", choices=sorted({*SCRIPTS, *GPU_SCRIPTS}))
     args = parser.parse_args()
     scripts = args.only or (GPU_SCRIPTS if args.gpu else SCRIPTS)
     shared = args.shared if args.shared and args.shared.is_dir() else None
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
-        failed = [script for script in scripts if not run(script, shared, results)]
+        failed = [script for script in scripts if not run(script, shared, results, args.gpu)]
         files = sorted(results.iterdir(), key=lambda path: path.stat().st_mtime)
         found = [json.loads(path.read_text()) for path in files]
     if found:
