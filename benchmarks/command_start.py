@@ -2,7 +2,8 @@
 
 `status` looks at a run of 24 labelled and 300 unlabelled generated scenes of which nothing is made
 yet. Python's bytecode is compiled before, as it is after the first command of a user. Another
-process of each checks that neither imports torch or another of the large libraries.
+process of each checks that neither imports torch or another of the large libraries, nor those for
+arrays, tables, images and masks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from s4m_pipeline.data.scenes import generate_scenes
 
 GOAL, ALLOWED, REPEATS = 1, 0.5, 5
 HEAVY = ("torch", "torchvision", "mmdet", "mmengine", "mmcv", "sam2", "cv2", "onnxruntime")
+ARRAYS = ("numpy", "scipy", "pyarrow", "PIL", "pycocotools", "rlemasklib")
 START = "import sys; from s4m_pipeline.cli import main; main(sys.argv[1:])"
 CONFIG = """
 work_dir: {folder}/work
@@ -55,7 +57,7 @@ def main() -> None:
         print(f"s4m {key}: {median(taken):.3f} s ({min(taken):.3f} to {max(taken):.3f})")
     slowest = max(median(taken) for taken in times.values())
     counts = ", ".join(f"{len(found)} in {key}" for key, found in modules.items())
-    equal = f"no {' or '.join(HEAVY[:3])} among the modules imported ({counts})"
+    equal = f"no {', '.join(HEAVY[:3] + ARRAYS[:3])} among the modules imported ({counts})"
     report("command_start", ALLOWED / slowest, GOAL, equal, seconds=slowest)
 
 
@@ -78,7 +80,7 @@ def _imported(folder: Path, arguments: list[str], environment: dict[str, str]) -
     command = [sys.executable, "-c", IMPORTED, str(path), *arguments]
     subprocess.run(command, capture_output=True, env=environment)
     code, modules = json.loads(path.read_text())
-    heavy = [name for name in HEAVY if name in modules]
+    heavy = [name for name in HEAVY + ARRAYS if name in modules]
     if code or heavy:
         raise SystemExit(f"s4m {arguments[0]} ended with {code} and imported {heavy}")
     return list(modules)

@@ -25,6 +25,7 @@ SCRIPTS = (
     "refine_masks_large",
     "refine_masks_coco",
     "refine_end_to_end",
+    "prompt_batches",
     "mask_to_rle",
     "labels_size",
     "labels_read",
@@ -35,12 +36,17 @@ SCRIPTS = (
     "uneven_workers",
     "crop_masks",
     "data_time",
+    "matcher",
     "student_step",
     "command_start",
     "growth",
 )
-GPU_SCRIPTS = ("gpu_refine", "student_step")
-GPU_ARGUMENTS = {"student_step": ["--full", "--device", "cuda", "--batch", "16", "--repeats", "5"]}
+GPU_SCRIPTS = ("gpu_refine", "student_step", "matcher", "data_time")
+GPU_ARGUMENTS = {
+    "student_step": ["--full", "--device", "cuda", "--batch", "16", "--repeats", "5"],
+    "matcher": ["--device", "cuda", "--images", "12", "--instances", "20", "--side", "1024"],
+    "data_time": ["--device", "cuda"],
+}
 """What turns a script that runs on a CPU, too, to the GPU."""
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 

@@ -32,6 +32,9 @@ COMMANDS = [
     "convert-checkpoint",
 ]
 HEAVY = ("torch", "mmdet", "mmengine", "mmcv", "sam2", "cv2", "onnxruntime")
+ARRAYS = ("numpy", "scipy", "pyarrow", "PIL", "pycocotools", "rlemasklib")
+CALIBRATED = ("refine.policy=auto", "pseudo_label.thresholds=precision")
+VALIDATED = ("data.validation.images=photos", "data.validation.annotations=labelled.json")
 
 
 @pytest.fixture
@@ -84,13 +87,13 @@ def test_init_names_the_templates(s4m, tmp_path):
     assert "animals7" in err
 
 
-def imported_by(*arguments):
-    """Names of heavy packages that a command imports, in a process of its own."""
+def imported_by(*arguments, packages=HEAVY):
+    """Which of some packages a command imports, in a process of its own."""
     program = (
         "import sys\nfrom s4m_pipeline.cli import main\n"
         f"try:\n    main({list(map(str, arguments))!r})\nexcept SystemExit as end:\n"
         "    code = end.code\n"
-        f"print('IMPORTED', code, [n for n in {HEAVY!r} if n in sys.modules])\n"
+        f"print('IMPORTED', code, [n for n in {packages!r} if n in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     return done.stdout.splitlines()[-1]
@@ -123,12 +126,14 @@ def small_run(folder):
 
 
 @pytest.mark.parametrize("command", [["--help"], ["refine", "--help"], ["init", "--help"]])
-def test_help_imports_nothing_heavy(command):
-    assert imported_by(*command) == "IMPORTED 0 []"
+def test_help_imports_nothing_heavy_and_nothing_for_pixels_or_tables(command):
+    assert imported_by(*command, packages=HEAVY + ARRAYS) == "IMPORTED 0 []"
 
 
-def test_status_imports_nothing_heavy(tmp_path):
-    assert imported_by("status", "-c", small_run(tmp_path)) == "IMPORTED 0 []"
+@pytest.mark.parametrize("change", [(), CALIBRATED, VALIDATED])
+def test_status_imports_nothing_heavy_and_nothing_for_pixels_or_tables(tmp_path, change):
+    command = ["status", "-c", small_run(tmp_path), *change]
+    assert imported_by(*command, packages=HEAVY + ARRAYS) == "IMPORTED 0 []"
 
 
 def test_dry_run_imports_nothing_heavy(tmp_path):

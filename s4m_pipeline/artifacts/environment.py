@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from typing import Any
 
 _PACKAGES = (
@@ -27,6 +26,8 @@ _PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Versions and machine, read without importing any of the packages."""
+    from importlib import metadata  # slow itself, and `s4m status` does without
+
     versions = {}
     for name in _PACKAGES:
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from s4m_pipeline.artifacts.fingerprint import digest_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def seed_of(seed: int, *key: str | int) -> int:
@@ -18,4 +21,6 @@ def seed_of(seed: int, *key: str | int) -> int:
 
 def rng(seed: int, *key: str | int) -> np.random.Generator:
     """Make the random generator that belongs to ``seed`` and ``key``."""
+    import numpy as np  # `s4m status` does without
+
     return np.random.default_rng(seed_of(seed, *key))

@@ -1,7 +1,7 @@
-"""The Parquet tables that pass between stages: schemas, writing, reading.
+"""The Parquet tables that pass between stages: writing and reading.
 
-Conventions are COCO's: ``bbox`` is x, y, width, height in pixels, masks are COCO's compressed RLE.
-Every file carries the format version and the category list in its schema's metadata.
+What stands in them is told in ``artifacts.schemas``. The commands that only look at artifacts, such
+as ``s4m status``, import this file, so Arrow is imported by the functions that need it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION
 from s4m_pipeline.errors import ArtifactError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 ROW_GROUP = 8192
@@ -26,106 +25,27 @@ COMPRESSION_LEVEL = 9
 """Zstandard's: a tenth smaller than its first, and written far faster than masks are made."""
 _LEVELS = {"structure": 1}  # a megabyte a row, which a higher level takes ten times as long for
 _ROW_GROUPS = {"structure": 1}  # a row is up to a megabyte and read alone
-
-_PREDICTIONS: list[tuple[str, pa.DataType]] = [
-    ("image_id", pa.int64()),
-    ("file_name", pa.string()),
-    ("height", pa.int32()),
-    ("width", pa.int32()),
-    ("instance_id", pa.int32()),
-    ("category_id", pa.int32()),
-    ("score", pa.float32()),
-    ("class_probs", pa.list_(pa.float32())),
-    ("bbox", pa.list_(pa.float32(), 4)),
-    ("area", pa.int32()),
-    ("mask_rle", pa.binary()),
-    ("prompt_points", pa.list_(pa.float32())),
-    ("soft_mask", pa.binary()),
-    ("soft_mask_box", pa.list_(pa.int32(), 4)),
-    ("soft_mask_stride", pa.float32()),
-]
-_REFINED: list[tuple[str, pa.DataType]] = [
-    *_PREDICTIONS,
-    ("teacher_mask_rle", pa.binary()),
-    ("candidate_ious", pa.list_(pa.float32())),
-    ("candidate", pa.int8()),
-    ("agreement", pa.float32()),
-    ("area_ratio", pa.float32()),
-    ("decision", pa.string()),
-    ("reason", pa.string()),
-]
-_STRUCTURE: list[tuple[str, pa.DataType]] = [
-    ("image_id", pa.int64()),
-    ("file_name", pa.string()),
-    ("height", pa.int32()),
-    ("width", pa.int32()),
-    ("grid", pa.int16()),
-    ("points", pa.list_(pa.float32())),
-    ("similarity", pa.binary()),
-    ("scale", pa.list_(pa.float32())),
-    ("offset", pa.list_(pa.float32())),
-]
-_QUARANTINE: list[tuple[str, pa.DataType]] = [
-    ("image_id", pa.int64()),
-    ("file_name", pa.string()),
-    ("stage", pa.string()),
-    ("error", pa.string()),
-    ("attempts", pa.int32()),
-]
-_SEGMENTED: list[tuple[str, pa.DataType]] = [
-    ("image_id", pa.int64()),
-    ("instance_id", pa.int32()),
-    *[
-        column
-        for column in _REFINED
-        if column[0]
-        in (
-            "mask_rle",
-            "bbox",
-            "area",
-            "candidate_ious",
-            "candidate",
-            "agreement",
-            "area_ratio",
-            "decision",
-            "reason",
-        )
-    ],
-]
-_CALIBRATION: list[tuple[str, pa.DataType]] = [
-    ("image_id", pa.int64()),
-    ("instance_id", pa.int32()),
-    ("category_id", pa.int32()),
-    ("score", pa.float32()),
-    ("area", pa.int32()),
-    ("policy", pa.string()),
-    ("decision", pa.string()),
-    ("iou_before", pa.float32()),
-    ("iou_after", pa.float32()),
-]
-
-SCHEMAS: dict[str, pa.Schema] = {
-    "predictions": pa.schema(_PREDICTIONS),
-    "refined": pa.schema(_REFINED),
-    "structure": pa.schema(_STRUCTURE),
-    "quarantine": pa.schema(_QUARANTINE),
-    "segmented": pa.schema(_SEGMENTED),
-    "calibration": pa.schema(_CALIBRATION),
-}
-"""Arrow schema of each table, without metadata."""
-
-_NO_DICTIONARY = frozenset({"mask_rle", "teacher_mask_rle", "soft_mask", "similarity"})
-
-
-def schema_with_metadata(table: str, categories: Sequence[Mapping[str, Any]]) -> pa.Schema:
-    """Schema of ``table`` with the format version, its own name and the categories in it."""
-    return SCHEMAS[table].with_metadata(
-        {
-            "format_version": str(FORMAT_VERSION),
-            "table": table,
-            "categories": json.dumps(list(categories)),
-        }
-    )
+_BYTES = frozenset({"mask_rle", "teacher_mask_rle", "soft_mask", "similarity"})
+"""Columns whose least and greatest value tell nobody anything."""
+_RECURRING = frozenset(
+    {
+        "file_name",
+        "height",
+        "width",
+        "instance_id",
+        "category_id",
+        "soft_mask_stride",
+        "candidate",
+        "decision",
+        "reason",
+        "grid",
+        "stage",
+        "error",
+        "attempts",
+        "policy",
+    }
+)
+"""Columns that a dictionary makes smaller; of others it makes a second page to read."""
 
 
 def write_table(
@@ -138,14 +58,17 @@ def write_table(
 
     Args:
         path: The file to make.
-        table: A name in ``SCHEMAS``.
+        table: A name in ``schemas.SCHEMAS``.
         rows: One mapping a row; sorted by image already.
         categories: ``{"id", "name"}`` of each category, in label order.
 
     Returns:
         The number of rows.
     """
-    import pyarrow.parquet as pq  # `s4m status` does without
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from s4m_pipeline.artifacts.schemas import schema_with_metadata
 
     schema = schema_with_metadata(table, categories)
     data = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
@@ -157,7 +80,8 @@ def write_table(
         compression="zstd",
         compression_level=_LEVELS.get(table, COMPRESSION_LEVEL),
         row_group_size=_ROW_GROUPS.get(table, ROW_GROUP),
-        use_dictionary=[n for n in schema.names if n not in _NO_DICTIONARY],
+        use_dictionary=[n for n in schema.names if n in _RECURRING],
+        write_statistics=[n for n in schema.names if n not in _BYTES],
     )
     partial.replace(path)
     return int(data.num_rows)
@@ -178,16 +102,25 @@ def check_schema(path: Path, table: str) -> pa.Schema:
         return opened.schema_arrow
 
 
-def open_table(path: Path, table: str) -> pq.ParquetFile:
+def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
     """Open a table's file; refuse what `check_schema` refuses.
+
+    Args:
+        path: The file.
+        table: A name in ``schemas.SCHEMAS``.
+        ahead: Fetch the columns together, by Arrow's threads. For a few columns, handing them over
+            costs more than reading them.
 
     Raises:
         ArtifactError: Not Parquet, another format version, another table, or columns missing.
     """
-    import pyarrow.parquet as pq  # `s4m status` does without
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from s4m_pipeline.artifacts.schemas import SCHEMAS
 
     try:
-        opened = pq.ParquetFile(path)
+        opened = pq.ParquetFile(path, pre_buffer=ahead)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(
             f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})"
@@ -211,7 +144,7 @@ def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -
 
     Args:
         folder: The artifact's folder.
-        table: A name in ``SCHEMAS``.
+        table: A name in ``schemas.SCHEMAS``.
         columns: The columns to read; all when None.
 
     Returns:
@@ -221,15 +154,19 @@ def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -
     Raises:
         ArtifactError: A file is damaged or of another format version.
     """
+    import pyarrow as pa
+
+    from s4m_pipeline.artifacts.schemas import schema_with_metadata
+
     files = table_files(folder, table)
     if not files:
         return _select(schema_with_metadata(table, []).empty_table(), columns)
-    parts, wanted = [], list(columns) if columns else None
+    wanted = list(columns) if columns else None
+    whole, parts = wanted is None, []
     for path in files:
         try:
-            with open_table(path, table) as opened:
-                # for a few columns, handing work to threads costs more than the reading
-                parts.append(opened.read(columns=wanted, use_threads=wanted is None))
+            with open_table(path, table, ahead=whole) as opened:
+                parts.append(opened.read(columns=wanted, use_threads=whole))
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
     return pa.concat_tables(parts)
@@ -249,13 +186,14 @@ def read_rows(folder: Path, table: str, image_ids: Sequence[int]) -> list[dict[s
 
     Args:
         folder: The artifact's folder.
-        table: A name in ``SCHEMAS``.
+        table: A name in ``schemas.SCHEMAS``.
         image_ids: The images.
 
     Returns:
         One mapping a row, in the table's order.
     """
-    import pyarrow.parquet as pq  # `s4m status` does without
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     if not image_ids:
         return []

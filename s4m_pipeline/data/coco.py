@@ -21,7 +21,6 @@ from s4m_pipeline.data.image_set import (
     require_instances,
 )
 from s4m_pipeline.data.images import image_size
-from s4m_pipeline.data.segmentation import bbox_areas, encode_segmentation
 from s4m_pipeline.errors import UsageError
 
 __all__ = [
@@ -226,6 +225,8 @@ def _by_image(
 def _add_instances(
     found: ImageSet, image: ImageRecord, entries: list[dict[str, Any]], source: Path
 ) -> None:
+    from s4m_pipeline.data.segmentation import bbox_areas, encode_segmentation
+
     rles = []
     for entry in entries:
         try:

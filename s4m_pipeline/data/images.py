@@ -1,16 +1,21 @@
-"""Reading image files into pixels, strictly: what cannot be read whole is an error. No torch."""
+"""Reading image files into pixels, strictly: what cannot be read whole is an error. No torch.
+
+Stages import this file, ``s4m status`` reads no image: Pillow is imported by the functions that do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageOps
+from typing import TYPE_CHECKING
 
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
 EXIF_ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})
@@ -32,6 +37,9 @@ def read_image(path: Path) -> np.ndarray:
         UsageError: The file is missing, unreadable, no image, truncated or broken; the message
             names it.
     """
+    import numpy as np
+    from PIL import Image, ImageOps
+
     try:
         with Image.open(path) as opened:
             upright = ImageOps.exif_transpose(opened)
@@ -67,6 +75,8 @@ def prepare_threads() -> None:
 
     Its own first call is not safe in threads: some would miss the rarer formats.
     """
+    from PIL import Image
+
     Image.init()
 
 
@@ -111,6 +121,8 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         UsageError: The file is missing or has no image header.
     """
+    from PIL import Image
+
     try:
         with Image.open(path) as opened:
             width, height = opened.size
@@ -124,6 +136,9 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Bring any mode to 8-bit RGB: 16-bit grey keeps its upper byte, transparency turns black."""
+    import numpy as np
+    from PIL import Image
+
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).astype(np.int64)
         shift = 8 if values.max(initial=0) > 255 else 0

@@ -7,14 +7,6 @@ from dataclasses import dataclass, replace
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.instances import RefinedMask, TeacherInstance
-from s4m_pipeline.segmenter.rle import (
-    bbox_area,
-    difference,
-    iou,
-    merge,
-    pairwise_containment,
-    pairwise_iou,
-)
 
 OVERLAPS = ("leave", "score")
 
@@ -105,6 +97,8 @@ def _drop_duplicates(
     rules: ConflictRules,
 ) -> None:
     """Drop, by falling score, each member that is like one that stands."""
+    from s4m_pipeline.segmenter.rle import pairwise_containment, pairwise_iou
+
     rles = [settled[n].mask_rle for n in members]
     ious = pairwise_iou(rles, height, width)
     shares = pairwise_containment(rles, height, width)
@@ -135,6 +129,8 @@ def _part(
     width: int,
 ) -> None:
     """Give each pixel to the first that claims it."""
+    from s4m_pipeline.segmenter.rle import bbox_area, difference, iou, merge
+
     claimed: bytes | None = None
     for n in standing:
         instance, mask = instances[n], settled[n]

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
+from s4m_pipeline.artifacts.schemas import SCHEMAS
 from s4m_pipeline.artifacts.store import Store
-from s4m_pipeline.artifacts.tables import SCHEMAS, check_schema, table_files
+from s4m_pipeline.artifacts.tables import check_schema, table_files
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.stages.perform import flat_settings
 

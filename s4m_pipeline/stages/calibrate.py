@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
-from s4m_pipeline.artifacts.tables import read_rows, read_table
+from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.config import RunConfig
-from s4m_pipeline.data import calibration
 from s4m_pipeline.data.image_set import ImageRecord, Instance
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
-from s4m_pipeline.stages.calibrated_policies import calibration_policies
+from s4m_pipeline.stages.calibrated_policies import calibration_policies, policy_as_json
 from s4m_pipeline.stages.cross_fit import CrossFit
 from s4m_pipeline.stages.refine_rows import teacher_instance
 from s4m_pipeline.stages.segmenter_settings import (
@@ -40,10 +37,7 @@ from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
 if TYPE_CHECKING:
     from s4m_pipeline.segmenter.base import Embeddings
     from s4m_pipeline.segmenter.policies import RefinePolicy
-
-MIN_OVERLAP = 0.1
-"""A prediction is measured against the true instance of its class that it overlaps most, if its IoU
-is above this."""
+    from s4m_pipeline.stages.calibration_pairs import Pair
 
 
 class Calibrate(ShardedStage):
@@ -62,7 +56,7 @@ class Calibrate(ShardedStage):
         return {
             "seed": config.seed,
             "min_score": config.refine.min_score,
-            "policies": {name: _settings(policy) for name, policy in policies.items()},
+            "policies": {name: policy_as_json(policy) for name, policy in policies.items()},
             "segmenter": segmenter_settings(config),
         }
 
@@ -108,6 +102,8 @@ class Calibrate(ShardedStage):
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Measure, then choose."""
+        from s4m_pipeline.stages.calibration_choice import choice_of, measured
+
         made = super().make(run, folder)
         found = measured(folder)
         if not len(found.before):
@@ -121,52 +117,6 @@ class Calibrate(ShardedStage):
         return made
 
 
-def choice_of(
-    found: calibration.Measured, categories: Sequence[int], config: RunConfig
-) -> dict[str, Any]:
-    """What a calibration comes to, for its manifest.
-
-    Args:
-        found: The measurements.
-        categories: All category ids.
-        config: The run, for its policies and seed.
-
-    Returns:
-        ``best`` (the policy's name), ``policy`` (its settings), ``off`` (``everywhere``, and the
-        ``classes`` and ``sizes`` without refinement) and ``gains`` (by policy).
-    """
-    gains = calibration.gains_by(found, categories, config.seed)
-    best = calibration.best_policy(gains)
-    if best is None:
-        raise ValueError("nothing was measured")
-    overall = gains[best]["all"]["all"]
-    off: dict[str, Any] = {
-        part: [key for key, gain in gains[best][kind].items() if calibration.hurts(gain, overall)]
-        for part, kind in (("classes", "class"), ("sizes", "size"))
-    }
-    off["everywhere"] = overall.gain <= 0
-    policy = _settings(calibration_policies(config.refine)[best])
-    return {"best": best, "policy": policy, "off": off, "gains": calibration.as_json(gains)}
-
-
-def measured(folder: Path) -> calibration.Measured:
-    """The measurements of a calibration's artifact."""
-    table = read_table(folder, "calibration")
-    return calibration.Measured(
-        image_id=table["image_id"].to_numpy(),
-        category_id=table["category_id"].to_numpy().astype(np.int64),
-        area=table["area"].to_numpy().astype(np.int64),
-        policy=np.array(table["policy"].to_pylist(), dtype=object),
-        before=table["iou_before"].to_numpy().astype(np.float64),
-        after=table["iou_after"].to_numpy().astype(np.float64),
-    )
-
-
-def _settings(policy: RefinePolicy) -> dict[str, Any]:
-    """A policy as JSON values."""
-    return {**asdict(policy), "fuse_policies": list(policy.fuse_policies)}
-
-
 @dataclass(frozen=True, slots=True)
 class _Task:
     predictions: Path
@@ -178,20 +128,11 @@ class _Task:
 
 
 @dataclass(slots=True)
-class _Pair:
-    """A prediction, the true instance it is measured against, and their IoU."""
-
-    row: dict[str, Any]
-    truth: Instance
-    iou: float
-
-
-@dataclass(slots=True)
 class _Measurable:
     """An image's predictions that are refined, and the pairs among them that are measured."""
 
     rows: list[dict[str, Any]]
-    pairs: list[_Pair]
+    pairs: list[Pair]
 
 
 class _Worker:
@@ -232,6 +173,8 @@ class _Worker:
 
     def _pairs(self, shard: Shard) -> dict[int, _Measurable]:
         """The predictions to refine, by image; images with none to measure are left out."""
+        from s4m_pipeline.stages.calibration_pairs import overlapping
+
         by_image: dict[int, list[dict[str, Any]]] = {}
         for row in read_rows(self._task.predictions, "predictions", shard.image_ids):
             if row["score"] >= self._task.min_score:
@@ -265,33 +208,7 @@ class _Worker:
         return rows
 
 
-def overlapping(rows: Sequence[dict[str, Any]], truth: Sequence[Instance]) -> list[_Pair]:
-    """Pair an image's predictions with the true instances of their class that they overlap most.
-
-    Args:
-        rows: Rows of ``predictions``.
-        truth: The image's labelled instances; crowds are paired with none.
-
-    Returns:
-        A pair for each prediction whose IoU is above ``MIN_OVERLAP``.
-    """
-    from s4m_pipeline.data.thresholds import overlaps
-
-    true = [instance for instance in truth if not instance.iscrowd]
-    if not rows or not true:
-        return []
-    labels = [(row["category_id"], row["mask_rle"], row["score"]) for row in rows]
-    ious = overlaps(labels, true, (rows[0]["height"], rows[0]["width"]))
-    classes = np.array([instance.category_id for instance in true])
-    pairs = []
-    for row, found in zip(rows, ious, strict=True):
-        own = np.where(classes == row["category_id"], found, 0.0)
-        if own.max() > MIN_OVERLAP:
-            pairs.append(_Pair(row, true[int(own.argmax())], float(own.max())))
-    return pairs
-
-
-def _row(pair: _Pair, policy: str, decision: str, after: float) -> dict[str, Any]:
+def _row(pair: Pair, policy: str, decision: str, after: float) -> dict[str, Any]:
     names = ("image_id", "instance_id", "category_id", "score", "area")
     return {name: pair.row[name] for name in names} | {
         "policy": policy,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from s4m_pipeline.config import RefineSection
-from s4m_pipeline.data.calibration import SIZES
 from s4m_pipeline.segmenter.policies import RefinePolicy
 from s4m_pipeline.stages.refine_policies import refine_policy
 
@@ -62,15 +61,22 @@ def calibration_policies(section: RefineSection) -> dict[str, RefinePolicy]:
     return found
 
 
+def policy_as_json(policy: RefinePolicy) -> dict[str, Any]:
+    """A policy as JSON values."""
+    return {**asdict(policy), "fuse_policies": list(policy.fuse_policies)}
+
+
 def policies_by_class(
     choice: dict[str, Any], categories: Sequence[int]
 ) -> dict[int | tuple[int, str], RefinePolicy | None]:
     """The policy of each class and size, None where the teacher's mask is to stay.
 
     Args:
-        choice: A calibration's metrics (``calibrate.choice_of``).
+        choice: A calibration's metrics (``calibration_choice.choice_of``).
         categories: All category ids.
     """
+    from s4m_pipeline.data.calibration import SIZES  # `s4m status` does without numpy
+
     off = choice["off"]
     policy = RefinePolicy(**choice["policy"])
     classes = set(off["classes"])

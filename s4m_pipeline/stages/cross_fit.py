@@ -11,15 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from s4m_pipeline.artifacts.manifest import file_entry, write_json
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.config import RunConfig, TeacherSection
-from s4m_pipeline.data.calibration import assign_folds
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.devices import settle
@@ -38,6 +35,9 @@ from s4m_pipeline.stages.training import (
     training_settings,
     weights_source,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOLDS = "folds.json"
 
@@ -168,6 +168,8 @@ def fold_folder(folder: Path, number: int) -> Path:
 
 def fold_of_image(run: Run) -> dict[int, int]:
     """By labelled image id, the fold whose teacher does not see it; from the run's seed."""
+    from s4m_pipeline.data.calibration import assign_folds
+
     labelled = run.images.labelled
     classes = [[i.category_id for i in labelled.instances.get(r.id, [])] for r in labelled.images]
     generator = rng(run.config.seed, CrossFit.name, "folds")

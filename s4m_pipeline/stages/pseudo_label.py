@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.config import RunConfig, result_settings
@@ -27,6 +25,8 @@ from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
 from s4m_pipeline.stages.training import CHECKPOINT
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from s4m_pipeline.models.predictor import InstancePredictions
 
     Batch = list[tuple[ImageRecord, np.ndarray]]
@@ -127,6 +127,8 @@ def prediction_rows(
     Returns:
         Rows by falling score; queries below the limit or with an empty mask have none.
     """
+    import numpy as np
+
     if len(found.class_probs) == 0:
         return []
     labels = found.class_probs.argmax(axis=1)
@@ -172,6 +174,8 @@ def _mask_columns(
     logits: np.ndarray, stride: float, size: tuple[int, int]
 ) -> dict[str, Any] | None:
     """The mask in both its forms; None where it has no pixel."""
+    import numpy as np
+
     from s4m_pipeline.segmenter.rle import bbox_area, encode_crop
     from s4m_pipeline.segmenter.soft_masks import (
         decode_soft_mask,

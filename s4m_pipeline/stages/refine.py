@@ -15,14 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.config import RunConfig, result_settings
 from s4m_pipeline.data.ahead import one_ahead
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.thresholds import Thresholds
 from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.segmenter.policies import PolicyChoice, policy_of
@@ -58,6 +55,9 @@ from s4m_pipeline.stages.thresholds import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from s4m_pipeline.data.thresholds import Thresholds
     from s4m_pipeline.stages.refine_batch import BegunBatch
 
 

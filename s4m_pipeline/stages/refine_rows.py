@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from s4m_pipeline.segmenter.refinement import RefinedMask, TeacherInstance
 
@@ -28,11 +26,15 @@ def drop_reason(row: Mapping[str, Any], score: float, min_area: float) -> str:
 
 def mask_cells(soft_mask: bytes) -> float:
     """The sum of a stored soft mask's probabilities, in cells."""
+    import numpy as np
+
     return float(np.frombuffer(soft_mask, dtype=np.uint8).sum(dtype=np.int64)) / 255
 
 
 def teacher_instance(row: Mapping[str, Any], is_neighbour: bool = True) -> TeacherInstance:
     """A row of ``predictions`` as the segmenter's room takes it."""
+    import numpy as np
+
     from s4m_pipeline.segmenter.refinement import TeacherInstance
     from s4m_pipeline.segmenter.soft_masks import decode_soft_mask
 

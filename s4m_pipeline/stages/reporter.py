@@ -7,32 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 LOG_SECONDS = 30.0
 """Without a terminal, a line of progress at most this often."""
-
-
-class _RateColumn(ProgressColumn):
-    """Items a second, or seconds an item when slower than one a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.speed or 0.0
-        if not speed:
-            return Text("")
-        unit = task.fields.get("unit", "")
-        text = f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}"
-        return Text(text, style="cyan")
 
 
 class Reporter:
@@ -70,21 +47,9 @@ class Reporter:
         if not self.console.is_terminal or self._quiet:
             yield _Lines(self, description, total, done, unit)
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            _RateColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=self.console, speed_estimate_period=60) as bars:
-            task = bars.add_task(description, total=total, completed=done, unit=unit, note="")
+        from s4m_pipeline.stages.progress_bar import progress_bar  # no bar in `s4m status`
 
-            def advance(count: int, note: str = "") -> None:
-                bars.update(task, advance=count, note=note)
-
+        with progress_bar(self.console, description, total, done, unit) as advance:
             yield advance
 
 

@@ -6,9 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.artifacts.shards import (
     SMALLEST,
@@ -26,6 +24,9 @@ from s4m_pipeline.data.images import prepare_threads, read_sized_image
 from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.execution.local import WorkerFactory, run_shards
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHARD_BYTES = 256_000_000
 """About as much as the rows of a shard may take: they are in memory until it is written."""

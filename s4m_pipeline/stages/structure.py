@@ -12,14 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from pycocotools import mask as mask_api
-
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.config import RunConfig, result_settings
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.segmentation import as_coco_rles
 from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.stages.base import Run, label_categories
@@ -32,6 +28,8 @@ from s4m_pipeline.stages.segmenter_settings import (
 from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from s4m_pipeline.segmenter.base import Embeddings, Segmenter
 
 
@@ -139,6 +137,11 @@ def structure_row(
 
 
 def _union(rles: Sequence[bytes], height: int, width: int) -> np.ndarray:
+    import numpy as np
+    from pycocotools import mask as mask_api
+
+    from s4m_pipeline.data.segmentation import as_coco_rles
+
     if not rles:
         return np.zeros((height, width), dtype=bool)
     merged = mask_api.merge(as_coco_rles(rles, height, width))

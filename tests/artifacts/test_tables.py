@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from s4m_pipeline.artifacts.schemas import SCHEMAS
 from s4m_pipeline.artifacts.tables import (
-    SCHEMAS,
     categories_of,
     read_rows,
     read_table,
@@ -47,20 +47,45 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert found["bbox"].to_pylist()[0] == [0.0, 1.0, 2.0, 3.0]
 
 
+def columns_of(path):
+    """Metadata of a file's columns by name, of its first row group."""
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    return {column.path_in_schema: column for column in columns}
+
+
 def test_metadata_has_format_version_and_categories_and_masks_have_no_dictionary(tmp_path):
     path = tmp_path / "predictions/00000.parquet"
     write_table(path, "predictions", [prediction(1)], CATEGORIES)
     metadata = pq.read_schema(path).metadata
     assert metadata[b"format_version"] == b"1"
     assert json.loads(metadata[b"categories"]) == CATEGORIES
-    columns = pq.ParquetFile(path).metadata.row_group(0)
-    by_name = {
-        columns.column(i).path_in_schema: columns.column(i)
-        for i in range(21)
-        if i < columns.num_columns
-    }
-    assert "RLE_DICTIONARY" not in by_name["mask_rle"].encodings
-    assert by_name["mask_rle"].compression == "ZSTD"
+    masks = columns_of(path)["mask_rle"]
+    assert "RLE_DICTIONARY" not in masks.encodings
+    assert masks.compression == "ZSTD"
+
+
+def test_dictionaries_are_of_recurring_values_and_statistics_of_all_but_masks(tmp_path):
+    path = tmp_path / "predictions/00000.parquet"
+    write_table(path, "predictions", [prediction(i) for i in (4, 7)], CATEGORIES)
+    found = columns_of(path)
+    coded = {name for name, column in found.items() if "RLE_DICTIONARY" in column.encodings}
+    assert {"file_name", "category_id", "height"} <= coded
+    assert not coded & {"image_id", "score", "area", "mask_rle", "soft_mask"}
+    assert (found["image_id"].statistics.min, found["image_id"].statistics.max) == (4, 7)
+    assert found["score"].statistics.max == 0.5
+    assert found["mask_rle"].statistics is None
+
+
+def test_columns_read_alone_are_those_of_the_whole_table_in_image_order(tmp_path):
+    for shard, ids in enumerate(([1, 2], [3], [8, 9])):
+        rows = [prediction(i) | {"score": i / 16} for i in ids]
+        write_table(tmp_path / f"predictions/{shard:05d}.parquet", "predictions", rows, CATEGORIES)
+    names = ["score", "image_id"]
+    found = read_table(tmp_path, "predictions", names)
+    assert found.equals(read_table(tmp_path, "predictions").select(names))
+    assert found["score"].to_pylist() == [1 / 16, 2 / 16, 3 / 16, 8 / 16, 9 / 16]
+    assert categories_of(found) == CATEGORIES
 
 
 def test_read_rows_gives_the_asked_images_over_several_shards(tmp_path):

@@ -8,12 +8,13 @@ from pycocotools import mask as mask_api
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.segmenter.policies import RefinePolicy
-from s4m_pipeline.stages.calibrate import Calibrate, measured
+from s4m_pipeline.stages.calibrate import Calibrate
 from s4m_pipeline.stages.calibrated_policies import (
     S4M_RULE,
     calibration_policies,
     policies_by_class,
 )
+from s4m_pipeline.stages.calibration_choice import measured
 from s4m_pipeline.stages.cross_fit import FOLDS, CrossFit
 from s4m_pipeline.stages.perform import freshness, perform
 from s4m_pipeline.stages.pipeline import run_all, stages_of

@@ -8,7 +8,8 @@ import pytest
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
-from s4m_pipeline.artifacts.tables import SCHEMAS, read_table
+from s4m_pipeline.artifacts.schemas import SCHEMAS
+from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.stages.pipeline import run_all, stages_of, status
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine

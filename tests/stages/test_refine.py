@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_api
 
+from s4m_pipeline.artifacts.schemas import SCHEMAS
 from s4m_pipeline.artifacts.shards import Shard
-from s4m_pipeline.artifacts.tables import SCHEMAS, read_table, write_table
+from s4m_pipeline.artifacts.tables import read_table, write_table
 from s4m_pipeline.config import RefineSection
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.execution.local import Place
