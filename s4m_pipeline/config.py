@@ -84,7 +84,9 @@ class TrainingSection(Section):
     """What teacher and student share.
 
     ``weights`` is a file to start from (ImageNet's, COCO's, another run's), ``random`` for none;
-    left out, the model config's own are taken.
+    left out, the model config's own are taken. ``precision``: ``auto`` takes bfloat16 on a GPU
+    that has it and float32 elsewhere; as it follows the device, it is no part of a fingerprint,
+    but a precision that is asked for is.
     """
 
     model: str = "mask2former_r50"
@@ -92,6 +94,7 @@ class TrainingSection(Section):
     iterations: Positive = 90000
     batch_size: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     structure_weight: Weight = 1.0
     validation_interval: Positive = Field(5000, json_schema_extra=PLACE)
     checkpoint_interval: Positive = Field(1000, json_schema_extra=PLACE)

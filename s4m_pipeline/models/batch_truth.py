@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
-from mmengine.structures import InstanceData
 from torch import Tensor
 
-DOUBTFUL = "doubtful"
+from s4m_pipeline.execution.transfers import bytes_to_device
+from s4m_pipeline.models.doubt import doubtful_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,37 @@ class BatchTruth:
     counts: tuple[int, ...]
 
     @classmethod
-    def of(cls, instances: Sequence[InstanceData]) -> BatchTruth:
-        """Put together what the head prepared of each image."""
-        masks = torch.cat([one.masks for one in instances])
-        quality = None
-        if any("quality" in one for one in instances):
-            parts = [one.get("quality", masks.new_ones(len(one.labels))) for one in instances]
-            quality = torch.cat(parts).to(masks.dtype)
+    def of(
+        cls,
+        samples: Sequence[Any],
+        quality: bool = False,
+        class_probs: bool = False,
+        doubt: bool = False,
+    ) -> BatchTruth:
+        """Put a batch together, its masks sent to the device of the labels in one copy.
+
+        Args:
+            samples: Data samples of at least one image; labels are on the device, masks on the
+                host, padded to one size.
+            quality: Whether to take the labels' quality.
+            class_probs: Whether to take their class distributions.
+            doubt: Whether to look for doubtful pixels.
+        """
+        found = [sample.gt_instances for sample in samples]
+        labels = torch.cat([one.labels for one in found])
+        masks = bytes_to_device([one.masks.to_ndarray() for one in found], labels.device)
+        weights = None
+        if quality and any("quality" in one for one in found):
+            ones = torch.ones_like(labels, dtype=torch.float32).split([len(one) for one in found])
+            parts = [one.get("quality", 1) * own for one, own in zip(found, ones, strict=True)]
+            weights = torch.cat(parts)
         return cls(
-            torch.cat([one.labels for one in instances]),
-            masks,
-            quality,
-            tuple(one.get("class_probs") for one in instances),
-            tuple(one.metainfo.get(DOUBTFUL) for one in instances),
-            tuple(len(one.labels) for one in instances),
+            labels,
+            masks.ne(0).float(),
+            weights,
+            tuple(one.get("class_probs") if class_probs else None for one in found),
+            tuple(doubtful_pixels(sample) if doubt else None for sample in samples),
+            tuple(len(one.labels) for one in found),
         )
 
     @property
@@ -59,3 +77,7 @@ class BatchTruth:
         """Each image's labels (G,) and masks (G, H, W)."""
         counts = list(self.counts)
         return zip(self.labels.split(counts), self.masks.split(counts), strict=True)
+
+    def pairs(self, queries: int) -> int:
+        """How many pairs a matching with so many queries an image has."""
+        return sum(min(count, queries) for count in self.counts)

@@ -53,7 +53,8 @@ def class_loss(
         divisor: A scalar.
     """
     if type(loss) is not CrossEntropyLoss or loss.class_weight is None:
-        return loss(scores, labels, weights, avg_factor=divisor)  # type: ignore[no-any-return]
+        found: Tensor = loss(scores, labels, weights, avg_factor=divisor)
+        return found
     value = loss.cls_criterion(
         scores,
         labels,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from s4m_pipeline.execution.transfers import to_device
 
 UNLABELLED = "unlabelled"
 BACKGROUND = -1e4
@@ -32,10 +35,9 @@ def doubtful_pixels(sample: Any) -> Tensor | None:
     if sample.metainfo.get("branch") != UNLABELLED or ignored is None or not len(ignored):
         return None
     labels = sample.gt_instances
-    device = labels.labels.device
     padded = ignored.masks.pad(tuple(sample.metainfo["batch_input_shape"]), pad_val=0)
-    doubtful = padded.to_tensor(torch.bool, device).any(0)
-    return doubtful & ~labels.masks.to_tensor(torch.bool, device).any(0)
+    doubtful = padded.to_ndarray().any(0) & ~labels.masks.to_ndarray().any(0)
+    return to_device(torch.from_numpy(np.ascontiguousarray(doubtful)), labels.labels.device)
 
 
 def hide_pixels(logits: Tensor, doubtful: Tensor) -> Tensor:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from mmcv.ops import point_sample
 from mmdet.models.dense_heads import Mask2FormerHead
-from mmdet.models.utils import get_uncertain_point_coords_with_randomness
 from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from s4m_pipeline.models.batch_truth import DOUBTFUL, BatchTruth
+from s4m_pipeline.models.batch_truth import BatchTruth
 from s4m_pipeline.models.class_losses import class_distillation_loss, class_loss
-from s4m_pipeline.models.doubt import (
-    doubtful_pixels,
-    hide_pixels,
-    hide_points,
-    mostly_inside,
-)
+from s4m_pipeline.models.doubt import hide_pixels, hide_points, mostly_inside
 from s4m_pipeline.models.matching import Matches, match
+from s4m_pipeline.models.points import PointCounts, StepPoints
 
 CLASS_LOSS = "loss_class_distillation"
 NAMES = ("loss_cls", "loss_mask", "loss_dice")
@@ -54,80 +50,74 @@ class DistillingMask2FormerHead(Mask2FormerHead):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._doubtful: list[Tensor | None] = []
         self.register_buffer("_shares", torch.tensor(self.class_weight), persistent=False)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list[Any]) -> dict[str, Tensor]:
-        """Losses of a batch; the data samples' ignored instances are looked at here."""
-        samples = batch_data_samples
-        self._doubtful = [doubtful_pixels(s) if self.ignore_regions else None for s in samples]
-        return super().loss(x, samples)
+        """Losses of a batch; the host waits for the device once, for the costs of matching.
 
-    def preprocess_gt(
-        self, batch_gt_instances: list[InstanceData], batch_gt_semantic_segs: list[Any]
-    ) -> list[InstanceData]:
-        """Bring masks to the device as float32 (G, H, W), and keep what the switches need."""
-        prepared = []
-        for place, source in enumerate(batch_gt_instances):
-            masks = source.masks.to_tensor(torch.bool, source.labels.device).float()
-            target = InstanceData(labels=source.labels, masks=masks)
-            if self.class_distillation and "class_probs" in source:
-                target.class_probs = source.class_probs
-            if self.quality_weight and "quality" in source:
-                target.quality = source.quality
-            if self._doubtful and self._doubtful[place] is not None:
-                target.set_metainfo({DOUBTFUL: self._doubtful[place]})
-            prepared.append(target)
-        return prepared
-
-    def loss_by_feat(
-        self,
-        all_cls_scores: list[Tensor],
-        all_mask_preds: list[Tensor],
-        batch_gt_instances: list[InstanceData],
-        batch_img_metas: list[dict],
-    ) -> dict[str, Tensor]:
-        """Losses of all layers, and the class distillation of the last one.
-
-        Equal to the base class's where no switch is set. On a GPU all layers are matched
-        together, which waits for the device once instead of once an image and layer; on a CPU,
-        where nothing waits, one after the other, so that random points are drawn in the base
-        class's order.
+        Equal to the base class's where no switch is set, random points among them.
 
         Args:
-            all_cls_scores: One entry a decoder layer, float (B, Q, K + 1).
-            all_mask_preds: One entry a decoder layer, float (B, Q, h, w) logits.
-            batch_gt_instances: One an image, from `preprocess_gt`.
-            batch_img_metas: Not looked at.
+            x: The backbone's maps.
+            batch_data_samples: One an image; with panoptic ground truth nothing can be done here.
 
         Returns:
             ``loss_cls``, ``loss_mask`` and ``loss_dice`` of the last layer, the same of the
             others after ``d0.`` and so on, and :data:`CLASS_LOSS`.
         """
-        del batch_img_metas
-        truth = BatchTruth.of(batch_gt_instances)
-        device = all_cls_scores[0].device
-        with torch.autocast(device.type, enabled=False):
-            layers = [
-                (scores.float(), masks.float())
-                for scores, masks in zip(all_cls_scores, all_mask_preds, strict=True)
+        truth = self.truth_of(batch_data_samples)
+        scores, masks = self(x, batch_data_samples)
+        with torch.autocast(masks[0].device.type, enabled=False):
+            return self.layers_losses([one.float() for one in scores], masks, truth)
+
+    def truth_of(self, samples: list[Any]) -> BatchTruth:
+        """The batch's instances with what the switches ask for."""
+        return BatchTruth.of(
+            samples, self.quality_weight, self.class_distillation, self.ignore_regions
+        )
+
+    def layers_losses(
+        self, scores: list[Tensor], masks: list[Tensor], truth: BatchTruth
+    ) -> dict[str, Tensor]:
+        """Losses of all layers, and the class distillation of the last one.
+
+        Args:
+            scores: One entry a decoder layer, float32 (B, Q, K + 1).
+            masks: One entry a decoder layer, float (B, Q, h, w) logits.
+            truth: The batch's instances.
+        """
+        points = StepPoints(
+            self._point_counts(),
+            len(scores),
+            len(scores[0]),
+            truth.pairs(self.num_queries),
+            scores[0].device,
+        )
+        layers = list(zip(scores, masks, strict=True))
+        matches = match(
+            [
+                self._costs(*layer, truth, drawn)
+                for layer, drawn in zip(layers, points.matching, strict=True)
             ]
-            divisor = self._divisor(truth, layers[0][0])
-            together = 1 if device.type == "cpu" else len(layers)
-            found: list[tuple[Tensor, Tensor, Tensor]] = []
-            for start in range(0, len(layers), together):
-                part = layers[start : start + together]
-                matches = match([self._costs(*layer, truth) for layer in part])
-                for layer, pairs in zip(part, matches, strict=True):
-                    found.append(self._layer_losses(*layer, truth, pairs, divisor))
-            losses = dict(zip(NAMES, found[-1], strict=True))
-            for number, values in enumerate(found[:-1]):
-                named = (f"d{number}.{name}" for name in NAMES)
-                losses |= zip(named, values, strict=True)
-            if self.class_distillation:
-                losses[CLASS_LOSS] = self._class_loss(layers[-1][0], truth, matches[-1])
-        self._doubtful = []
+        )
+        divisor = self._divisor(truth, scores[0])
+        found = [
+            self._layer_losses(*layer, truth, pairs, partial(points.uncertain, number), divisor)
+            for number, (layer, pairs) in enumerate(zip(layers, matches, strict=True))
+        ]
+        losses = dict(zip(NAMES, found[-1], strict=True))
+        for number, values in enumerate(found[:-1]):
+            losses |= zip((f"d{number}.{name}" for name in NAMES), values, strict=True)
+        if self.class_distillation:
+            losses[CLASS_LOSS] = self._class_loss(scores[-1], truth, matches[-1])
         return losses
+
+    def _point_counts(self) -> PointCounts:
+        return PointCounts(
+            self.num_points,
+            int(self.num_points * self.oversample_ratio),
+            int(self.importance_sample_ratio * self.num_points),
+        )
 
     def _divisor(self, truth: BatchTruth, like: Tensor) -> Tensor:
         """Number of masks to divide by, the mean over processes: as the base class counts them."""
@@ -136,21 +126,20 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         return reduce_mean(like.new_full((1,), count)).clamp(min=1)
 
     @torch.no_grad()
-    def _costs(self, scores: Tensor, masks: Tensor, truth: BatchTruth) -> list[Tensor]:
+    def _costs(
+        self, scores: Tensor, masks: Tensor, truth: BatchTruth, points: Tensor
+    ) -> list[Tensor]:
         """Matching costs of one layer: for each image (Q, G).
 
         Args:
             scores: float (B, Q, K + 1).
             masks: float (B, Q, h, w) logits.
             truth: The batch's instances.
+            points: float (B, P, 2), of each image.
         """
-        points = torch.rand((len(scores), self.num_points, 2), device=scores.device)
-        seen = [
-            part if where is None else hide_pixels(part, where)
-            for part, where in zip(masks, truth.doubtful, strict=True)
-        ]
-        drawn = masks if all(where is None for where in truth.doubtful) else torch.stack(seen)
-        sampled = point_sample(drawn, points)
+        if any(where is not None for where in truth.doubtful):
+            masks = torch.stack(_without_doubt(masks, truth.doubtful))
+        sampled = point_sample(masks.float(), points)
         costs = []
         for image, (labels, own) in enumerate(truth.images()):
             if not len(labels):
@@ -167,7 +156,13 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         return costs
 
     def _layer_losses(
-        self, scores: Tensor, masks: Tensor, truth: BatchTruth, found: Matches, divisor: Tensor
+        self,
+        scores: Tensor,
+        masks: Tensor,
+        truth: BatchTruth,
+        found: Matches,
+        choose: Callable[[Tensor], Tensor],
+        divisor: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Class, mask and dice loss of one decoder layer.
 
@@ -176,15 +171,23 @@ class DistillingMask2FormerHead(Mask2FormerHead):
             masks: float (B, Q, h, w) logits.
             truth: The batch's instances.
             found: Which queries have which.
+            choose: Chooses the points of the mask losses for logits (M, h, w).
             divisor: Number of masks to divide by.
         """
         quality = None if truth.quality is None else truth.quality[found.instances]
         loss_class = self._layer_class_loss(scores, masks, truth, found, quality)
-        predicted = masks[found.images, found.queries]
+        predicted = masks[found.images, found.queries].float()
         if not len(predicted):
             return loss_class, predicted.sum(), predicted.sum()
-        own = truth.masks[found.instances]
-        return loss_class, *self._mask_losses(predicted, own, truth, found, quality, divisor)
+        logits, targets = self._at_points(predicted, truth, found, choose)
+        loss_dice = self.loss_dice(logits, targets, weight=quality, avg_factor=divisor)
+        loss_mask = self.loss_mask(
+            logits.flatten(),
+            targets.flatten(),
+            weight=None if quality is None else quality.repeat_interleave(self.num_points),
+            avg_factor=divisor * self.num_points,
+        )
+        return loss_class, loss_mask, loss_dice
 
     def _layer_class_loss(
         self,
@@ -216,49 +219,32 @@ class DistillingMask2FormerHead(Mask2FormerHead):
             counted.sum(),
         )
 
-    def _mask_losses(
+    def _at_points(
         self,
         predicted: Tensor,
-        masks: Tensor,
         truth: BatchTruth,
         found: Matches,
-        quality: Tensor | None,
-        divisor: Tensor,
+        choose: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Mask and dice loss of the matched queries.
+        """Logits and targets (M, P) of the matched queries at points.
 
         Args:
             predicted: float (M, h, w) logits, image after image.
-            masks: float (M, H, W), the instances' masks.
-            truth: The batch's instances, with each image's doubtful pixels.
+            truth: The batch's instances.
             found: The pairs.
-            quality: float (M,), or None.
-            divisor: Number of masks to divide by.
+            choose: Chooses the points.
         """
-        doubted = any(where is not None for where in truth.doubtful)
+        parts, doubted = predicted.split(list(found.counts)), truth.doubtful
+        certain = all(where is None for where in doubted)
         with torch.no_grad():
-            parts = zip(predicted.split(list(found.counts)), truth.doubtful, strict=True)
-            seen = [part if where is None else hide_pixels(part, where) for part, where in parts]
-            points = get_uncertain_point_coords_with_randomness(
-                torch.cat(seen).unsqueeze(1),
-                None,
-                self.num_points,
-                self.oversample_ratio,
-                self.importance_sample_ratio,
-            )
-            targets = point_sample(masks.unsqueeze(1), points).squeeze(1)
+            seen = predicted if certain else torch.cat(_without_doubt(parts, doubted))
+            points = choose(seen)
+            masks = truth.masks[found.instances].unsqueeze(1)
+            targets = point_sample(masks, points).squeeze(1)
         logits = point_sample(predicted.unsqueeze(1), points).squeeze(1)
-        if doubted:
-            doubt = _at_points(truth.doubtful, found.counts, points)
-            logits, targets = hide_points(logits, targets, doubt)
-        loss_dice = self.loss_dice(logits, targets, weight=quality, avg_factor=divisor)
-        loss_mask = self.loss_mask(
-            logits.flatten(),
-            targets.flatten(),
-            weight=None if quality is None else quality.repeat_interleave(self.num_points),
-            avg_factor=divisor * self.num_points,
-        )
-        return loss_mask, loss_dice
+        if certain:
+            return logits, targets
+        return hide_points(logits, targets, _doubt_at_points(doubted, found.counts, points))
 
     def _class_loss(self, scores: Tensor, truth: BatchTruth, found: Matches) -> Tensor:
         """Distillation over what the last layer matches; 0 where that is nothing."""
@@ -275,7 +261,15 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         )
 
 
-def _at_points(doubtful: Sequence[Tensor | None], counts: Sequence[int], points: Tensor) -> Tensor:
+def _without_doubt(parts: Iterable[Tensor], doubtful: Sequence[Tensor | None]) -> list[Tensor]:
+    """Each image's logits (N, h, w), background in its doubtful pixels."""
+    pairs = zip(parts, doubtful, strict=True)
+    return [part if where is None else hide_pixels(part, where) for part, where in pairs]
+
+
+def _doubt_at_points(
+    doubtful: Sequence[Tensor | None], counts: Sequence[int], points: Tensor
+) -> Tensor:
     """Doubtful pixels of each mask's image at its points (M, P, 2 in 0 to 1): float (M, P)."""
     found = []
     for pixels, places in zip(doubtful, points.split(list(counts)), strict=True):

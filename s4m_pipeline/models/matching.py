@@ -10,6 +10,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from s4m_pipeline.execution.transfers import to_device
+
 
 @dataclass(frozen=True, slots=True)
 class Matches:
@@ -64,16 +66,9 @@ def match(costs: Sequence[Sequence[Tensor]]) -> list[Matches]:
             first += instances
         found += pairs
         counts.append(tuple(part.shape[1] for part in pairs))
-    sent = _sent(np.concatenate(found, axis=1), flat.device)
+    sent = to_device(torch.from_numpy(np.concatenate(found, axis=1)), flat.device)
     layers = sent.split([sum(each) for each in counts], dim=1)
     return [
         Matches(layer[0], layer[1], layer[2], each)
         for layer, each in zip(layers, counts, strict=True)
     ]
-
-
-def _sent(indices: np.ndarray, device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(indices)
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)  # else the copy waits for the device

@@ -1,11 +1,11 @@
 """The one module that deals with the versions of OpenMMLab's packages.
 
 ``mmdet`` imports ``mmcv.ops`` everywhere and ``mmcv.ops`` imports the compiled ``mmcv._ext``, which
-``mmcv-lite`` does not have. :func:`prepare` answers for that module when it is absent and leaves a
-compiled mmcv alone. It also makes MMEngine read its checkpoints with ``weights_only=True`` (see
-:mod:`s4m_pipeline.models.safe_load`) and registers this package's modules. Call it before a
-model is built from a config; importing any module of this package has already done its first part,
-:func:`make_importable`.
+``mmcv-lite`` does not have. :func:`prepare` answers for that module when it is absent; of a
+compiled mmcv it changes only that deformable attention is computed in float32. It also makes
+MMEngine read its checkpoints with ``weights_only=True`` (see :mod:`s4m_pipeline.models.safe_load`)
+and registers this package's modules. Call it before a model is built from a config; importing any
+module of this package has already done its first part, :func:`make_importable`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def make_importable() -> None:
     _done.add("importable")
     _silence_version_warnings()
     _import_strategies()
-    if not _compiled_operators_work():
+    if _compiled_operators_work():
+        _attend_in_float32()
+    else:
         _serve_operators()
 
 
@@ -144,6 +146,17 @@ def _serve_operators() -> None:
     # form is right on every device.
     attention.IS_CUDA_AVAILABLE = False  # type: ignore[attr-defined]
     attention.IS_MLU_AVAILABLE = False  # type: ignore[attr-defined]
+    own = importlib.import_module("s4m_pipeline.models.deformable").deformable_attention
+    attention.multi_scale_deformable_attn_pytorch = own  # type: ignore[attr-defined]
+
+
+def _attend_in_float32() -> None:
+    """Keep bfloat16 out of mmcv's compiled deformable attention."""
+    from s4m_pipeline.models.deformable import Float32Function
+
+    attention = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
+    function = attention.MultiScaleDeformableAttnFunction
+    attention.MultiScaleDeformableAttnFunction = Float32Function(function)  # type: ignore[attr-defined]
 
 
 def _read_checkpoints_safely() -> None:
@@ -169,6 +182,7 @@ def _register_modules() -> None:
         "s4m_pipeline.models.ema",
         "s4m_pipeline.models.hooks",
         "s4m_pipeline.models.loops",
+        "s4m_pipeline.models.precision",
         "s4m_pipeline.models.metrics",
         "s4m_pipeline.data.datasets",
         "s4m_pipeline.data.transforms",

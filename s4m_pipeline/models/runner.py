@@ -22,6 +22,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
 from s4m_pipeline.models.loops import LazyDataLoader
+from s4m_pipeline.models.precision import optimizer_wrapper, resolved_precision
 from s4m_pipeline.models.schedules import schedulers
 from s4m_pipeline.models.training_spec import TrainingSpec, newest_checkpoint
 
@@ -43,7 +44,8 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
     """
     init_default_scope("mmdet")
     newest = newest_checkpoint(folder)
-    optimizer = config.optim_wrapper.to_dict()
+    precision = resolved_precision(spec.precision, spec.device)
+    optimizer = optimizer_wrapper(config.optim_wrapper.to_dict(), precision)
     if spec.learning_rate is not None:
         optimizer["optimizer"]["lr"] = spec.learning_rate
     runner = Runner(

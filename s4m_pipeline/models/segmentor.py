@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.doubt import UNLABELLED
 from s4m_pipeline.models.mask2former import CLASS_LOSS, DistillingMask2FormerHead
+from s4m_pipeline.models.precision import extract_regions_in_float32
 from s4m_pipeline.models.start_weights import load_start_weights
 from s4m_pipeline.models.structure_loss import structure_sum
 
@@ -58,6 +59,7 @@ class S4MSegmentor(BaseModel):
         network = MODELS.build(segmentor)
         super().__init__(data_preprocessor=network.data_preprocessor)
         self.segmentor = network
+        extract_regions_in_float32(network)
         self.structure_weight = structure_weight
         self.class_weight = class_weight
         self.unlabelled_weight = unlabelled_weight
@@ -88,6 +90,12 @@ class S4MSegmentor(BaseModel):
             return self.loss(inputs, data_samples or [])
         return self.segmentor(inputs, data_samples, mode=mode)
 
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, float]:
+        """Train one step; its losses come to the host in one copy."""
+        losses = super().train_step(data, optim_wrapper)
+        values = torch.stack([value.detach() for value in losses.values()]).tolist()
+        return dict(zip(losses, values, strict=True))
+
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
         """Losses of a batch of labelled and pseudo-labelled images.
 
@@ -101,22 +109,21 @@ class S4MSegmentor(BaseModel):
         """
         branches = [sample.metainfo.get("branch") == UNLABELLED for sample in data_samples]
         losses: dict[str, Any] = {}
-        structural: list[tuple[Tensor, int]] = []
+        structural: list[tuple[Tensor, Tensor]] = []
         for unlabelled in (False, True):
             chosen = [i for i, branch in enumerate(branches) if branch == unlabelled]
             if not chosen:
                 continue
             samples = [data_samples[i] for i in chosen]
             with self._captured_features() as features:
-                part = self.segmentor.loss(inputs[chosen], samples)
+                part = self.segmentor.loss(_chosen(inputs, chosen), samples)
             if self._feature_module is not None:
                 maps = _feature_map(features, self._feature_module)
                 structural.append(structure_sum(maps, samples))
             losses.update(self._weighted(part, unlabelled))
         if structural:
-            total = torch.stack([part for part, _ in structural]).sum()
-            mean = total / max(1, sum(count for _, count in structural))
-            losses["loss_structure"] = self.structure_weight * mean
+            total, count = (torch.stack(parts).sum() for parts in zip(*structural, strict=True))
+            losses["loss_structure"] = self.structure_weight * (total / count.clamp(min=1))
         return losses
 
     def _weighted(self, losses: dict[str, Any], unlabelled: bool) -> dict[str, Any]:
@@ -148,6 +155,13 @@ class S4MSegmentor(BaseModel):
             yield captured
         finally:
             handle.remove()
+
+
+def _chosen(inputs: Tensor, places: list[int]) -> Tensor:
+    """Some images of a batch; those of one kind lie side by side, and are not copied."""
+    if places == list(range(places[0], places[-1] + 1)):
+        return inputs[places[0] : places[-1] + 1]
+    return torch.stack([inputs[place] for place in places])
 
 
 def _scale(value: Any, weight: float) -> Any:

@@ -4,6 +4,8 @@ For a query point the target is the cosine similarity of the segmenter's feature
 with that of every cell. It is stored on a lattice over the whole original image and carried here
 through the same crop, scale and flip as the image. The network's side is the same similarity in its
 own mask features. The loss is smooth L1 (beta 1), the mean over all points and cells.
+
+The host waits for the device once in a batch: for which points lie inside the images.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s4m_pipeline.execution.transfers import to_device
+
 
 @dataclass(slots=True)
 class Geometry:
@@ -22,13 +26,13 @@ class Geometry:
 
     Attributes:
         matrix: (3, 3) float, original pixels to augmented pixels (continuous coordinates).
-        original: Height and width of the original image.
+        original: Height and width of the original image: two numbers, or an int64 tensor (2,).
         augmented: Height and width of the augmented image, without padding.
         padded: Height and width of the batch's input.
     """
 
     matrix: Tensor
-    original: tuple[int, int]
+    original: tuple[int, int] | Tensor
     augmented: tuple[int, int]
     padded: tuple[int, int]
 
@@ -58,12 +62,12 @@ def warp_targets(maps: Tensor, geometry: Geometry, grid: int) -> tuple[Tensor, T
     """
     centres = cell_centres(grid, geometry)
     ones = centres.new_ones(len(centres), 1)
-    inverse = torch.linalg.inv(geometry.matrix.to(centres.dtype))
+    inverse, _ = torch.linalg.inv_ex(geometry.matrix.to(centres.dtype))  # inv waits for a check
     source = torch.cat([centres, ones], dim=1) @ inverse.T
-    source = source[:, :2] / source[:, 2:]
-    place = 2 * source / source.new_tensor(geometry.original[::-1]) - 1
-    limit = centres.new_tensor(geometry.augmented[::-1])
-    valid = (centres < limit).all(1) & (place.abs() <= 1).all(1)
+    height, width = geometry.original
+    x, y = source[:, 0] / source[:, 2], source[:, 1] / source[:, 2]
+    place = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=1)
+    valid = _inside(centres, geometry) & (place.abs() <= 1).all(1)
     sampled = F.grid_sample(
         maps[None], place[None, None], mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -81,9 +85,16 @@ def cells_of(points: Tensor, geometry: Geometry, grid: int) -> Tensor:
     Returns:
         int64 (P,), counted row by row.
     """
-    extent = points.new_tensor(geometry.padded[::-1])
-    column, row = (points * grid / extent).floor().long().clamp(0, grid - 1).unbind(1)
+    height, width = geometry.padded
+    cells = torch.stack([points[:, 0] * grid / width, points[:, 1] * grid / height])
+    column, row = cells.floor().long().clamp(0, grid - 1)
     return row * grid + column
+
+
+def _inside(points: Tensor, geometry: Geometry) -> Tensor:
+    """Whether points (P, 2) x, y lie left of and above the augmented image's ends: bool (P,)."""
+    height, width = geometry.augmented
+    return (points[:, 0] < width) & (points[:, 1] < height)
 
 
 def feature_similarity(features: Tensor, points: Tensor, geometry: Geometry, grid: int) -> Tensor:
@@ -112,13 +123,13 @@ def structure_loss(
         A scalar; 0 with a gradient of 0 where no image has a point inside.
     """
     total, count = structure_sum(features, data_samples, grid, max_points)
-    return total / max(count, 1)
+    return total / count.clamp(min=1)
 
 
 def structure_sum(
     features: Tensor, data_samples: list[Any], grid: int = 64, max_points: int = 128
-) -> tuple[Tensor, int]:
-    """Sum of a batch's structural errors, and how many they are.
+) -> tuple[Tensor, Tensor]:
+    """Sum of a batch's structural errors, and how many they are. Computed in float32.
 
     Args:
         features: float (B, C, h, w), covering the padded input.
@@ -132,79 +143,120 @@ def structure_sum(
 
     Returns:
         A scalar, with a gradient of 0 where nothing is compared, and the number of (point, cell)
-        pairs in it.
+        pairs in it, an int64 scalar.
     """
-    total = features.sum() * 0
-    count = 0
-    for feature, sample in zip(features, data_samples, strict=True):
-        structure = sample.get("structure")
-        if structure is None:
-            continue
-        geometry = _geometry(structure, sample)
-        seen = _seen_cells(structure, geometry, grid)
-        chosen = draw_points(structure.points, geometry, max_points, seen)
-        if not len(chosen):
-            continue
-        with torch.no_grad():
-            warped, valid = warp_targets(structure.similarity[chosen].float(), geometry, grid)
-            target = structure.offset[chosen, None] + structure.scale[chosen, None] * warped
-            if seen is not None:
-                valid = valid & seen
-        similarity = feature_similarity(feature, structure.points[chosen], geometry, grid)
-        total = total + F.smooth_l1_loss(
-            similarity[:, valid], target[:, valid], beta=1.0, reduction="sum"
-        )
-        count += len(chosen) * int(valid.sum())
+    with torch.autocast(features.device.type, enabled=False):
+        total = features.sum(dtype=torch.float32) * 0
+        count = torch.zeros((), dtype=torch.long, device=features.device)
+        images = [
+            _Image(feature, sample.structure, _geometry(sample), grid)
+            for feature, sample in zip(features, data_samples, strict=True)
+            if "structure" in sample
+        ]
+        for image, chosen in zip(images, _drawn(images, max_points), strict=True):
+            if len(chosen):
+                error, pairs = image.error(chosen)
+                total, count = total + error, count + pairs
     return total, count
 
 
-def _geometry(structure: Any, sample: Any) -> Geometry:
+class _Image:
+    """An image's features and targets.
+
+    Args:
+        feature: float (C, h, w).
+        structure: Its targets.
+        geometry: How the image lies in the input.
+        grid: Cells on a side.
+
+    Attributes:
+        inside: bool (P,), the points that can be drawn.
+    """
+
+    def __init__(self, feature: Tensor, structure: Any, geometry: Geometry, grid: int) -> None:
+        self._feature, self._structure = feature, structure
+        self._geometry, self._grid = geometry, grid
+        self._seen = _seen_cells(structure, geometry, grid)
+        self.inside = points_inside(structure.points, geometry, self._seen)
+
+    def error(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the errors at some points, int64 (N,), and the number of pairs in it."""
+        structure, geometry, grid = self._structure, self._geometry, self._grid
+        with torch.no_grad():
+            warped, valid = warp_targets(structure.similarity[chosen].float(), geometry, grid)
+            target = structure.offset[chosen, None] + structure.scale[chosen, None] * warped
+            if self._seen is not None:
+                valid = valid & self._seen
+        points = structure.points[chosen]
+        similarity = feature_similarity(self._feature.float(), points, geometry, grid)
+        error = F.smooth_l1_loss(similarity, target, beta=1.0, reduction="none")
+        return error.masked_fill(~valid, 0).sum(), len(chosen) * valid.sum()
+
+
+def _geometry(sample: Any) -> Geometry:
     """Collect an image's geometry from its data sample."""
-    height, width = (int(value) for value in structure.size)
     return Geometry(
-        matrix=structure.matrix,
-        original=(height, width),
+        matrix=sample.structure.matrix,
+        original=sample.structure.size,
         augmented=tuple(sample.metainfo["img_shape"][:2]),
         padded=tuple(sample.metainfo["batch_input_shape"]),
     )
 
 
 def _seen_cells(structure: Any, geometry: Geometry, grid: int) -> Tensor | None:
-    """Cells without any hidden pixel: bool (grid * grid,); None where no pixel is hidden."""
+    """Cells without any hidden pixel: bool (grid * grid,); None where nothing was pasted."""
     hidden = structure.get("hidden")
-    if hidden is None or not bool(hidden.any()):
+    if hidden is None:
         return None
     bottom, right = (b - a for a, b in zip(hidden.shape, geometry.padded, strict=True))
     padded = F.pad(hidden.float(), (0, right, 0, bottom))
     return F.adaptive_max_pool2d(padded[None], grid)[0].flatten() == 0
 
 
-def draw_points(
-    points: Tensor, geometry: Geometry, count: int, seen: Tensor | None = None
-) -> Tensor:
-    """Draw a step's points: half from the union of the masks, half from the whole image.
-
-    The stored points' first half is the union's, as the segmenter's room writes them. Points
-    outside the augmented image drop out; where too few of one half are left, the other makes up
-    for them.
+def points_inside(points: Tensor, geometry: Geometry, seen: Tensor | None = None) -> Tensor:
+    """Which points lie on the augmented image, and in a cell that can be seen.
 
     Args:
         points: float (P, 2) x, y in pixels of the augmented image.
         geometry: How the image lies in the input.
+        seen: bool (grid * grid,) cells over the padded input; None for all.
+
+    Returns:
+        bool (P,).
+    """
+    inside = (points >= 0).all(1) & _inside(points, geometry)
+    if seen is not None:
+        inside = inside & seen[cells_of(points, geometry, int(len(seen) ** 0.5))]
+    return inside
+
+
+def _drawn(images: list[_Image], count: int) -> list[Tensor]:
+    """Each image's points of this step, int64 on the device, by one trip to the host."""
+    if not images:
+        return []
+    flags = torch.cat([image.inside for image in images])
+    parts = flags.cpu().split([len(image.inside) for image in images])
+    chosen = [draw_points(part, count) for part in parts]
+    sent = to_device(torch.cat(chosen), flags.device)
+    return list(sent.split([len(part) for part in chosen]))
+
+
+def draw_points(inside: Tensor, count: int) -> Tensor:
+    """Draw a step's points: half from the union of the masks, half from the whole image.
+
+    The stored points' first half is the union's, as the segmenter's room writes them. Points
+    outside drop out; where too few of one half are left, the other makes up for them.
+
+    Args:
+        inside: bool (P,) on the host, the points that can be drawn.
         count: The most points that are drawn.
-        seen: bool (grid * grid,) cells over the padded input that points may lie in; None for all.
 
     Returns:
         int64 (at most ``count``,), places among the points.
     """
-    limit = points.new_tensor(geometry.augmented[::-1])
-    inside = ((points >= 0) & (points < limit)).all(1)
-    if seen is not None:
-        inside = inside & seen[cells_of(points, geometry, int(len(seen) ** 0.5))]
     places = inside.nonzero().squeeze(1)
-    union = places[places < len(points) // 2]
-    anywhere = places[places >= len(points) // 2]
+    union = places[places < len(inside) // 2]
+    anywhere = places[places >= len(inside) // 2]
     first = min(len(union), max(count // 2, count - len(anywhere)))
     parts = ((union, first), (anywhere, min(len(anywhere), count - first)))
-    drawn = [part[torch.randperm(len(part))[:taken].to(part.device)] for part, taken in parts]
-    return torch.cat(drawn)
+    return torch.cat([part[torch.randperm(len(part))[:taken]] for part, taken in parts])

@@ -15,6 +15,7 @@ from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
+from s4m_pipeline.models.precision import resolved_precision
 from s4m_pipeline.models.training_spec import TrainingSpec, iteration_of, newest_checkpoint
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ class TrainingResult:
     Attributes:
         checkpoint: The self-contained checkpoint.
         iterations: Its length.
+        precision: What it was computed in, "float32" or "bfloat16".
         losses: Means of the last logged iterations, with the learning rate and their time.
         metrics: The last validation's figures, such as ``coco/segm_mAP``.
     """
 
     checkpoint: Path
     iterations: int
+    precision: str
     losses: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -67,11 +70,12 @@ def train(spec: TrainingSpec, resume: bool = True) -> TrainingResult:
         _start_anew(spec)
     if not path.is_file() or read_checkpoint(path).iterations != spec.iterations:
         _train(spec, path)
+    precision = read_checkpoint(path).info.get("precision", "float32")
     shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
     log = read_log(spec.log_file)
     steps = [line for line in log if "learning_rate" in line]
     validations = [line for line in log if "learning_rate" not in line]
-    return TrainingResult(path, spec.iterations, _last(steps), _last(validations))
+    return TrainingResult(path, spec.iterations, precision, _last(steps), _last(validations))
 
 
 def resume_iteration(folder: Path) -> int:
@@ -123,7 +127,12 @@ def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoin
         categories=spec.categories,
         test_scale=tuple(config.test_scale),
         iterations=spec.iterations,
-        info={"config": str(spec.model), "seed": spec.seed, "batch_size": spec.batch_size},
+        info={
+            "config": str(spec.model),
+            "seed": spec.seed,
+            "batch_size": spec.batch_size,
+            "precision": resolved_precision(spec.precision, spec.device),
+        },
     )
 
 

@@ -27,6 +27,7 @@ class TrainingSpec:
         learning_rate: Instead of the model config's, unless None.
         seed: Of weights, order, augmentation and losses.
         device: "cpu", "cuda", "cuda:N" or "auto".
+        precision: "float32", "bfloat16" or "auto" (see ``precision.resolved_precision``).
         workers: Processes that load data; 0 loads in this one.
         validation_interval: Iterations between validations; there is one at the end as well.
         checkpoint_interval: Iterations between checkpoints; there is one at the end as well.
@@ -57,6 +58,7 @@ class TrainingSpec:
     learning_rate: float | None = None
     seed: int = 0
     device: str = "cpu"
+    precision: str = "float32"
     workers: int = 0
     validation_interval: int = 1000
     checkpoint_interval: int = 500

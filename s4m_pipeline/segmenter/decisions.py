@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from s4m_pipeline.execution.transfers import HostCopy
 from s4m_pipeline.segmenter.base import Frame
 from s4m_pipeline.segmenter.choice import segmenter_mask
 from s4m_pipeline.segmenter.fusion import fused_mask
 from s4m_pipeline.segmenter.instances import RefinedMask, TeacherInstance
 from s4m_pipeline.segmenter.policies import RefinePolicy
 from s4m_pipeline.segmenter.rle import bbox_area, iou
-from s4m_pipeline.segmenter.transfers import HostCopy
 
 
 @dataclass(frozen=True, slots=True)

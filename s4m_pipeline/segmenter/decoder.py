@@ -14,9 +14,9 @@ from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from torch import Tensor
 
+from s4m_pipeline.execution.transfers import to_device
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts
 from s4m_pipeline.segmenter.image_side import image_side
-from s4m_pipeline.segmenter.transfers import to_device
 
 BOX_LABELS = (2, 3)  # SAM's point labels of a box's first and second corner
 GPU_PROMPTS = 128

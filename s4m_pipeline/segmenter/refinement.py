@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s4m_pipeline.execution.transfers import HostCopy
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
 from s4m_pipeline.segmenter.choice import choose, wants_multimask
 from s4m_pipeline.segmenter.decisions import Answers, decide
@@ -16,7 +17,6 @@ from s4m_pipeline.segmenter.instances import RefinedMask, TeacherInstance, kept_
 from s4m_pipeline.segmenter.negatives import negative_points
 from s4m_pipeline.segmenter.policies import NOT_HELPED, PolicyChoice, RefinePolicy, policy_of
 from s4m_pipeline.segmenter.prompts import build_prompts, teacher_frame_logits
-from s4m_pipeline.segmenter.transfers import HostCopy
 
 __all__ = ["Asked", "RefinePolicy", "RefinedMask", "TeacherInstance", "ask", "refine_images"]
 

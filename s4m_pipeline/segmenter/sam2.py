@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from s4m_pipeline.execution.transfers import to_device
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
 from s4m_pipeline.segmenter.decoder import PromptDecoder, prompts_in_a_pass
 from s4m_pipeline.segmenter.gate import GATE_IMAGES, LEAST_IOU, lattice_masks, mean_iou
 from s4m_pipeline.segmenter.speed import FLOAT32, Speed
-from s4m_pipeline.segmenter.transfers import to_device
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -26,6 +26,7 @@ _PASSED_ON = (
     "iterations",
     "batch_size",
     "learning_rate",
+    "precision",
     "workers",
     "validation_interval",
     "checkpoint_interval",
@@ -37,11 +38,14 @@ _PASSED_ON = (
 def training_settings(section: TrainingSection) -> dict[str, Any]:
     """A training's settings; the model goes by its config's content, not by its name.
 
-    The batch size changes the result of a training, so it is among them. A file of weights to
-    start from is among the inputs.
+    The batch size changes the result of a training, so it is among them, and so does a precision
+    that is asked for; ``auto`` follows the device, which is none. A file of weights to start from
+    is among the inputs.
     """
     settings = result_settings(section) | {"model": model_config_digest(section.model)}
     settings["weights"] = RANDOM if section.weights == RANDOM else None
+    if section.precision == "auto":
+        del settings["precision"]
     return settings
 
 
@@ -209,5 +213,9 @@ def training_outcome(
         "instances": labelled.instance_count,
         "quarantined": len(aside),
     }
-    metrics = {"losses": trained.losses, "validation": trained.metrics}
+    metrics = {
+        "losses": trained.losses,
+        "validation": trained.metrics,
+        "precision": trained.precision,
+    }
     return Outcome(files, counts, metrics)

@@ -22,7 +22,6 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from s4m_pipeline.errors import UsageError  # noqa: E402
-from s4m_pipeline.models.batch_truth import BatchTruth  # noqa: E402
 from s4m_pipeline.models.doubt import doubtful_pixels, hide_points, mostly_inside  # noqa: E402
 from s4m_pipeline.models.matching import match  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
@@ -124,10 +123,9 @@ def matches_of(
     head: Any, scores: Tensor, masks: Tensor, sample: DetDataSample
 ) -> dict[int, tuple[int, float]]:
     """Label and quality of each matched query."""
-    head._doubtful = [doubtful_pixels(sample) if head.ignore_regions else None]
-    truth = BatchTruth.of(head.preprocess_gt([sample.gt_instances], [None]))
+    truth = head.truth_of([sample])
     torch.manual_seed(5)
-    (found,) = match([head._costs(scores, masks, truth)])
+    (found,) = match([head._costs(scores, masks, truth, torch.rand(1, head.num_points, 2))])
     quality = sample.gt_instances.get("quality", torch.ones(len(truth.labels)))
     return {
         int(q): (int(truth.labels[k]), float(quality[k]))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from s4m_pipeline.models.openmmlab import prepare
+from tests.models.waiting import Waits, note_calls
 
 prepare()
 
@@ -23,8 +24,8 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from scipy.optimize import linear_sum_assignment  # noqa: E402
 
-from s4m_pipeline.models import mask2former  # noqa: E402
-from s4m_pipeline.models.matching import match  # noqa: E402
+from s4m_pipeline.models import batch_truth, mask2former, points  # noqa: E402
+from s4m_pipeline.models.matching import Matches, match  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
 
 SIDE, QUERIES, CLASSES, LAYERS = 48, 6, 3, 3
@@ -98,23 +99,42 @@ def test_losses_and_gradients_are_mmdetections(
 
 
 @pytest.mark.parametrize("counts", BATCHES)
-def test_all_layers_together_have_mmdetections_assignments(
-    head: Any, peer: Any, counts: tuple[int, ...]
+def test_assignments_are_mmdetections(
+    head: Any, peer: Any, counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples = samples_of(counts, 2)
-    scores, masks = predictions(len(counts), 3)
-    truth = mask2former.BatchTruth.of(head.preprocess_gt([s.gt_instances for s in samples], []))
-    torch.manual_seed(7)
-    layers = match([head._costs(*layer, truth) for layer in zip(scores, masks, strict=True)])
-    theirs = peer.preprocess_gt([s.gt_instances for s in samples], [None] * len(samples))
-    torch.manual_seed(7)
-    for layer, found in enumerate(layers):
-        for image, (queries, instances) in enumerate(found.by_image()):
-            *_, sampling = peer._get_targets_single(
-                scores[layer][image], masks[layer][image], theirs[image], {}
-            )
-            assert torch.equal(queries, sampling.pos_inds)
-            assert torch.equal(instances - truth.firsts[image], sampling.pos_assigned_gt_inds)
+    samples, found = samples_of(counts, 2), predictions(len(counts), 3)
+    ours: list[list[int]] = []
+    theirs: list[list[int]] = []
+
+    def noted(costs: Any) -> Any:
+        matches = match(costs)
+        for layer in matches:
+            for image, (queries, instances) in enumerate(layer.by_image()):
+                ours.append([*queries.tolist(), *(instances - sum(counts[:image])).tolist()])
+        return matches
+
+    single = peer._get_targets_single
+
+    def noted_single(*args: Any) -> Any:
+        *rest, sampling = single(*args)
+        theirs.append([*sampling.pos_inds.tolist(), *sampling.pos_assigned_gt_inds.tolist()])
+        return (*rest, sampling)
+
+    monkeypatch.setattr(mask2former, "match", noted)
+    monkeypatch.setattr(peer, "_get_targets_single", noted_single)
+    losses_of(head, found, samples)
+    losses_of(peer, found, samples)
+    assert len(ours) == LAYERS * len(counts)
+    assert ours == theirs
+
+
+def test_the_generator_ends_where_mmdetections_does(head: Any, peer: Any) -> None:
+    samples, found = samples_of((2, 0, 1), 2), predictions(3, 3)
+    ends = []
+    for one in (head, peer):
+        losses_of(one, found, samples)
+        ends.append(torch.get_rng_state())
+    assert torch.equal(*ends)
 
 
 def test_pairs_are_those_of_least_cost_and_numbered_through_the_batch() -> None:
@@ -132,63 +152,81 @@ def test_pairs_are_those_of_least_cost_and_numbered_through_the_batch() -> None:
             assert (instances - first).tolist() == columns.tolist()
 
 
-class Waits(TorchDispatchMode):
-    """Counts what would make the host wait for a GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = func.overloadpacket.__name__
-        if name in ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2"):
-            self.seen.append(name)
-        if name.startswith("index") and len(args) > 1 and isinstance(args[1], (list, tuple)):
-            given = [i for i in args[1] if isinstance(i, Tensor)]
-            self.seen += [name for index in given if index.dtype in (torch.bool, torch.uint8)]
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.fixture
-def copies(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Calls that bring a tensor to the host or make one of the host's values."""
-    made: list[str] = []
-    for name in ("cpu", "numpy", "item", "tolist", "new_tensor", "__bool__", "__int__"):
-        real = getattr(Tensor, name)
-
-        def noted(
-            self: Tensor, *args: Any, _name: str = name, _real: Any = real, **more: Any
-        ) -> Any:
-            made.append(_name)
-            return _real(self, *args, **more)
-
-        monkeypatch.setattr(Tensor, name, noted)
-    return made
+    return note_calls(monkeypatch)
 
 
-@pytest.mark.parametrize("switches", [(), ("quality_weight",)])
-def test_a_steps_losses_wait_for_the_device_once(
-    head: Any, peer: Any, copies: list[str], switches: tuple[str, ...]
-) -> None:
-    samples = samples_of((2, 3), 4)
-    for name in switches:
-        setattr(head, name, True)
-        for sample in samples:
-            sample.gt_instances.quality = torch.full((len(sample.gt_instances),), 0.5)
-    scores, masks = predictions(2, 5)
-    truth = mask2former.BatchTruth.of(head.preprocess_gt([s.gt_instances for s in samples], []))
-    copies.clear()
+def test_a_matching_comes_to_the_host_once(made: list[str]) -> None:
+    costs = [[torch.rand(6, 3), torch.rand(6, 0)], [torch.rand(6, 3), torch.rand(6, 0)]]
     with Waits() as waits:
-        layers = list(zip(scores, masks, strict=True))
-        divisor = head._divisor(truth, scores[0])
-        matches = match([head._costs(*layer, truth) for layer in layers])
-        for layer, found in zip(layers, matches, strict=True):
-            head._layer_losses(*layer, truth, found, divisor)
+        found = match(costs)
+    assert len(found) == 2
     assert waits.seen == []
-    assert copies == ["cpu", "numpy"]  # the costs of all layers, once
-    copies.clear()
+    assert made == ["cpu", "numpy"]
+
+
+def fake_match(costs: Any) -> list[Matches]:
+    """What a matching sends to the device, without the values."""
+    found = []
+    for layer in costs:
+        counts = tuple(min(cost.shape) for cost in layer)
+        places = torch.empty(3, sum(counts), dtype=torch.long, device=layer[0].device)
+        found.append(Matches(places[0], places[1], places[2], counts))
+    return found
+
+
+SWITCHES: tuple[dict[str, bool], ...] = (
+    {},
+    {"quality_weight": True, "class_distillation": True, "ignore_regions": True},
+)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=["plain", "everything"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nothing_but_the_matching_waits_for_a_gpu(
+    head: Any,
+    made: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    switches: dict[str, bool],
+    dtype: torch.dtype,
+) -> None:
+    """On tensors without values on a GPU that need not be there: what asks for a value fails."""
+    counts, samples = (2, 0, 3), samples_of((2, 0, 3), 4)
+    for name, value in switches.items():
+        setattr(head, name, value)
+    with FakeTensorMode(allow_non_fake_inputs=False), Waits() as waits:
+        shape, cuda = (len(counts), QUERIES), torch.device("cuda")
+        scores = [torch.empty(*shape, CLASSES + 1, device=cuda, dtype=dtype) for _ in range(LAYERS)]
+        masks = [torch.empty(*shape, 12, 12, device=cuda, dtype=dtype) for _ in range(LAYERS)]
+        head._shares = torch.empty(CLASSES + 1, device=cuda)
+        for sample, count in zip(samples, counts, strict=True):
+            truth = sample.gt_instances
+            truth.labels = torch.empty(count, dtype=torch.long, device=cuda)
+            truth.quality = torch.empty(count, device=cuda)
+            truth.class_probs = torch.empty(count, CLASSES, device=cuda)
+        monkeypatch.setattr(mask2former, "match", fake_match)
+        for module, name, shape in (
+            (batch_truth, "bytes_to_device", (sum(counts), SIDE, SIDE)),
+            (batch_truth, "doubtful_pixels", (SIDE, SIDE)),
+        ):
+            sent = torch.empty(shape, dtype=torch.bool, device=cuda)
+            monkeypatch.setattr(module, name, lambda *_, _sent=sent: _sent)
+        monkeypatch.setattr(points, "_state", lambda _: None)
+        monkeypatch.setattr(points, "_generator", lambda *_: None)
+        losses = losses_of(head, (scores, masks), samples)
+    assert len(losses) == 3 * LAYERS + bool(switches)
+    assert {value.device.type for value in losses.values()} == {"cuda"}
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+    assert waits.seen == []
+    assert made == []
+
+
+def test_mmdetections_head_waits_in_each_layer(peer: Any, made: list[str]) -> None:
+    """So the counting counts."""
     with Waits() as waits:
-        losses_of(peer, (scores, masks), samples)
-    assert len(waits.seen) + copies.count("cpu") > 2 * LAYERS  # so the counting counts
+        losses_of(peer, predictions(2, 5), samples_of((2, 3), 4))
+    assert made.count("cpu") == 2 * LAYERS
+    assert made.count("new_tensor") >= 2 * LAYERS
+    assert waits.seen.count("_unique2") == 4 * LAYERS

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 from mmengine.structures import BaseDataElement
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from s4m_pipeline.models import structure_loss as module
 from s4m_pipeline.models.structure_loss import (
     Geometry,
     draw_points,
+    points_inside,
     structure_loss,
     structure_sum,
     warp_targets,
 )
+from tests.models.waiting import Waits, note_calls
 
 
 def geometry_of(side: int = 64) -> Geometry:
@@ -24,7 +28,7 @@ def test_half_of_a_steps_points_are_the_unions() -> None:
     torch.manual_seed(0)
     seen = torch.zeros(256)
     for _ in range(200):
-        drawn = draw_points(points, geometry_of(), 128)
+        drawn = draw_points(points_inside(points, geometry_of()), 128)
         assert len(drawn) == len(set(drawn.tolist())) == 128
         assert (drawn < 128).sum() == 64
         seen[drawn] += 1
@@ -40,7 +44,7 @@ def test_the_other_half_makes_up_for_points_that_a_crop_lost(
 ) -> None:
     points = torch.full((256, 2), 99.0)
     points[:union] = points[128 : 128 + anywhere] = 5.0
-    drawn = draw_points(points, geometry_of(), 128)
+    drawn = draw_points(points_inside(points, geometry_of()), 128)
     assert ((drawn < 128).sum().item(), (drawn >= 128).sum().item()) == expected
 
 
@@ -109,3 +113,54 @@ def test_the_mean_is_over_all_points_and_cells_of_a_batch() -> None:
     assert parts[0][1] == 10 * parts[1][1]
     expected = (parts[0][0] + parts[1][0]) / (11 * parts[1][1])
     assert structure_loss(features, samples, 8).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def batch_of(count: int) -> list[BaseDataElement]:
+    samples = []
+    for _ in range(count):
+        structure = structure_of(torch.rand(40, 2) * 32)
+        structure.hidden = torch.zeros(30, 28, dtype=torch.bool)
+        structure.hidden[:4, :4] = True
+        samples.append(sample_of(structure, (30, 28)))
+    return samples
+
+
+def test_a_batchs_points_come_to_the_host_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, features = batch_of(3), torch.randn(3, 5, 8, 8)
+    host: list[str] = []
+
+    def drawn(inside: torch.Tensor, count: int) -> torch.Tensor:
+        made_before = len(made)
+        found = draw_points(inside, count)
+        host.extend(made[made_before:])
+        return found
+
+    monkeypatch.setattr(module, "draw_points", drawn)
+    made = note_calls(monkeypatch)
+    structure_sum(features, samples, 8, 16)
+    assert sorted(made) == sorted(["cpu", *host]), "what is drawn is drawn on the host"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nothing_but_the_drawing_waits_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """On tensors without values on a GPU that need not be there: what asks for a value fails."""
+    with FakeTensorMode(allow_non_fake_inputs=False), Waits() as waits:
+        cuda = torch.device("cuda")
+        features = torch.empty(2, 5, 16, 16, device=cuda, dtype=dtype)
+        structure = BaseDataElement(
+            points=torch.empty(40, 2, device=cuda),
+            similarity=torch.empty(40, 8, 8, dtype=torch.uint8, device=cuda),
+            scale=torch.empty(40, device=cuda),
+            offset=torch.empty(40, device=cuda),
+            matrix=torch.empty(3, 3, device=cuda),
+            size=torch.empty(2, dtype=torch.long, device=cuda),
+            hidden=torch.empty(30, 28, dtype=torch.bool, device=cuda),
+        )
+        places = torch.empty(12, dtype=torch.long, device=cuda)
+        monkeypatch.setattr(module, "_drawn", lambda images, _: [places] * len(images))
+        made = note_calls(monkeypatch)
+        total, count = structure_sum(features, [sample_of(structure, (30, 28))] * 2, 8)
+    assert (total.dtype, total.device.type, count.device.type) == (torch.float32, "cuda", "cuda")
+    assert waits.seen == made == []

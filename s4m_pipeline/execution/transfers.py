@@ -6,6 +6,8 @@ the device and pinned memory takes its turn and lets the caller go on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +18,22 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def bytes_to_device(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Arrays of bytes, one after another along their first axis, in one copy.
+
+    Args:
+        parts: At least one; bool or uint8, of the same shape but for the first axis.
+        device: Where they go.
+
+    Returns:
+        uint8.
+    """
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    host = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    np.concatenate(parts, out=host.numpy(), casting="unsafe")
+    return host.to(device, non_blocking=True)
 
 
 class HostCopy:

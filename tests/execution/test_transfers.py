@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from s4m_pipeline.segmenter.transfers import HostCopy, to_device
+from s4m_pipeline.execution.transfers import HostCopy, bytes_to_device, to_device
 
 CUDA = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -27,3 +27,11 @@ def test_nothing_is_copied_on_a_cpu() -> None:
     values = torch.arange(6.0)
     assert to_device(values, torch.device("cpu")) is values
     assert np.shares_memory(HostCopy(values).array(), values.numpy())
+
+
+@pytest.mark.parametrize("name", ["cpu", CUDA])
+def test_arrays_of_bytes_arrive_one_after_another(name: str) -> None:
+    parts = [np.full((n, 2, 3), n, np.uint8) for n in (2, 0, 1)] + [np.ones((1, 2, 3), bool)]
+    sent = bytes_to_device(parts, torch.device(name))
+    assert sent.device.type == name
+    np.testing.assert_array_equal(sent.cpu().numpy(), np.concatenate(parts).astype(np.uint8))

@@ -1,0 +1,70 @@
+"""A training's precision: in the fingerprint where it is asked for, and in the manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from s4m_pipeline.config import StudentSection, TeacherSection, TrainingSection
+from s4m_pipeline.models import training
+from s4m_pipeline.models.training import TrainingResult, TrainingSpec
+from s4m_pipeline.stages import training as stage
+from s4m_pipeline.stages.train_teacher import TrainTeacher, teacher_extra
+from s4m_pipeline.stages.training import train_stage, training_settings
+
+
+@pytest.mark.parametrize("kind", [TeacherSection, StudentSection])
+def test_only_a_precision_that_is_asked_for_is_in_the_fingerprint(
+    kind: type[TrainingSection],
+) -> None:
+    default = training_settings(kind(model="mask2former_demo"))
+    assert "precision" not in default
+    for precision in ("float32", "bfloat16"):
+        section = kind(model="mask2former_demo", precision=precision)
+        assert training_settings(section) == default | {"precision": precision}
+    assert training_settings(kind(model="mask2former_demo", precision="auto")) == default
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+def test_it_reaches_the_training_and_the_manifest_tells_what_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    seen: list[str] = []
+
+    def train(spec: TrainingSpec) -> TrainingResult:
+        seen.append(spec.precision)
+        for name in ("checkpoint.pth", "log.jsonl"):
+            (tmp_path / name).write_text("")
+        return TrainingResult(tmp_path / "checkpoint.pth", spec.iterations, "bfloat16")
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(stage, "bad_images", lambda *_: [])
+    labelled = SimpleNamespace(images=[], categories=[], instance_count=0)
+    run: Any = SimpleNamespace(
+        config=SimpleNamespace(
+            seed=0,
+            data=SimpleNamespace(
+                labelled=SimpleNamespace(images="a", annotations="b"), validation=None
+            ),
+        ),
+        device="cpu",
+        images=SimpleNamespace(labelled=labelled),
+        reporter=SimpleNamespace(progress=lambda *_: _Advance()),
+    )
+    section = TeacherSection(model="mask2former_demo", precision=precision)
+    made = train_stage(run, TrainTeacher(), tmp_path, section, None, teacher_extra(section))
+    assert seen == [precision]
+    assert made.metrics["precision"] == "bfloat16"
+
+
+class _Advance:
+    """A progress bar that shows nothing."""
+
+    def __enter__(self) -> Any:
+        return lambda *_: None
+
+    def __exit__(self, *_: object) -> None:
+        return None
