@@ -24,7 +24,7 @@ from ablation_table import write_table
 from embedding_cache import keep_embeddings
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.config import load_config
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.data.split import write_split
 from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.evaluate import Evaluate

@@ -18,7 +18,7 @@ import torch
 from harness import report
 from tiny_run import write_tiny
 
-from s4m_pipeline.config import load_config
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.segmenter.demo import DemoSegmenter
 from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.perform import perform

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from s4m_pipeline.artifacts.shards import Shard, write_shard
-from s4m_pipeline.config import load_config
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.execution.local import Place
 from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.predictor import Predictor

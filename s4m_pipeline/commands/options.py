@@ -33,7 +33,7 @@ def open_run(config: Path, overrides: list[str] | None) -> Run:
     """Read a run's file."""
     import shlex
 
-    from s4m_pipeline.config import load_config
+    from s4m_pipeline.config_file import load_config
     from s4m_pipeline.stages.base import Run
 
     called_with = shlex.join(["-c", str(config), *(overrides or [])])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.config import LabelledSet, load_config, starts_from_teacher
+from s4m_pipeline.config import LabelledSet, starts_from_teacher
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import RUNS
 from s4m_pipeline.data.image_set import Category, ImageSet
 from s4m_pipeline.data.images import read_image

@@ -16,7 +16,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
-from s4m_pipeline.config import RunConfig, load_config
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import RUNS, expects_weights, model_config_path, write_run_template
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from s4m_pipeline.cli import main
-from s4m_pipeline.config import load_config
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import MODELS
 from s4m_pipeline.data.scenes import generate_scenes
 from s4m_pipeline.stages.base import Run

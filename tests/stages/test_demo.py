@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from s4m_pipeline.config import load_config
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages import demo
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s4m_pipeline.config import load_config
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.segmenter.demo import DEMO_WEIGHTS
 from s4m_pipeline.stages import segmenter_settings
 from s4m_pipeline.stages.base import Run

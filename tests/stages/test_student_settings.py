@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from s4m_pipeline.config import load_config
+from s4m_pipeline.config_file import load_config
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages import train_student
 from s4m_pipeline.stages.train_student import TrainStudent

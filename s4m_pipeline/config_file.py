@@ -1,0 +1,126 @@
+"""A run's YAML file: read with overrides and checked.
+
+Paths are relative to the file. Faults are reported all at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from s4m_pipeline.config import RANDOM, RunConfig
+from s4m_pipeline.errors import UsageError
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read and validate a run's file.
+
+    Args:
+        path: The YAML file.
+        overrides: ``section.key=value`` strings; values are read as YAML.
+
+    Returns:
+        The run, its paths absolute.
+
+    Raises:
+        UsageError: The file is missing or no YAML, or settings are wrong (all are named).
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: no text file in UTF-8") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: no valid YAML: {_one_line(str(error))}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
+    for override in overrides:
+        _apply_override(data, override)
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(_describe(path, error)) from error
+    return _absolute(config, path.resolve().parent)
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"override '{override}' is not of the form section.key=value")
+    *sections, last = key.split(".")
+    target = data
+    for name in sections:
+        inner = target.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"override '{override}': '{name}' is no section")
+        target = inner
+    try:
+        target[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"override '{override}': its value is no valid YAML") from error
+
+
+def _describe(path: Path, error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown key{_suggestion(fault['loc'])}"
+        elif fault["type"] != "missing" and fault["loc"]:
+            message += f", found {fault['input']!r}"
+        lines.append(f"{where}: {message}" if where else message)
+    return f"{path}: " + "; ".join(lines)
+
+
+def _suggestion(location: Sequence[int | str]) -> str:
+    import difflib
+
+    model: Any = RunConfig
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    close = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def _absolute(config: RunConfig, base: Path) -> RunConfig:
+    config.work_dir = base / config.work_dir.expanduser()
+    for images in (config.data.labelled, config.data.unlabelled, config.data.validation):
+        if images is None:
+            continue
+        images.images = base / images.images.expanduser()
+        if images.annotations is not None:
+            images.annotations = base / images.annotations.expanduser()
+    checkpoint = config.segmenter.checkpoint
+    if checkpoint is not None and not _is_no_path(checkpoint, base):
+        config.segmenter.checkpoint = str(base / Path(checkpoint).expanduser())
+    for training in (config.teacher, config.student):
+        if training.model.endswith(".py"):
+            training.model = str(base / Path(training.model).expanduser())
+        if training.weights not in (None, RANDOM):
+            training.weights = str(base / Path(str(training.weights)).expanduser())
+    return config
+
+
+def _is_no_path(checkpoint: str, base: Path) -> bool:
+    """Whether a checkpoint is ``random`` or has the form of a Hugging Face id (``org/name``)."""
+    if (base / Path(checkpoint).expanduser()).exists():
+        return False
+    return (
+        checkpoint == RANDOM
+        or re.fullmatch(r"[\w-]+/[\w-]+(\.[\d][\w-]*)?", checkpoint) is not None
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
