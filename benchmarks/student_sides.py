@@ -33,10 +33,9 @@ class Student:
 
     Args:
         spec: The training.
-        cast: What `torch.autocast` is told around each step.
     """
 
-    def __init__(self, spec: TrainingSpec, cast: dict[str, Any]) -> None:
+    def __init__(self, spec: TrainingSpec) -> None:
         config = read_model_config(spec.model, len(spec.categories))
         spec.folder.mkdir(parents=True)
         with device_in_use(spec.device):
@@ -47,7 +46,7 @@ class Student:
         self.model.train()
         self.optimizer = runner.build_optim_wrapper(runner.optim_wrapper)
         self.average = WarmUpAverage(self.model, spec.ema or 0.0).eval()
-        self.steps, self._cast = 0, cast
+        self.steps = 0
 
     def step(self, batch: Any) -> Step:
         """Train on a batch and move the average."""
@@ -57,8 +56,7 @@ class Student:
         ]
         torch.manual_seed(self.steps)
         self.steps += 1
-        with torch.autocast(**self._cast):
-            losses = self.model.train_step(batch, self.optimizer)
+        losses = self.model.train_step(batch, self.optimizer)
         self.average.update_parameters(self.model)
         if torch.cuda.is_available():
             torch.cuda.synchronize()

@@ -93,6 +93,7 @@ def make_spec(
         batch_size=args.batch,
         device=args.device,
         ema=0.9996,
+        precision="bfloat16" if args.bfloat16 else "float32",
     )
 
 
@@ -156,7 +157,7 @@ def compare(folder: Path, args: argparse.Namespace) -> None:
     records, model = write_sets(folder, size, args.batch), write_model(folder, size)
     cast: dict[str, Any] = {"device_type": torch.device(args.device).type, "dtype": torch.bfloat16}
     cast["enabled"] = args.bfloat16
-    online = Student(make_spec(folder, "none", model, records, args), cast)
+    online = Student(make_spec(folder, "none", model, records, args))
     start = {name: value.clone() for name, value in online.model.state_dict().items()}
     labeller = Labeller(predictor_of(segmenter.model), cast)
     students: list[Student] = []
@@ -167,7 +168,7 @@ def compare(folder: Path, args: argparse.Namespace) -> None:
         labeller.label(online, batch)
         if not students:  # the run that is not timed
             write_labels(folder / "made", records, batch)
-            students.append(Student(make_spec(folder, "made", model, records, args), cast))
+            students.append(Student(make_spec(folder, "made", model, records, args)))
             students[0].model.load_state_dict(start)
         return online.step(batch)
 
