@@ -39,7 +39,7 @@ from s4m_pipeline.stages.train_teacher import TrainTeacher
 
 PARTS: tuple[tuple[Any, str, str], ...] = (
     (sharded, "read_sized_image", "decode images"),
-    (Predictor, "predict", "teacher's network"),
+    (Predictor, "begin", "teacher's network"),
     (MobileSam, "encode", "segmenter's encoder"),
     (MobileSam, "decode", "segmenter's decoder"),
     (Sam2Segmenter, "encode", "segmenter's encoder"),
