@@ -38,6 +38,10 @@ ROWS = (
     Row("all labels, twice as long", ("teacher.iterations={double}",), "teacher", True),
     Row("supervised, three times as long", ("teacher.iterations={triple}",), of="teacher"),
     Row("two rounds", ("student.ignore_score=0.3",), rounds=2),
+    Row(
+        "student twice as long",
+        ("student.ignore_score=0.3", "student.iterations={double}"),
+    ),
     Row("S4M's rule", S4M_RULE),
     Row("no gate", ("refine.min_agreement=0",)),
     Row("closest candidate", ("refine.candidate=closest",)),

@@ -16,8 +16,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from s4m_pipeline.segmenter.answers import added_levels, answer
 from s4m_pipeline.segmenter.build import SAM2_CONFIGS
-from s4m_pipeline.segmenter.image_side import image_side
+from s4m_pipeline.segmenter.two_way import image_side
 
 H100_BF16 = 989.0
 """TFLOP/s of an H100 SXM in dense bfloat16, as its maker states."""
@@ -40,28 +41,31 @@ def sam2_counts(name: str) -> dict[str, float]:
     decoder = model.sam_mask_decoder
     cells, width = SIZE // 16, model.hidden_dim
     image = torch.empty(1, width, cells, cells, device="meta")
-    fine = [
+    fine = (
         torch.empty(1, width // 8, 4 * cells, 4 * cells, device="meta"),
         torch.empty(1, width // 4, 2 * cells, 2 * cells, device="meta"),
-    ]
-    tokens = torch.empty(1, 4, width, device="meta")
+    )
+    many = 64
+    points, prompts = (torch.empty(many, count, width, device="meta") for count in (2, 4))
 
     def decode() -> None:
+        answer(decoder, image, image, prompts, added_levels(decoder, fine), False)
+
+    def released() -> None:
         decoder(
             image_embeddings=image,
             image_pe=image,
-            sparse_prompt_embeddings=tokens,
+            sparse_prompt_embeddings=prompts[:1],
             dense_prompt_embeddings=image,
             multimask_output=False,
             repeat_image=False,
             high_res_features=fine,
         )
 
-    many = 64
-    points = torch.empty(many, 2, width, device="meta")
     return {
         "encoder": counted(lambda: model.forward_image(_pixels())),
-        "decoder, a prompt": counted(decode),
+        "decoder, a prompt": counted(decode) / many,
+        "the package's, a prompt": counted(released),
         "structure, a point": counted(lambda: image_side(decoder, image, image, points)) / many,
     }
 

@@ -15,8 +15,9 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from torch import Tensor
 
 from s4m_pipeline.execution.transfers import to_device
+from s4m_pipeline.segmenter.answers import added_levels, answer
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts
-from s4m_pipeline.segmenter.image_side import image_side
+from s4m_pipeline.segmenter.two_way import image_side
 
 BOX_LABELS = (2, 3)  # SAM's point labels of a box's first and second corner
 GPU_PROMPTS = 128
@@ -42,7 +43,7 @@ def prompts_in_a_pass(device: torch.device, image_size: int) -> int:
 class _Rows:
     """Prompts of one kind, from any images, in model pixels on the device."""
 
-    images: list[int]  # image of each row, ascending
+    images: list[int]  # image of each row, ascending, counted from the group's first
     coords: Tensor  # (R, P, 2), a box's two corners first
     labels: Tensor  # (R, P)
     masks: Tensor | None  # (R, 1, 4h, 4w)
@@ -96,7 +97,10 @@ class PromptDecoder:
         found: list[Candidates | None] = [None] * len(prompts)
         for group in self._groups(prompts):
             rows = self._rows(group, prompts, embeddings.frames)
-            logits, ious = self._passes(embeddings, rows, multimask)
+            images = slice(group[0], group[-1] + 1)
+            high_res = tuple(level[images] for level in embeddings.high_res)
+            added = added_levels(self.mask_decoder, high_res)
+            logits, ious = self._passes(embeddings.image[images], added, rows, multimask)
             start = 0
             for image in group:
                 stop = start + len(prompts[image])
@@ -147,7 +151,7 @@ class PromptDecoder:
             labels.append(kinds)
         given = [masks for image in group if (masks := prompts[image].masks) is not None]
         return _Rows(
-            [image for image in group for _ in range(len(prompts[image]))],
+            [image - group[0] for image in group for _ in range(len(prompts[image]))],
             to_device(torch.from_numpy(np.concatenate(coords)), self.device),
             to_device(torch.from_numpy(np.concatenate(labels)), self.device),
             to_device(torch.cat(given), self.device) if given else None,
@@ -166,7 +170,7 @@ class PromptDecoder:
         return sparse.expand(count, -1, -1), dense.expand(count, -1, -1, -1)
 
     def _passes(
-        self, embeddings: Embeddings, rows: _Rows, multimask: bool
+        self, image: Tensor, added: tuple[Tensor, Tensor], rows: _Rows, multimask: bool
     ) -> tuple[Tensor, Tensor]:
         """All rows in passes of at most `max_prompts`, fewer where memory runs out."""
         parts: list[tuple[Tensor, Tensor]] = []
@@ -174,7 +178,7 @@ class PromptDecoder:
         while start < len(rows.images):
             stop = start + self.max_prompts
             try:
-                parts.append(self._pass(embeddings, rows.slice(start, stop), multimask))
+                parts.append(self._pass(image, added, rows.slice(start, stop), multimask))
             except torch.OutOfMemoryError:
                 if self.max_prompts == 1:
                     raise
@@ -187,23 +191,30 @@ class PromptDecoder:
         logits, ious = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(ious)
 
-    def _pass(self, embeddings: Embeddings, rows: _Rows, multimask: bool) -> tuple[Tensor, Tensor]:
+    def _pass(
+        self, image: Tensor, added: tuple[Tensor, Tensor], rows: _Rows, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
         sparse, dense = self._embed(rows)
-        one_image = rows.images[0] == rows.images[-1]
-        if one_image:
+        if rows.images[0] == rows.images[-1]:
             pick: slice | Tensor = slice(rows.images[0], rows.images[0] + 1)
+            if rows.masks is None:  # the same for every prompt
+                dense = dense[:1]
         else:
             pick = to_device(torch.tensor(rows.images), self.device)
-        masks, ious, _, _ = self.mask_decoder(
-            image_embeddings=embeddings.image[pick],
-            image_pe=self.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask,
-            repeat_image=one_image,
-            high_res_features=[level[pick] for level in embeddings.high_res],
+        masks, ious = answer(
+            self.mask_decoder,
+            image[pick] + dense,
+            self.prompt_encoder.get_dense_pe(),
+            sparse,
+            (_rows_of(added[0], pick), _rows_of(added[1], pick)),
+            multimask,
         )
         return masks.float(), ious.float()
+
+
+def _rows_of(level: Tensor, pick: slice | Tensor) -> Tensor:
+    """The images' rows of a level; one row stands for all."""
+    return level if len(level) == 1 else level[pick]
 
 
 def _sparse(prompts: Prompts, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

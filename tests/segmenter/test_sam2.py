@@ -223,21 +223,18 @@ def test_negative_points_and_a_second_pass_equal_the_predictors(
 
 
 def test_structure_features_are_the_transformers_keys(small: Sam2Segmenter) -> None:
-    embeddings = small.encode(_images(SIZES[:2]))
+    image = _images(SIZES[:2])
     points = np.array([[3, 5], [100, 300], [249, 332]], np.float32)
+    found = small.structure_features(small.encode(image), 1, points)
+    assert found.shape == (3, 256, 12, 12)
+    predictor = _predictor(small)
+    predictor.set_image(image[1])
     keys: list[torch.Tensor] = []
     hook = small.model.sam_mask_decoder.transformer.register_forward_hook(
         lambda module, args, output: keys.append(output[1])
     )
-    prompts = [
-        Prompts(np.zeros((0, 1, 2), np.float32), np.zeros((0, 1), np.int32)),
-        Prompts(points[:, None], np.ones((3, 1), np.int32)),
-    ]
-    small.decode(embeddings, prompts, False)
+    for point in points:
+        predictor.predict(point[None], np.ones(1), multimask_output=False)
     hook.remove()
-    found = small.structure_features(embeddings, 1, points)
-    assert found.shape == (3, 256, 12, 12)
-    expected = keys[0].transpose(1, 2).unflatten(2, (12, 12))
+    expected = torch.cat(keys).transpose(1, 2).unflatten(2, (12, 12))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    alone = small.structure_features(embeddings, 1, points[1:2])
-    torch.testing.assert_close(alone, expected[1:2], atol=1e-5, rtol=1e-5)
