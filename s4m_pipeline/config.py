@@ -136,7 +136,8 @@ class RefineSection(Section):
     not taken: ``gate`` keeps the teacher's or drops the instance. Among an image's final masks,
     one is a duplicate of a higher score's of its class when their IoU is above ``duplicate_iou``
     or more than ``duplicate_containment`` of the smaller lies in the larger; ``overlaps: score``
-    gives pixels that several claim to the highest score. 1 switches a duplicate rule off.
+    gives pixels that several claim to the highest score, and drops a mask of which less than
+    ``min_agreement`` is left. 1 switches a duplicate rule off.
     Predictions from ``min_score`` up are refined even where they become no label, so that
     ``--rethreshold`` can lower a threshold that far without the segmenter.
     """

@@ -74,6 +74,9 @@ def check_entries(text: CocoText, references: References, faults: FaultCounter) 
     Returns:
         The usable image entries, one for each id.
     """
+    for key in ("annotations", "categories"):  # annotations that are a list are read apart
+        if key in text.other and not isinstance(text.other[key], list):
+            faults.add("no-list", key)
     images = _check_images(text.images, faults)
     categories = _check_categories(text.other.get("categories"), faults)
     faults.merge(references.faults)

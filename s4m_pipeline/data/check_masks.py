@@ -44,7 +44,8 @@ def check_mask(
         faults.add("empty-mask", name)
         return
     told: Any = entry.get("area")
-    if not _is_number(told) or abs(told - areas[0]) > max(10, AREA_TOLERANCE * areas[0]):
+    near = max(10, AREA_TOLERANCE * areas[0])
+    if not _is_number(told) or not (told > 0 and abs(told - areas[0]) <= near):  # nor a NaN
         faults.add("wrong-area", f"{name}: {told}, its mask has {areas[0]}")
     bounds = _bounds(entry.get("segmentation"))
     if not any(_same_box(entry.get("bbox"), box) for box in (boxes[0], *bounds)):

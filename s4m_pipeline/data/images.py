@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 EXIF_ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""
+MOST_ASPECT = 100
+"""How many times longer than its short side an image may be; scaled down, a thinner one would have
+a side of no pixel."""
 THREADS = 4
 """How many images ``unreadable`` decodes at a time; decoding does not hold Python's lock."""
 
@@ -51,7 +54,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_sized_image(path: Path, height: int, width: int) -> np.ndarray:
-    """Decode an image file as ``read_image`` does, and check its size.
+    """Decode an image file as ``read_image`` does, and check its size and shape.
 
     Args:
         path: The file.
@@ -59,13 +62,18 @@ def read_sized_image(path: Path, height: int, width: int) -> np.ndarray:
         width: Likewise the width.
 
     Raises:
-        UsageError: The file cannot be read, or has another size.
+        UsageError: The file cannot be read, has another size or is too thin to be scaled.
     """
     image = read_image(path)
     if height > 0 and width > 0 and image.shape[:2] != (height, width):
         raise UsageError(
             f"{path}: the image has {image.shape[1]} x {image.shape[0]} pixels, "
             f"not the {width} x {height} of its annotation file"
+        )
+    if max(image.shape[:2]) > MOST_ASPECT * min(image.shape[:2]):
+        raise UsageError(
+            f"{path}: {image.shape[1]} x {image.shape[0]} pixels are too thin, one side is more "
+            f"than {MOST_ASPECT} times the other"
         )
     return image
 
@@ -90,8 +98,8 @@ def unreadable(
         advance: Called, in the caller's thread, with how many more images were looked at.
 
     Returns:
-        The images that are missing, broken or of another size than their record's, in the order
-        of ``records``, each with a message that names the file.
+        The images that are missing, broken, too thin or of another size than their record's, in
+        the order of ``records``, each with a message that names the file.
     """
     prepare_threads()
     found = []

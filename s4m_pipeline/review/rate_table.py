@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from s4m_pipeline.review.table import Cell, Table
 
-_TONES = {"almost none": "bad", "far too few": "warn", "far too many": "warn"}
+_TONES = {
+    "almost none": "bad",
+    "far too few": "warn",
+    "far too many": "warn",
+    "not labelled": "warn",
+}
 
 
 def rate_table(rows: Sequence[Sequence[Cell]], warnings: Sequence[str]) -> Table:

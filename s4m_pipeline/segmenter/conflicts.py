@@ -21,6 +21,8 @@ class ConflictRules:
             dropped; 1 for none.
         duplicate_containment: The same where the intersection is more than this share of the
             smaller mask; 1 for none.
+        min_agreement: A mask that lost pixels is dropped where its IoU with the teacher's falls
+            below this: what is left of it is another shape.
 
     Raises:
         UsageError: ``overlaps`` is none that exists.
@@ -29,6 +31,7 @@ class ConflictRules:
     overlaps: str = "leave"
     duplicate_iou: float = 1.0
     duplicate_containment: float = 1.0
+    min_agreement: float = 0.0
 
     def __post_init__(self) -> None:
         if self.overlaps not in OVERLAPS:
@@ -71,7 +74,7 @@ def settle_conflicts(
             _drop_duplicates(instances, settled, members, height, width, rules)
     if rules.overlaps == "score":
         standing = [n for n in standing if settled[n].decision != "dropped"]
-        _part(instances, settled, standing, height, width)
+        _part(instances, settled, standing, height, width, rules.min_agreement)
     return settled
 
 
@@ -127,6 +130,7 @@ def _part(
     standing: Sequence[int],
     height: int,
     width: int,
+    min_agreement: float,
 ) -> None:
     """Give each pixel to the first that claims it."""
     from s4m_pipeline.segmenter.rle import bbox_area, difference, iou, merge
@@ -143,15 +147,21 @@ def _part(
             none = replace(mask, agreement=0.0, area_ratio=0.0)
             settled[n] = dropped(instance, none, "overlap: higher scores have all its pixels")
             continue
-        claimed = merge(claimed, rest, height, width)
         if area < mask.area:
             lost = f"overlap: {mask.area - area} px went to higher scores"
-            settled[n] = replace(
+            agreement = iou(instance.mask_rle, rest, height, width)
+            left = replace(
                 mask,
                 mask_rle=rest,
                 bbox=bbox,
                 area=area,
-                agreement=iou(instance.mask_rle, rest, height, width),
+                agreement=agreement,
                 area_ratio=area / max(instance.area, 1),
                 reason=f"{mask.reason}; {lost}" if mask.reason else lost,
             )
+            if agreement < min_agreement:
+                why = f"{lost}, agreement {agreement:.2f} < {min_agreement:g}"
+                settled[n] = dropped(instance, left, why)
+                continue
+            settled[n] = left
+        claimed = merge(claimed, rest, height, width)

@@ -58,7 +58,7 @@ class ClassRate:
         """
         expected = self.labelled_rate * images
         if self.ratio is None:
-            return ""
+            return "not labelled" if self.pseudo >= ENOUGH else ""
         if self.ratio < NEAR_ZERO and expected >= ENOUGH:
             return "almost none"
         if self.ratio * FAR < 1 and expected >= ENOUGH:

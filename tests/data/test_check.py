@@ -16,7 +16,7 @@ from tests.data.conftest import boxes_of, coco_content, write_images, write_json
 
 OTHER_SET = {"same-file", "same-pixels", "near-duplicate", "unreadable-other"}
 """Kinds that only a comparison with another set finds; test_duplicates.py has them."""
-NOT_PLANTED = {*OTHER_SET, "no-images"}
+NOT_PLANTED = {*OTHER_SET, "no-images", "no-list"}
 
 
 def _sound_content() -> dict:
@@ -90,6 +90,20 @@ def test_every_planted_fault_is_counted(small_set: tuple[Path, Path], processes:
         "image 95 (copy.png) is image 20 (picture 2.png), same file",
     )
     assert found["unknown-category"].examples == ("annotation 100 of image 20: category 42",)
+
+
+@pytest.mark.parametrize("area", [float("nan"), 0, -20, True])
+def test_an_area_that_no_mask_has_is_wrong_however_small_the_mask(
+    small_set: tuple[Path, Path], area: float
+) -> None:
+    content = _sound_content()
+    content["annotations"][0] |= {
+        "segmentation": [[5, 5, 8, 5, 8, 8, 5, 8]],
+        "bbox": [5, 5, 3, 3],
+        "area": area,
+    }
+    write_json(small_set[0], content)
+    assert [fault.kind for fault in check_coco(*small_set)] == ["wrong-area"]
 
 
 def test_only_decoding_finds_a_file_cut_short(small_set: tuple[Path, Path]) -> None:
@@ -192,3 +206,12 @@ def test_a_file_without_images_is_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "empty.json"
     path.write_text('{"images": [], "annotations": [], "categories": []}')
     assert [fault.kind for fault in check_coco(path, tmp_path)] == ["no-images"]
+
+
+@pytest.mark.parametrize("key", ["annotations", "categories"])
+def test_what_should_be_a_list_and_is_none_is_a_fault(
+    small_set: tuple[Path, Path], key: str
+) -> None:
+    write_json(small_set[0], {**_sound_content(), key: "text"})
+    found = {fault.kind: fault.examples for fault in check_coco(*small_set)}
+    assert found["no-list"] == (key,)

@@ -130,3 +130,20 @@ def test_unreadable_stops_where_its_callback_does(tmp_path: Path, pixels: np.nda
     path.write_bytes(_jpeg(pixels))
     with pytest.raises(KeyboardInterrupt):
         unreadable([ImageRecord(1, "a.jpg", path, 64, 96)] * 50, stop)
+
+
+@pytest.mark.parametrize(("size", "fine"), [((300, 3), True), ((301, 3), False), ((1, 101), False)])
+def test_an_image_too_thin_to_be_scaled_is_set_aside(
+    tmp_path: Path, size: tuple[int, int], fine: bool
+) -> None:
+    Image.new("RGB", size).save(tmp_path / "thin.png")
+    record = ImageRecord(1, "thin.png", tmp_path / "thin.png", *size[::-1])
+    found = [message for _, message in unreadable([record])]
+    assert found == (
+        []
+        if fine
+        else [
+            f"{record.path}: {size[0]} x {size[1]} pixels are too thin, one side is more than "
+            "100 times the other"
+        ]
+    )

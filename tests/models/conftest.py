@@ -84,6 +84,29 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def structured(scenes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Config of the same scenes with structural targets: eight random maps an image."""
+    rng, points, grid = np.random.default_rng(0), 8, 16
+    rows = [
+        {
+            "image_id": image["id"],
+            "file_name": image["file_name"],
+            "height": image["height"],
+            "width": image["width"],
+            "grid": grid,
+            "points": rng.integers(0, 64, 2 * points).astype(np.float32).tolist(),
+            "similarity": rng.integers(0, 256, points * grid**2, dtype=np.uint8).tobytes(),
+            "scale": [2 / 255] * points,
+            "offset": [-1.0] * points,
+        }
+        for image in json.loads(Path(scenes["annotations"]).read_text())["images"]
+    ]
+    folder = tmp_path_factory.mktemp("targets")
+    write_table(folder / "structure/part-0.parquet", "structure", rows, CATEGORIES)
+    return {**scenes, "structure": str(folder)}
+
+
+@pytest.fixture(scope="session")
 def refined(scenes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Config of the same scenes, true masks as pseudo-labels, a third of them in doubt."""
     content = json.loads(Path(scenes["annotations"]).read_text())

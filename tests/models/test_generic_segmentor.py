@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,19 +39,23 @@ def mask_rcnn(tmp_path: Path) -> Path:
     return path
 
 
-def test_mask_rcnn_trains_and_predicts(spec: TrainingSpec, mask_rcnn: Path) -> None:
+def test_mask_rcnn_trains_and_predicts(
+    spec: TrainingSpec, structured: dict[str, Any], mask_rcnn: Path
+) -> None:
     seen: dict[str, float] = {}
     result = train(
         replace(
             spec,
             model=mask_rcnn,
             iterations=1,
-            unlabelled={**spec.labelled, "branch": "unlabelled"},
+            labelled=structured,
+            unlabelled={**structured, "branch": "unlabelled"},
             structure_weight=1.0,
             on_step=lambda _, losses: seen.update(losses),
         )
     )
     assert seen["loss_mask"] > 0
+    assert seen["loss_structure"] > 0
     assert seen["unlabelled_loss_rpn_cls"] > 0
     predictor = Predictor(result.checkpoint, "cpu")
     folder = Path(spec.labelled["images"])

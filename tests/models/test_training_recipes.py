@@ -77,7 +77,7 @@ def _smaller(value: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["r50", "swin_t", "dinov2_s"])
+@pytest.mark.parametrize("backbone", list(CHANNELS))
 @pytest.mark.parametrize("data", ["coco", "cityscapes"])
 def test_a_recipe_takes_a_step_and_predicts_on_its_datas_layout(
     spec: TrainingSpec, tmp_path: Path, data: str, backbone: str
@@ -147,7 +147,7 @@ def test_both_data_sets_have_every_backbone() -> None:
 
 @pytest.mark.slow
 def test_rtmdet_trains_and_predicts_without_compiled_operators(
-    spec: TrainingSpec, tmp_path: Path
+    spec: TrainingSpec, structured: dict[str, Any], tmp_path: Path
 ) -> None:
     pytest.importorskip("timm")
     path = tmp_path / "rtmdet.py"
@@ -163,12 +163,14 @@ def test_rtmdet_trains_and_predicts_without_compiled_operators(
             spec,
             model=path,
             iterations=1,
-            unlabelled={**spec.labelled, "branch": "unlabelled"},
+            labelled=structured,
+            unlabelled={**structured, "branch": "unlabelled"},
             structure_weight=1.0,
             on_step=lambda _, losses: seen.update(losses),
         )
     )
     assert seen["loss_mask"] > 0
+    assert seen["loss_structure"] > 0
     assert seen["unlabelled_loss_cls"] > 0
     image = read_image(next(Path(spec.labelled["images"]).rglob("*.jpg")))
     predictor = Predictor(result.checkpoint, "cpu")

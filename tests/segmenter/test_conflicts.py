@@ -164,6 +164,25 @@ def test_a_kept_mask_that_is_cut_keeps_its_first_reason() -> None:
     assert np.array_equal(decode_mask(found[1].mask_rle, *SIZE), second & ~first)
 
 
+def test_a_mask_cut_below_the_gate_is_dropped_and_claims_nothing() -> None:
+    instances = [_instance(0, 0.9, x=10), _instance(1, 0.7, x=12), _instance(2, 0.5, x=14)]
+    first, second, third = (decode_mask(i.mask_rle, *SIZE) for i in instances)
+    rest = second & ~first
+    agreement = rest.sum() / second.sum()
+    rules = ConflictRules(overlaps="score", min_agreement=float(agreement) + 0.01)
+    found = settle_conflicts(instances, [_record(m) for m in (first, second, third)], *SIZE, rules)
+    assert found[1].decision == "dropped"
+    assert found[1].mask_rle == instances[1].mask_rle
+    assert found[1].agreement == pytest.approx(agreement)
+    lost = (second & first).sum()
+    assert found[1].reason == (
+        f"overlap: {lost} px went to higher scores, "
+        f"agreement {agreement:.2f} < {agreement + 0.01:g}"
+    )
+    assert found[2].decision == "refined"
+    assert np.array_equal(decode_mask(found[2].mask_rle, *SIZE), third & ~first)
+
+
 def test_duplicates_go_before_overlaps_and_what_was_dropped_claims_nothing() -> None:
     instances = [_instance(n, 0.9 - n / 10) for n in range(4)]
     masks = [_disc(30, 48, 20), _disc(60, 48, 20), _disc(63, 48, 20), _disc(80, 48, 10)]

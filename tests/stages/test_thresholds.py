@@ -265,6 +265,14 @@ def test_far_too_many_are_named():
     assert [fault for _, fault in rates.faults()] == ["far too many"]
 
 
+def test_a_class_without_labels_is_named_where_it_has_pseudo_labels():
+    rates = rates_of({1: 9, 2: 6, 3: 1}, 10, {1: 9}, 10, {1: "cat", 2: "dog", 3: "owl"}, {})
+    assert [(rate.name, fault) for rate, fault in rates.faults()] == [("dog", "not labelled")]
+    assert messages(rates) == [
+        "dog: not labelled, 0.60 pseudo-instances an image against 0.00 labelled"
+    ]
+
+
 class Listening:
     def __init__(self):
         self.said, self.warned = [], []
