@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from s4m_pipeline.segmenter import decoder
+from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
+
 FEATURES = (256, 128, 64)
 """Sides of SAM 2's feature maps at 1024 px, which `SAM2ImagePredictor` takes for granted."""
 
@@ -76,3 +79,15 @@ class _MaskDecoder(nn.Module):
         self.place = stop % len(self.answers)
         kept = slice(1, None) if multimask_output else slice(0, 1)
         return self.answers[start:stop, kept], self.scores[start:stop, kept], None, None
+
+
+def answering_segmenter(model: AnsweringModel) -> Sam2Segmenter:
+    """A segmenter that gives the model's answers; from then on no other decodes in the process."""
+
+    def answer(module: _MaskDecoder, *inputs: Any) -> tuple[Tensor, Tensor]:
+        _, _, sparse, _, multimask = inputs
+        return module(sparse, multimask)[:2]
+
+    decoder.answer = answer  # type: ignore[assignment]
+    decoder.added_levels = lambda *_: (torch.zeros(1), torch.zeros(1))
+    return Sam2Segmenter("answering", model)  # type: ignore[arg-type]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from answering_model import AnsweringModel
+from answering_model import AnsweringModel, answering_segmenter
 from harness import in_turn, report_times, seconds
 from made_instances import STRIDE, Scene
 from naive_refine import POINTS, draw_points, predictor_of, refine_image
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.segmenter.refinement import RefinePolicy, refine_images
-from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 from s4m_pipeline.segmenter.soft_masks import draw_prompt_points
 
 S4M = RefinePolicy("points", POINTS, "argmax-iou", min_agreement=0.0)
@@ -30,7 +29,7 @@ def compare(name: str, goal: float, scene: Scene, repeats: int) -> None:
         repeats: Timed runs of each.
     """
     model = AnsweringModel(scene.answers, scene.scores)
-    predictor, segmenter = predictor_of(model), Sam2Segmenter("answering", model)
+    predictor, segmenter = predictor_of(model), answering_segmenter(model)
     logits = torch.from_numpy(scene.teacher_logits)
 
     def naive() -> list[bytes]:

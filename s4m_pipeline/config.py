@@ -55,15 +55,17 @@ class SegmenterSection(Section):
     """The promptable segmenter.
 
     ``checkpoint`` is a file (SAM 2), a folder (MobileSAM), a Hugging Face id, or none (demo).
-    ``precision``: ``auto`` takes bfloat16 on a GPU and float32 elsewhere; ``compile`` compiles the
-    image encoder. Both are held against float32 on the first batch and given up, with a warning,
-    where the mean IoU of the masks is below 0.995, and so they are no part of a fingerprint.
+    ``precision`` of the image encoder: ``auto`` takes bfloat16 on a GPU and float32 elsewhere;
+    ``compile`` compiles it. Both are held against float32 on the first batch and given up, with a
+    warning, where the mean IoU of the masks is below 0.995, and so they are no part of a
+    fingerprint.
+    ``batch_size`` is 16 on a GPU and 1 elsewhere unless set.
     """
 
     name: str = "sam2.1_hiera_large"
     checkpoint: str | None = None
     image_size: Positive | None = None
-    batch_size: Positive = Field(1, json_schema_extra=PLACE)
+    batch_size: Positive | None = Field(None, json_schema_extra=PLACE)
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", json_schema_extra=PLACE)
     compile: bool = Field(False, json_schema_extra=PLACE)
 

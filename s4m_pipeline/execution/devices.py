@@ -28,11 +28,13 @@ def resolve_device(name: str) -> str:
 
 
 def settle(device: str, place: Place) -> str:
-    """Give a worker its device: one of several GPUs, or its share of the processor's threads."""
+    """Give a worker its device, one of several GPUs, or its share of the processor's threads."""
     import torch
 
     if device == "cuda" and torch.cuda.device_count() > 1:
-        return f"cuda:{place.index % torch.cuda.device_count()}"
+        device = f"cuda:{place.index % torch.cuda.device_count()}"
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # streams and events are the current device's
     if place.workers > 1 and device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.workers))
     return device

@@ -14,8 +14,8 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A host tensor's copy on the device; on the CPU the tensor itself."""
-    if device.type != "cuda":
+    """A host tensor's copy on the device; what is there, or on the CPU, is returned itself."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
@@ -49,7 +49,8 @@ class HostCopy:
             self._tensor = torch.empty_like(tensor, device="cpu", pin_memory=True)
             self._tensor.copy_(tensor, non_blocking=True)
             self._arrived = torch.cuda.Event()
-            self._arrived.record()
+            # the copy is on the stream of the tensor's device, which need not be the current one
+            self._arrived.record(torch.cuda.current_stream(tensor.device))
         else:
             self._tensor = tensor.cpu()
 

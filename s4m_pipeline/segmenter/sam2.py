@@ -101,9 +101,10 @@ class Sam2Segmenter(Segmenter):
             try:
                 parts.append(self._features(images[start:stop]))
             except torch.OutOfMemoryError:
-                if stop - start == 1:
+                taken = max(stop - start, self._largest if self.speed.compile else 0)
+                if taken == 1:
                     raise
-                self._most_images = self._largest = (stop - start) // 2
+                self._most_images = self._largest = taken // 2
                 torch.cuda.empty_cache()
                 self.warnings.append(f"memory ran out: {self._most_images} images a batch")
                 continue
@@ -142,7 +143,7 @@ class Sam2Segmenter(Segmenter):
         with self.speed.autocast(self.device):
             out = self.model.forward_image(self.speed.laid_out(inputs))
         kept = out["backbone_fpn"][-self.model.num_feature_levels :]
-        levels = [level[: len(images)] for level in kept]
+        levels = [level[: len(images)].float() for level in kept]
         if self.model.directly_add_no_mem_embed:
             levels[-1] = levels[-1] + self.model.no_mem_embed.reshape(1, -1, 1, 1)
         return levels
@@ -152,16 +153,14 @@ class Sam2Segmenter(Segmenter):
     ) -> list[Candidates]:
         """See `Segmenter.decode`."""
         most = self.decoder.max_prompts
-        with self.speed.autocast(self.device):
-            found = self.decoder.decode(embeddings, prompts, multimask)
+        found = self.decoder.decode(embeddings, prompts, multimask)
         if self.decoder.max_prompts < most:
             self.warnings.append(f"memory ran out: {self.decoder.max_prompts} prompts a pass")
         return found
 
     def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
         """See `Segmenter.structure_features`."""
-        with self.speed.autocast(self.device):
-            return self.decoder.structure_features(embeddings, index, points)
+        return self.decoder.structure_features(embeddings, index, points)
 
     def _frame(self, height: int, width: int) -> Frame:
         return Frame(height, width, self.image_size, self.image_size)

@@ -14,7 +14,9 @@ class Speed:
     """A way of running a model.
 
     Attributes:
-        bfloat16: Let autocast take bfloat16 where it holds it to be safe.
+        bfloat16: Let autocast take bfloat16 in the image encoder, where it holds it to be safe.
+            The decoder stays float32: it is a few per cent of the arithmetic, and masks move far
+            more with its precision than with the encoder's.
         compile: Compile the image encoder's trunk with `torch.compile`, which keeps its kernels in
             inductor's cache on disk from one run to the next.
     """
@@ -29,7 +31,7 @@ class Speed:
         return " with ".join(names) or "float32"
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """The context in which the model is run."""
+        """The context in which the image encoder is run."""
         if not self.bfloat16:
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16)

@@ -19,6 +19,7 @@ def test_values_go_to_the_device_and_back_unchanged(name: str) -> None:
     values = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     there = to_device(values, device)
     assert there.device.type == name
+    assert to_device(there, there.device) is there  # as a mask prompt of a second pass is
     copy = HostCopy(there * 2)
     np.testing.assert_array_equal(copy.array(), values.numpy() * 2)
 

@@ -1,0 +1,32 @@
+"""A worker's device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from s4m_pipeline.execution.devices import settle
+from s4m_pipeline.execution.local import Place
+
+
+@pytest.mark.parametrize(
+    ("asked", "worker", "expected"),
+    [("cuda", 0, "cuda:0"), ("cuda", 3, "cuda:1"), ("cuda:1", 0, "cuda:1")],
+)
+def test_a_worker_makes_its_gpu_the_current_one(
+    monkeypatch: pytest.MonkeyPatch, asked: str, worker: int, expected: str
+) -> None:
+    current: list[str] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert settle(asked, Place(worker, 4)) == expected
+    assert current == [expected]
+
+
+def test_workers_share_the_processors_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert settle("cpu", Place(1, 4)) == "cpu"
+    assert settle("cpu", Place(0, 1)) == "cpu"
+    assert threads == [2]
