@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import torch
+from harness import seconds
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,6 +33,13 @@ def counted(work: Callable[[], Any]) -> float:
     with FlopCounterMode(display=False) as counter, torch.inference_mode(), math:
         work()
     return counter.get_total_flops() / 1e9
+
+
+def product_rate() -> float:
+    """GFLOP/s of a product of two float32 matrices of 2048 x 2048 on the CPU."""
+    side = 2048
+    a, b = torch.rand(2, side, side)
+    return 2e-9 * side**3 / median(seconds(lambda: a @ b) for _ in range(10))
 
 
 def sam2_counts(name: str) -> dict[str, float]:

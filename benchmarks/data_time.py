@@ -8,6 +8,9 @@ package's own training. What counts is its log's `data_seconds` over `seconds`, 
 workers; without workers all of an item's making is waited for, and its share is printed, too. Then
 one item of Cityscapes' size is timed (1024 x 2048, 30 instances, crop 512 x 1024), which says how
 many cores feed a GPU. On a machine whose cores are all busy, waiting includes waiting for a core.
+
+A line of its own, `data_time_masks`, is about large batches that are ready (`ready_batches.py`):
+how long it takes to have one, a tenth of what MMDetection's bitmaps take.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from harness import report, seconds
+from harness import can_run_on, report, seconds
 from made_instances import street_scene
 from made_training import (
     Label,
@@ -28,6 +31,7 @@ from made_training import (
     write_images,
     write_refined,
 )
+from ready_batches import ready_batches
 
 from s4m_pipeline.models.openmmlab import prepare
 
@@ -97,8 +101,8 @@ def shares(spec: TrainingSpec) -> tuple[float, float, float]:
     return step, waited, loss
 
 
-def animals(args: argparse.Namespace, folder: Path) -> None:
-    """Train with and without workers, and report the share of waiting."""
+def prepared_set(args: argparse.Namespace, folder: Path) -> ImageSet:
+    """The photographs, with the true masks of all but the labelled ones written as refined."""
     found = read_coco(args.photographs / "_annotations.coco.json", args.photographs)
     categories = [{"id": one.id, "name": one.name} for one in found.categories]
     labels = {
@@ -106,6 +110,12 @@ def animals(args: argparse.Namespace, folder: Path) -> None:
         for key, instances in found.instances.items()
     }
     write_refined(folder, _unlabelled(found), labels, categories)
+    return found
+
+
+def animals(args: argparse.Namespace, folder: Path) -> None:
+    """Train with and without workers, and report the share of waiting."""
+    found = prepared_set(args, folder)
     losses = []
     for workers in (0, 2):
         step, waited, loss = shares(spec_of(folder, found, args, workers))
@@ -143,7 +153,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--intervals", type=int, default=2, help="of the log, ten steps each")
     args = parser.parse_args()
+    if not can_run_on(args.device, NAME):
+        return
     args.photographs = args.shared.resolve() / "data" / "animals7" / "train"
+    ready_batches(args.device)
     with tempfile.TemporaryDirectory() as name:
         street_item(Path(name))
         if not args.photographs.is_dir():

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from harness import in_turn, report_times, seconds
+from harness import can_run_on, in_turn, report_times, seconds
 from torch import Tensor
 
 from s4m_pipeline.models.openmmlab import has_compiled_operators, prepare
@@ -64,6 +64,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--side", type=int, default=512, help="of the input in pixels")
     args = parser.parse_args()
+    if not can_run_on(args.device, NAME):
+        return
     device = torch.device(args.device)
     torch.manual_seed(0)
     shapes = torch.tensor([[args.side // s] * 2 for s in (32, 16, 8)], device=device)

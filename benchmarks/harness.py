@@ -23,6 +23,21 @@ RESULTS = "S4M_BENCH_RESULTS"
 PACKAGES = ("torch", "numpy", "pyarrow", "pycocotools", "rlemasklib", "faster-coco-eval", "sam2")
 
 
+def can_run_on(device: str, name: str) -> bool:
+    """Whether the machine has a device; prints that the benchmark is skipped where it has not.
+
+    Args:
+        device: As torch names it.
+        name: Of the benchmark.
+    """
+    import torch
+
+    if not device.startswith("cuda") or torch.cuda.is_available():
+        return True
+    print(f"{name} skipped: torch sees no CUDA device here")
+    return False
+
+
 def in_turn(
     naive: Callable[[], Result], ours: Callable[[], Result], repeats: int = 5
 ) -> tuple[Result, Result, list[float], list[float]]:
@@ -101,7 +116,9 @@ def report(name: str, ratio: float, goal: float, equal: str, **details: Any) -> 
 
 
 def machine() -> Mapping[str, str]:
-    """The machine, the versions that count, and the day."""
+    """The machine with its GPU, if it has one, the versions that count, and the day."""
+    import torch
+
     found = {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
@@ -113,6 +130,8 @@ def machine() -> Mapping[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    if torch.cuda.is_available():
+        found |= {"gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
     return found
 
 

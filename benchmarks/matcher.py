@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from harness import in_turn, report_times
+from harness import can_run_on, in_turn, report_times
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -105,6 +105,8 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=10)
     parser.add_argument("--side", type=int, default=512, help="of the input in pixels")
     args = parser.parse_args()
+    if not can_run_on(args.device, "matcher"):
+        return
     init_default_scope("mmdet")
     samples = samples_of(args.images, args.instances, args.side, args.device)
     torch.manual_seed(0)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from arithmetic import counted, product_rate
 
 from s4m_pipeline.artifacts.shards import Shard, write_shard
 from s4m_pipeline.config_file import load_config
@@ -39,7 +40,7 @@ from s4m_pipeline.stages.train_teacher import TrainTeacher
 
 PARTS: tuple[tuple[Any, str, str], ...] = (
     (sharded, "read_sized_image", "decode images"),
-    (Predictor, "begin", "teacher's network"),
+    (Predictor, "predict", "teacher's network"),
     (MobileSam, "encode", "segmenter's encoder"),
     (MobileSam, "decode", "segmenter's decoder"),
     (Sam2Segmenter, "encode", "segmenter's encoder"),
@@ -92,6 +93,12 @@ def stage_parts(
     count = len(rest.image_ids)
     print(f"{stage.name}: {1e3 * (written - start) / count:.1f} ms an image, {count} images")
     print(f"  decoding in threads ahead: {1e3 * spent['decode images'] / count:.1f} ms an image")
+    if not torch.cuda.is_available():
+        gflop = counted(lambda: worker.process(rest, lambda _: None)) / count
+        print(
+            f"  {gflop:.0f} GFLOP an image, {1e3 * gflop / product_rate():.0f} ms at the rate of a "
+            "matrix product"
+        )
     return {part: 1e3 * seconds / count for part, seconds in parts.items()}
 
 

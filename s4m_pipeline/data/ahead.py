@@ -17,7 +17,9 @@ def done_ahead(
     """Do jobs in threads while the consumer works on earlier results.
 
     Meant for functions that leave Python's lock for most of their time, such as the decoding of
-    images; unlike processes, threads hand their results over without a copy.
+    images or a network on a GPU; unlike processes, threads hand their results over without a copy.
+    An iterator that is closed, or left by an exception, has no thread when that returns: jobs
+    under way are waited for, those not begun are dropped.
 
     Args:
         function: Called once for each job.
@@ -29,7 +31,8 @@ def done_ahead(
         Each job's result, in the order of the jobs.
 
     Raises:
-        Exception: What the function raised, in the place of its job's result.
+        Exception: What the function raised, in the place of its job's result, with the traceback
+            it had in the thread.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
     waiting: deque[Future[Result]] = deque()
@@ -60,6 +63,8 @@ def one_ahead(begin: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[R
     waiting: deque[Result] = deque()
     for job in jobs:
         waiting.append(begin(job))
+        del job  # not to be kept while the next one is begun
         if len(waiting) > 1:
             yield waiting.popleft()
-    yield from waiting
+    while waiting:
+        yield waiting.popleft()

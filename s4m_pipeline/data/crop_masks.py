@@ -18,12 +18,14 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 from rlemasklib import RLEMask
 
+from s4m_pipeline.data.packed_masks import LazyMasks
 
-class RleMasks(BitmapMasks):
+
+class RleMasks(LazyMasks):
     """``BitmapMasks`` that are decoded when their pixels are first asked for.
 
     Once they are decoded, or for what no list of rows and columns can express, they behave as
-    ``BitmapMasks`` and give such; so does a copy that goes to another process.
+    ``BitmapMasks`` and give such.
 
     Args:
         rles: The source masks, all of one size.
@@ -39,11 +41,10 @@ class RleMasks(BitmapMasks):
         columns: np.ndarray,
         boxes: np.ndarray | None = None,
     ) -> None:
-        self.height, self.width = len(rows), len(columns)
+        super().__init__(len(rows), len(columns))
         if boxes is None:
             boxes = np.array([rle.bbox() for rle in rles], np.int64).reshape(-1, 4)
         self._rles, self._rows, self._columns, self._boxes = list(rles), rows, columns, boxes
-        self._pixels: np.ndarray | None = None
 
     @classmethod
     def of_image(cls, masks: Sequence[dict[str, Any]], height: int, width: int) -> RleMasks:
@@ -51,24 +52,20 @@ class RleMasks(BitmapMasks):
         rles = [RLEMask.from_dict(mask) for mask in masks]
         return cls(rles, np.arange(height), np.arange(width))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process as pixels."""
-        return BitmapMasks, (self.masks, self.height, self.width)
-
-    @property
-    def masks(self) -> np.ndarray:
-        """uint8 (N, height, width), decoded on the first call."""
-        if self._pixels is None:
-            self._pixels = self._decode()
-        return self._pixels
+    def __deepcopy__(self, memo: dict[int, Any]) -> RleMasks:
+        """Copy the pixels, if there are any; run-lengths are never changed."""
+        made = self._taken(self._rows, self._columns)
+        if self.decoded:
+            made.masks = self.masks.copy()
+        return made
 
     def __len__(self) -> int:
         """Number of masks."""
-        return len(self._rles)
+        return len(self.masks) if self.decoded else len(self._rles)
 
     def __getitem__(self, index: Any) -> BitmapMasks:
         """Take some masks."""
-        if self._pixels is not None:
+        if self.decoded:
             return super().__getitem__(index)
         chosen = np.atleast_1d(np.arange(len(self))[index])
         rles = [self._rles[number] for number in chosen]
@@ -76,20 +73,20 @@ class RleMasks(BitmapMasks):
 
     def rescale(self, scale: Any, interpolation: str = "nearest") -> BitmapMasks:
         """See ``BitmapMasks.rescale``."""
-        if self._pixels is not None or interpolation != "nearest":
+        if self.decoded or interpolation != "nearest":
             return super().rescale(scale, interpolation)
         width, height = mmcv.rescale_size((self.width, self.height), scale)
         return self._resized(height, width)
 
     def resize(self, out_shape: tuple[int, int], interpolation: str = "nearest") -> BitmapMasks:
         """See ``BitmapMasks.resize``."""
-        if self._pixels is not None or interpolation != "nearest":
+        if self.decoded or interpolation != "nearest":
             return super().resize(out_shape, interpolation)
         return self._resized(*out_shape)
 
     def flip(self, flip_direction: str = "horizontal") -> BitmapMasks:
         """See ``BitmapMasks.flip``."""
-        if self._pixels is not None:
+        if self.decoded:
             return super().flip(flip_direction)
         down = -1 if flip_direction in ("vertical", "diagonal") else 1
         across = -1 if flip_direction in ("horizontal", "diagonal") else 1
@@ -98,7 +95,7 @@ class RleMasks(BitmapMasks):
     def crop(self, bbox: np.ndarray) -> BitmapMasks:
         """See ``BitmapMasks.crop``."""
         x1, y1, x2, y2 = np.clip(bbox, 0, [self.width, self.height] * 2).tolist()
-        if self._pixels is not None or x2 <= x1 or y2 <= y1:
+        if self.decoded or x2 <= x1 or y2 <= y1:
             return super().crop(bbox)
         return self._taken(self._rows[y1:y2], self._columns[x1:x2])
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s4m_pipeline.data.packed_masks import PackedMasks, unpacked
 from s4m_pipeline.execution.transfers import bytes_to_device
 from s4m_pipeline.models.doubt import doubtful_pixels
 
@@ -53,7 +54,7 @@ class BatchTruth:
         """
         found = [sample.gt_instances for sample in samples]
         labels = torch.cat([one.labels for one in found])
-        masks = bytes_to_device([one.masks.to_ndarray() for one in found], labels.device)
+        masks = _sent([one.masks for one in found], labels.device)
         weights = None
         if quality and any("quality" in one for one in found):
             ones = torch.ones_like(labels, dtype=torch.float32).split([len(one) for one in found])
@@ -61,7 +62,7 @@ class BatchTruth:
             weights = torch.cat(parts)
         return cls(
             labels,
-            masks.ne(0).float(),
+            masks,
             weights,
             tuple(one.get("class_probs") if class_probs else None for one in found),
             tuple(doubtful_pixels(sample) if doubt else None for sample in samples),
@@ -81,3 +82,16 @@ class BatchTruth:
     def pairs(self, queries: int) -> int:
         """How many pairs a matching with so many queries an image has."""
         return sum(min(count, queries) for count in self.counts)
+
+
+def _sent(found: Sequence[Any], device: torch.device) -> Tensor:
+    """Each image's masks, one after another: float32 (T, H, W) on the device.
+
+    Args:
+        found: Bitmaps of one size. Where all are bits still, they become pixels on the device.
+        device: Where they go.
+    """
+    if all(isinstance(one, PackedMasks) and not one.decoded for one in found):
+        bits = bytes_to_device([one.bits() for one in found], device)
+        return unpacked(bits, found[0].width).float()
+    return bytes_to_device([one.to_ndarray() for one in found], device).ne(0).float()

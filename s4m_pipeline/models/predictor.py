@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import mmcv
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,10 @@ from mmdet.structures import DetDataSample
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from s4m_pipeline.execution.transfers import HostCopy, to_device
 from s4m_pipeline.models.checkpoints import build_model, read_checkpoint
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
+from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
 
 Found = TypeVar("Found")
 STRIDE = 4
@@ -61,41 +63,27 @@ class Detections:
     rles: list[bytes]
 
 
-@dataclass(slots=True)
-class _Scaled:
-    """An image brought to the test scale."""
-
-    tensor: Tensor  # uint8 (3, h, w), BGR
-    size: tuple[int, int]  # h, w
-    original: tuple[int, int]
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        """Height and width of the network's input."""
-        return _up(self.size[0], 32), _up(self.size[1], 32)
-
-    def sample(self) -> DetDataSample:
-        """MMDetection's description of the image."""
-        return DetDataSample(
-            metainfo=dict(
-                img_shape=self.size,
-                ori_shape=self.original,
-                scale_factor=(self.size[1] / self.original[1], self.size[0] / self.original[0]),
-            )
-        )
-
-
 class Predictor:
     """A trained segmentor.
 
     What comes out for an image does not depend on the other images of a call: each is scaled and
     padded by itself, and only images whose padded sizes are equal share a batch. On a CPU, where a
-    batch gains little, images go one by one, so that not even the last bits depend on it.
+    batch gains little, images go one by one, so that not even the last bits depend on it. Where a
+    device's memory runs out, batches are halved and stay so.
+
+    A call waits for the device many times (Mask2Former's pixel decoder reads sizes back from it),
+    so a caller with work of its own gives it a thread; one call at a time.
 
     Args:
         checkpoint: A ``checkpoint.pth`` of a training.
         device: "cpu", "cuda", "cuda:N" or "auto".
         averaged: Whether to use the averaged weights, where the training averaged.
+
+    Attributes:
+        categories: The classes, as COCO describes categories.
+        iterations: Steps of the training.
+        device: Where the model is.
+        warnings: What its user should know about how it runs: a smaller batch for lack of memory.
 
     Raises:
         UsageError: The file is missing or not a checkpoint.
@@ -108,11 +96,14 @@ class Predictor:
         prepare()
         stored = read_checkpoint(checkpoint)
         with device_in_use(device) as kind:
-            self.device = torch.device(kind if device == "auto" else device)
+            place = kind if device == "auto" else device
         self.categories = stored.categories
         self.iterations = stored.iterations
+        self.warnings: list[str] = []
         self._scale = stored.test_scale
-        self._model: Any = build_model(stored, checkpoint, averaged).to(self.device)
+        self._model: Any = build_model(stored, checkpoint, averaged).to(place)
+        self.device: torch.device = next(self._model.parameters()).device
+        self._most_images = 1 << 30
 
     def predict(
         self, images: Sequence[np.ndarray], min_score: float = 0.0
@@ -123,61 +114,65 @@ class Predictor:
             images: uint8 (H, W, 3) RGB, of any sizes.
             min_score: Queries whose largest class probability is below this are left on the
                 device; the others keep their order.
+
+        Raises:
+            torch.OutOfMemoryError: One image alone does not fit the device.
         """
-        return self.begin(images, min_score)()
-
-    def begin(
-        self, images: Sequence[np.ndarray], min_score: float = 0.0
-    ) -> Callable[[], list[InstancePredictions]]:
-        """Give images to the network, as `predict` does, without waiting for a Mask2Former.
-
-        Returns:
-            A function that waits and returns what `predict` does.
-        """
-
-        def run(scaled: list[_Scaled]) -> Callable[[], list[InstancePredictions]]:
-            if isinstance(self._model, MaskFormer):
-                return self._begin_queries(scaled, min_score)
-            found = self._predict_masks(scaled)
-            return lambda: found
-
-        return self._in_groups(images, run)
+        if isinstance(self._model, MaskFormer):
+            return self._in_batches(images, lambda batch: self._predict_queries(batch, min_score))
+        return self._in_batches(images, self._predict_masks)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Find instances in images, with the model's own scoring and choice.
 
         Args:
             images: uint8 (H, W, 3) RGB, of any sizes.
+
+        Raises:
+            torch.OutOfMemoryError: One image alone does not fit the device.
         """
 
-        def run(scaled: list[_Scaled]) -> Callable[[], list[Detections]]:
-            found = [_detections(sample.pred_instances) for sample in self._run(scaled)]
-            return lambda: found
+        def run(batch: list[ScaledImage]) -> list[Detections]:
+            return [_detections(sample.pred_instances) for sample in self._run(batch)]
 
-        return self._in_groups(images, run)()
+        return self._in_batches(images, run)
 
-    def _in_groups(
-        self,
-        images: Sequence[np.ndarray],
-        run: Callable[[list[_Scaled]], Callable[[], list[Found]]],
-    ) -> Callable[[], list[Found]]:
-        """Apply ``run`` to groups of images that may share a batch; results in images' order."""
+    def _in_batches(
+        self, images: Sequence[np.ndarray], run: Callable[[list[ScaledImage]], list[Found]]
+    ) -> list[Found]:
+        """Apply ``run`` to images that may share a batch; results in the images' order."""
         scaled = [scale_image(image, self._scale) for image in images]
-        begun: list[tuple[list[int], Callable[[], list[Found]]]] = []
-        for group in self._groups(scaled):
-            with torch.inference_mode():
-                begun.append((group, run([scaled[i] for i in group])))
+        results: dict[int, Found] = {}
+        # both hold for the calling thread alone
+        with self._as_current_device(), torch.inference_mode():
+            for group in self._groups(scaled):
+                while group:
+                    batch = group[: self._most_images]
+                    found = self._attempt(run, [scaled[place] for place in batch])
+                    if found is not None:
+                        results |= zip(batch, found, strict=True)
+                        group = group[len(batch) :]
+        return [results[place] for place in range(len(scaled))]
 
-        def finish() -> list[Found]:
-            results: dict[int, Found] = {}
-            for group, wait in begun:
-                with torch.inference_mode():
-                    results |= zip(group, wait(), strict=True)
-            return [results[place] for place in range(len(scaled))]
+    def _attempt(
+        self, run: Callable[[list[ScaledImage]], list[Found]], batch: list[ScaledImage]
+    ) -> list[Found] | None:
+        """What ``run`` gives; None, and smaller batches from then on, where memory runs out."""
+        try:
+            return run(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        # behind the handler, since the error holds on to what the failed batch had made
+        torch.cuda.empty_cache()
+        self._most_images = len(batch) // 2
+        self.warnings[:] = [f"memory ran out: {self._most_images} images a batch"]
+        return None
 
-        return finish
+    def _as_current_device(self) -> AbstractContextManager[object]:
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
-    def _groups(self, scaled: list[_Scaled]) -> Iterator[list[int]]:
+    def _groups(self, scaled: list[ScaledImage]) -> Iterator[list[int]]:
         if self.device.type == "cpu":
             yield from ([place] for place in range(len(scaled)))
             return
@@ -186,31 +181,35 @@ class Predictor:
             groups[image.padded].append(place)
         yield from groups.values()
 
-    def _inputs(self, scaled: list[_Scaled]) -> tuple[Tensor, list[DetDataSample]]:
-        """Normalised, padded input of a group."""
+    def _inputs(self, scaled: list[ScaledImage]) -> tuple[Tensor, list[DetDataSample]]:
+        """Normalised, padded input of a batch."""
         data = {
-            "inputs": [image.tensor.to(self.device) for image in scaled],
+            "inputs": [to_device(image.tensor, self.device) for image in scaled],
             "data_samples": [image.sample() for image in scaled],
         }
         prepared = self._model.data_preprocessor(data, False)
         return prepared["inputs"], prepared["data_samples"]
 
-    def _begin_queries(
-        self, scaled: list[_Scaled], min_score: float
-    ) -> Callable[[], list[InstancePredictions]]:
+    def _predict_queries(
+        self, scaled: list[ScaledImage], min_score: float
+    ) -> list[InstancePredictions]:
+        """A Mask2Former's queries, those below the score left on the device."""
         inputs, samples = self._inputs(scaled)
         features = self._model.extract_feat(inputs)
         all_classes, all_masks = self._model.panoptic_head(features, samples)
-        classes, masks = all_classes[-1].float().softmax(-1)[..., :-1], all_masks[-1]
-        stride = inputs.shape[-1] / masks.shape[-1]
+        probs = all_classes[-1].float().softmax(-1)[..., :-1].cpu().numpy()
+        stride = inputs.shape[-1] / all_masks[-1].shape[-1]
+        kept = [np.flatnonzero(one.max(axis=1) >= min_score) for one in probs]
+        logits = [
+            HostCopy(_cells(masks, rows, image.size, stride))
+            for masks, rows, image in zip(all_masks[-1], kept, scaled, strict=True)
+        ]
+        return [
+            InstancePredictions(one[rows], copy.array(), _stride(image, stride))
+            for one, rows, copy, image in zip(probs, kept, logits, scaled, strict=True)
+        ]
 
-        def finish() -> list[InstancePredictions]:
-            each = zip(scaled, classes.cpu().numpy(), masks, strict=True)
-            return [_kept(*one, stride, min_score) for one in each]
-
-        return finish
-
-    def _predict_masks(self, scaled: list[_Scaled]) -> list[InstancePredictions]:
+    def _predict_masks(self, scaled: list[ScaledImage]) -> list[InstancePredictions]:
         results = []
         for image, sample in zip(scaled, self._run(scaled), strict=True):
             found = sample.pred_instances
@@ -221,31 +220,15 @@ class Predictor:
             results.append(InstancePredictions(probs, logits, _stride(image, STRIDE)))
         return results
 
-    def _run(self, scaled: list[_Scaled]) -> list[DetDataSample]:
+    def _run(self, scaled: list[ScaledImage]) -> list[DetDataSample]:
         inputs, samples = self._inputs(scaled)
         return self._model.predict(inputs, samples, rescale=True)
 
 
-def _kept(
-    image: _Scaled, probs: np.ndarray, masks: Tensor, stride: float, min_score: float
-) -> InstancePredictions:
-    """Bring one image's queries from the device, those below the score left there."""
-    height, width = (math.ceil(side / stride) for side in image.size)
-    kept = np.flatnonzero(probs.max(axis=1) >= min_score)
-    logits = masks[torch.from_numpy(kept).to(masks.device), :height, :width]
-    return InstancePredictions(probs[kept], logits.float().cpu().numpy(), _stride(image, stride))
-
-
-def scale_image(image: np.ndarray, scale: tuple[int, int]) -> _Scaled:
-    """Scale an image as validation does, keeping its aspect.
-
-    Args:
-        image: uint8 (H, W, 3) RGB.
-        scale: Long and short side (in either order) within which it is to fit.
-    """
-    resized = mmcv.imrescale(image[..., ::-1], tuple(scale), interpolation="bilinear")
-    tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-    return _Scaled(tensor, resized.shape[:2], image.shape[:2])
+def _cells(masks: Tensor, rows: np.ndarray, size: tuple[int, int], stride: float) -> Tensor:
+    """Some of an image's mask logits (Q, h, w), without padding: float32."""
+    height, width = (math.ceil(side / stride) for side in size)
+    return masks[to_device(torch.from_numpy(rows), masks.device), :height, :width].float()
 
 
 def mask_logits(masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -281,11 +264,7 @@ def _detections(found: Any) -> Detections:
     )
 
 
-def _stride(image: _Scaled, stride: float) -> float:
+def _stride(image: ScaledImage, stride: float) -> float:
     """Pixels of the original image a cell; the mean of both directions, which rounding parts."""
     height, width = image.size
     return float(stride * math.sqrt(image.original[0] * image.original[1] / (height * width)))
-
-
-def _up(value: int, unit: int) -> int:
-    return (value + unit - 1) // unit * unit

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -17,7 +18,9 @@ from torch.utils.data import DataLoader
 
 from s4m_pipeline.data.batches import unlabelled_per_batch
 from s4m_pipeline.data.mixed_dataset import MixedDataset
+from s4m_pipeline.data.packed_masks import collate
 from s4m_pipeline.data.samplers import MixedSampler, PositionSampler
+from s4m_pipeline.data.worker_tensors import send_small_tensors_by_value
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
@@ -111,10 +114,21 @@ def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoade
         batch_size=spec.batch_size,
         sampler=sampler,
         num_workers=spec.workers,
-        collate_fn=pseudo_collate,
-        worker_init_fn=_one_thread,
+        collate_fn=collate,
+        worker_init_fn=_begin_worker,
         persistent_workers=spec.workers > 0,
+        pin_memory=_pins(spec),
     )
+
+
+def _pins(spec: TrainingSpec) -> bool:
+    """Whether a thread takes the workers' batches in and pins the images for their way to a GPU.
+
+    Without workers there would be no such thread, only one more copy.
+    """
+    kind = spec.device.partition(":")[0]
+    on_gpu = kind == "cuda" or (kind == "auto" and torch.cuda.is_available())
+    return on_gpu and spec.workers > 0
 
 
 def _unlabelled(spec: TrainingSpec, config: Config, count: int, folder: Path) -> Any:
@@ -161,7 +175,7 @@ def _validation(spec: TrainingSpec, config: Config) -> Settings:
         batch_size=1,
         num_workers=spec.workers,
         collate_fn=pseudo_collate,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
     )
     return dict(
         val_dataloader=loader,
@@ -190,13 +204,13 @@ def _custom_hooks(spec: TrainingSpec) -> list[Any]:
     return hooks
 
 
-def _one_thread(worker: int) -> None:
-    """Keep a data process to one thread; its random numbers come with each item."""
+def _begin_worker(worker: int) -> None:
+    """Keep a data worker to one thread; its random numbers come with each item."""
     import cv2
-    import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    send_small_tensors_by_value()
 
 
 def _log_to_stderr(logger: logging.Logger) -> None:

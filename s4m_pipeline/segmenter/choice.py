@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.transfers import to_device
 from s4m_pipeline.segmenter.base import Candidates, Frame
 from s4m_pipeline.segmenter.resampling import (
     Window,
@@ -57,7 +58,7 @@ def choose(candidates: Candidates, choice: str, teacher_logits: Tensor | None = 
         if teacher_logits is None:
             raise ValueError("closest needs the teacher's logits")
         ours = candidates.logits > 0
-        theirs = teacher_logits.to(ours.device) > 0
+        theirs = to_device(teacher_logits, ours.device) > 0
         shared = (ours & theirs).flatten(2).sum(2)
         either = (ours | theirs).flatten(2).sum(2)
         return (shared / either.clamp(min=1)).argmax(1)

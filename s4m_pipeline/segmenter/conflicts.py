@@ -31,7 +31,7 @@ class ConflictRules:
     overlaps: str = "leave"
     duplicate_iou: float = 1.0
     duplicate_containment: float = 1.0
-    min_agreement: float = 0.0
+    min_agreement: float = 0.3
 
     def __post_init__(self) -> None:
         if self.overlaps not in OVERLAPS:

@@ -114,7 +114,7 @@ class PromptDecoder:
         coords = embeddings.frames[index].to_model(points)[:, None]
         sparse, dense = self.prompt_encoder(
             points=(
-                torch.from_numpy(coords).to(self.device),
+                to_device(torch.from_numpy(coords), self.device),
                 torch.ones(len(coords), 1, dtype=torch.int32, device=self.device),
             ),
             boxes=None,

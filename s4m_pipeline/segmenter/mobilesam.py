@@ -17,6 +17,7 @@ from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.transfers import to_device
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
 from s4m_pipeline.segmenter.decoder import PromptDecoder, prompts_in_a_pass
 
@@ -68,7 +69,9 @@ class MobileSam(Segmenter):
             self._encoder.run(None, {"input": _input(image, frame)})[0]
             for image, frame in zip(images, frames, strict=True)
         ]
-        return Embeddings(torch.from_numpy(np.concatenate(features)).to(self.device), (), frames)
+        return Embeddings(
+            to_device(torch.from_numpy(np.concatenate(features)), self.device), (), frames
+        )
 
     def decode(
         self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool

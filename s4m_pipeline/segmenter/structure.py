@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s4m_pipeline.execution.transfers import HostCopy, to_device
 from s4m_pipeline.segmenter.base import Embeddings, Frame, Segmenter
 
 LEVELS = 255
@@ -30,6 +31,26 @@ class StructureTarget:
     similarity: np.ndarray
     scale: np.ndarray
     offset: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class BegunTarget:
+    """Similarity maps of one image that a GPU may still be at.
+
+    Attributes:
+        points: float32 (P, 2), x and y of original pixels (whole numbers).
+        similarity: Of uint8 (P, grid * grid); see `StructureTarget`.
+        ranges: Of float32 (2, P), scales and offsets.
+    """
+
+    points: np.ndarray
+    similarity: HostCopy
+    ranges: HostCopy
+
+    def collect(self) -> StructureTarget:
+        """The maps, once they have arrived."""
+        scale, offset = self.ranges.array().copy()  # few values that would hold a pinned buffer
+        return StructureTarget(self.points, self.similarity.array(), scale, offset)
 
 
 def draw_query_points(
@@ -69,7 +90,6 @@ def draw_query_points(
     return np.stack([x, y], axis=1).astype(np.float32)
 
 
-@torch.inference_mode()
 def structure_target(
     segmenter: Segmenter,
     embeddings: Embeddings,
@@ -91,22 +111,36 @@ def structure_target(
         grid: Cells of the lattice along each side.
         chunk: Most points in one pass.
     """
+    return begin_target(segmenter, embeddings, index, points, grid, chunk).collect()
+
+
+@torch.inference_mode()
+def begin_target(
+    segmenter: Segmenter,
+    embeddings: Embeddings,
+    index: int,
+    points: np.ndarray,
+    grid: int,
+    chunk: int = 32,
+) -> BegunTarget:
+    """The first half of `structure_target`, with its arguments, which does not wait for a GPU.
+
+    So the maps of several images, and the next images, can be asked for before these are taken.
+    """
     frame = embeddings.frames[index]
     side = embeddings.image.shape[-1]
-    rows = _resize_weights(grid, frame.valid_height, segmenter.image_size, side)
-    columns = _resize_weights(grid, frame.valid_width, segmenter.image_size, side)
-    rows, columns = rows.to(segmenter.device), columns.to(segmenter.device)
-    maps = []
+    rows, columns = (
+        to_device(_resize_weights(grid, valid, segmenter.image_size, side), segmenter.device)
+        for valid in (frame.valid_height, frame.valid_width)
+    )
+    maps = [rows.new_zeros(0, grid, grid)]
     for start in range(0, len(points), chunk):
         some = points[start : start + chunk]
         features = segmenter.structure_features(embeddings, index, some)
-        cells = _cells(some, frame, segmenter.image_size, side).to(segmenter.device)
+        cells = to_device(_cells(some, frame, segmenter.image_size, side), segmenter.device)
         maps.append(rows @ _similarity(features, cells) @ columns.T)
-    if not maps:
-        none = np.zeros(0, np.float32)
-        return StructureTarget(points, np.zeros((0, grid * grid), np.uint8), none, none)
-    similarity, scale, offset = _quantise(torch.cat(maps).flatten(1))
-    return StructureTarget(np.asarray(points, np.float32), similarity, scale, offset)
+    similarity, ranges = _quantise(torch.cat(maps).flatten(1))
+    return BegunTarget(np.asarray(points, np.float32), HostCopy(similarity), HostCopy(ranges))
 
 
 def _similarity(features: Tensor, cells: Tensor) -> Tensor:
@@ -137,12 +171,9 @@ def _resize_weights(grid: int, valid: int, image_size: int, side: int) -> Tensor
     return weights.float()
 
 
-def _quantise(maps: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _quantise(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 (P, n) to uint8 (P, n), and their scales and offsets (2, P)."""
     offset = maps.amin(1)
     scale = (maps.amax(1) - offset) / LEVELS
     steps = (maps - offset[:, None]) / scale.clamp(min=1e-12)[:, None]
-    return (
-        steps.round().clamp(0, LEVELS).to(torch.uint8).cpu().numpy(),
-        scale.cpu().numpy(),
-        offset.cpu().numpy(),
-    )
+    return steps.round().clamp(0, LEVELS).to(torch.uint8), torch.stack([scale, offset])

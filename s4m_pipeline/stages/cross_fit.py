@@ -213,6 +213,7 @@ class _Worker:
             {"predictions": flat, "quarantine": aside},
             {"images": len(rows), "instances": len(flat), "quarantined": len(aside)},
             {"predict": time.perf_counter() - start},
+            warnings=sorted({text for teacher in self._teachers for text in teacher.warnings}),
         )
 
     def _predict(

@@ -8,7 +8,8 @@ softmax of the mask logits (METHOD, section 2).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.config import RunConfig, result_settings
+from s4m_pipeline.data.ahead import done_ahead
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from s4m_pipeline.models.predictor import InstancePredictions
 
     Batch = list[tuple[ImageRecord, np.ndarray]]
+    Predicted = tuple[Batch, list[InstancePredictions]]
 
 
 class PseudoLabel(OfRound, ShardedStage):
@@ -220,32 +223,37 @@ class _Worker:
         aside: list[dict[str, Any]] = []
         records = [self._task.records[image_id] for image_id in shard.image_ids]
         images = load_images(records, PseudoLabel.name, aside)
-        for batch, found in self._found(in_batches(images, self._task.batch_size)):
-            for (record, image), predictions in zip(batch, found, strict=True):
-                size = (image.shape[0], image.shape[1])
-                rows[record.id] = prediction_rows(
-                    record, size, predictions, self._category_ids, self._task.settings
-                )
-            advance(len(batch))
+        batches = in_batches(images, self._task.batch_size)
+        with closing(self._found(batches)) as predicted:
+            for batch, found in predicted:
+                for (record, image), predictions in zip(batch, found, strict=True):
+                    size = (image.shape[0], image.shape[1])
+                    rows[record.id] = prediction_rows(
+                        record, size, predictions, self._category_ids, self._task.settings
+                    )
+                advance(len(batch))
         advance(len(aside))
         flat = [row for image_id in sorted(rows) for row in rows[image_id]]
         return ShardResult(
             {"predictions": flat, "quarantine": aside},
             {"images": len(rows), "instances": len(flat), "quarantined": len(aside)},
             {"pseudo-label": time.perf_counter() - start},
+            warnings=list(self._teacher.warnings),
         )
 
-    def _found(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[InstancePredictions]]]:
-        """Each batch with its predictions, handed over while a GPU is at the next batch."""
-        last: tuple[Batch, list[InstancePredictions]] | None = None
-        for batch in batches:
-            images = [image for _, image in batch]
-            wait = self._teacher.begin(images, self._task.settings.min_score)
-            if last is not None:
-                yield last
-            last = batch, wait()
-        if last is not None:
-            yield last
+    def _found(self, batches: Iterable[Batch]) -> Generator[Predicted, None, None]:
+        """Each batch with its predictions; beside a GPU a thread is at the next batch meanwhile.
+
+        The thread does nothing but that: the teacher waits for the GPU many times in a batch.
+        """
+        if self._teacher.device.type == "cpu":
+            yield from map(self._predict, batches)
+        else:
+            yield from done_ahead(self._predict, batches, threads=1, ahead=2)
+
+    def _predict(self, batch: Batch) -> Predicted:
+        images = [image for _, image in batch]
+        return batch, self._teacher.predict(images, self._task.settings.min_score)
 
 
 def _make_worker(task: _Task, place: Place) -> _Worker:

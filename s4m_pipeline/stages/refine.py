@@ -221,10 +221,11 @@ class _Worker:
         aside: list[Row] = []
         loaded = load_images(records, Refine.name, aside)
         batches = in_batches(loaded, self._task.segmenter.batch_size)
-        for seen in one_ahead(lambda batch: self._begin(batch, images), batches):
-            for made in seen.tables():
+        begun = one_ahead(lambda batch: self._begin(batch, images), batches)
+        for decided in one_ahead(lambda batch: batch.decided(), begun):
+            for made in decided.tables():
                 _add(tables, made)
-            advance(len(seen.images))
+            advance(len(decided.made))
         tables["quarantine"] += aside
         advance(len(aside))
 

@@ -17,7 +17,28 @@ from s4m_pipeline.stages.refine_labels import (
     likely_masks,
 )
 from s4m_pipeline.stages.refine_rows import Row
-from s4m_pipeline.stages.structure import structure_row
+from s4m_pipeline.stages.structure import BegunRow, TargetSettings, begin_row
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedBatch:
+    """Images whose masks are made; a GPU may still be at their structural maps.
+
+    Attributes:
+        made: The rows of each of B images by table, without ``structure``.
+        maps: Their rows of ``structure``; none where they are not wanted.
+    """
+
+    made: Sequence[dict[str, list[Row]]]
+    maps: Sequence[BegunRow]
+
+    def tables(self) -> Iterator[dict[str, list[Row]]]:
+        """What is written of each image, once its maps have arrived."""
+        if not self.maps:
+            yield from self.made
+            return
+        for made, maps in zip(self.made, self.maps, strict=True):
+            yield {**made, "structure": [maps.row()]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +59,33 @@ class BegunBatch:
     images: Sequence[tuple[ImagePredictions, np.ndarray]]
     asked: Asked | None
 
-    def tables(self) -> Iterator[dict[str, list[Row]]]:
-        """What is written of each image, once the answers have arrived."""
+    def decided(self) -> DecidedBatch:
+        """Make the masks once the answers have arrived, then ask for structural maps.
+
+        The maps' points lie on the masks, so they cannot be asked for with the prompts. Nothing
+        waits for them here: give the device the next images before `DecidedBatch.tables`.
+        """
         found: Sequence[Sequence[RefinedMask] | None] = [None] * len(self.images)
         if self.asked is not None:
             found = self.asked.masks()
-        segmenter, targets = self.segmenter, self.task.targets
+        made, maps = [], []
         for index, ((seen, image), masks) in enumerate(zip(self.images, found, strict=True)):
-            made = decided_rows(self.task, seen, masks)
-            if targets is not None:
-                size = (image.shape[0], image.shape[1])
-                rles = likely_masks(self.task, seen, masks)
-                row = structure_row(
-                    segmenter, self.embeddings, index, seen.record, size, rles, targets
-                )
-                made["structure"] = [row]
-            yield made
+            made.append(decided_rows(self.task, seen, masks))
+            if self.task.targets is not None:
+                maps.append(self._begin_maps(index, seen, image, masks, self.task.targets))
+        return DecidedBatch(made, maps)
+
+    def _begin_maps(
+        self,
+        index: int,
+        seen: ImagePredictions,
+        image: np.ndarray,
+        masks: Sequence[RefinedMask] | None,
+        targets: TargetSettings,
+    ) -> BegunRow:
+        size = (image.shape[0], image.shape[1])
+        rles = likely_masks(self.task, seen, masks)
+        return begin_row(self.segmenter, self.embeddings, index, seen.record, size, rles, targets)
 
 
 def begin_batch(

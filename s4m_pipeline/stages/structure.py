@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.config import RunConfig, result_settings
+from s4m_pipeline.data.ahead import one_ahead
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from s4m_pipeline.segmenter.base import Embeddings, Segmenter
+    from s4m_pipeline.segmenter.structure import BegunTarget
 
 
 class Structure(ShardedStage):
@@ -96,7 +98,31 @@ class TargetSettings:
         return cls(config.structure.points, config.structure.grid, config.seed)
 
 
-def structure_row(
+@dataclass(frozen=True, slots=True)
+class BegunRow:
+    """A row of the ``structure`` table whose maps a GPU may still be at.
+
+    Attributes:
+        image: Its columns that say which image it is of.
+        target: Its maps.
+    """
+
+    image: Mapping[str, Any]
+    target: BegunTarget
+
+    def row(self) -> dict[str, Any]:
+        """The row, once the maps have arrived."""
+        target = self.target.collect()
+        return {
+            **self.image,
+            "points": target.points.reshape(-1),
+            "similarity": target.similarity.tobytes(),
+            "scale": target.scale,
+            "offset": target.offset,
+        }
+
+
+def begin_row(
     segmenter: Segmenter,
     embeddings: Embeddings,
     index: int,
@@ -104,8 +130,8 @@ def structure_row(
     size: tuple[int, int],
     rles: Sequence[bytes],
     settings: TargetSettings,
-) -> dict[str, Any]:
-    """Make one image's row of the ``structure`` table.
+) -> BegunRow:
+    """Ask for one image's row of the ``structure`` table, without waiting for a GPU.
 
     Args:
         segmenter: The segmenter.
@@ -116,24 +142,20 @@ def structure_row(
         rles: Masks whose union half of the query points is drawn from; may be empty.
         settings: Number of points, grid and seed.
     """
-    from s4m_pipeline.segmenter.structure import draw_query_points, structure_target
+    from s4m_pipeline.segmenter.structure import begin_target, draw_query_points
 
     height, width = size
     union = _union(rles, height, width)
     generator = rng(settings.seed, "structure", record.id)
     points = draw_query_points(union, settings.points, generator)
-    target = structure_target(segmenter, embeddings, index, points, settings.grid)
-    return {
+    image = {
         "image_id": record.id,
         "file_name": record.file_name,
         "height": height,
         "width": width,
         "grid": settings.grid,
-        "points": target.points.reshape(-1),
-        "similarity": target.similarity.tobytes(),
-        "scale": target.scale,
-        "offset": target.offset,
     }
+    return BegunRow(image, begin_target(segmenter, embeddings, index, points, settings.grid))
 
 
 def _union(rles: Sequence[bytes], height: int, width: int) -> np.ndarray:
@@ -168,15 +190,10 @@ class _Worker:
         aside: list[dict[str, Any]] = []
         records = [self._task.records[image_id] for image_id in shard.image_ids]
         images = load_images(records, Structure.name, aside)
-        for batch in in_batches(images, self._task.segmenter.batch_size):
-            embeddings = self._segmenter.encode([image for _, image in batch])
-            for index, (record, image) in enumerate(batch):
-                rles = self._task.masks.get(record.id, [])
-                size = (image.shape[0], image.shape[1])
-                row = structure_row(
-                    self._segmenter, embeddings, index, record, size, rles, self._task.targets
-                )
-                rows.append(row)
+        batches = in_batches(images, self._task.segmenter.batch_size)
+        for begun in one_ahead(self._begin, batches):
+            for one in begun:
+                rows.append(one.row())
                 advance(1)
         advance(len(aside))
         return ShardResult(
@@ -185,6 +202,17 @@ class _Worker:
             {"structure": time.perf_counter() - start},
             warnings=list(self._segmenter.warnings),
         )
+
+    def _begin(self, batch: Sequence[tuple[ImageRecord, np.ndarray]]) -> list[BegunRow]:
+        """Ask for the rows of a batch, so that a GPU has it while the last one's are taken."""
+        segmenter, task = self._segmenter, self._task
+        embeddings = segmenter.encode([image for _, image in batch])
+        rows = []
+        for index, (record, image) in enumerate(batch):
+            size = (image.shape[0], image.shape[1])
+            rles = task.masks.get(record.id, [])
+            rows.append(begin_row(segmenter, embeddings, index, record, size, rles, task.targets))
+        return rows
 
 
 def _make_worker(task: _Task, place: Place) -> _Worker:

@@ -1,6 +1,7 @@
 """Tests of work done ahead."""
 
 import threading
+import weakref
 
 import pytest
 
@@ -70,3 +71,32 @@ def test_the_next_job_is_begun_before_a_result_is_handed_over_and_no_other():
 def test_one_job_and_none_are_handed_over_too():
     assert list(one_ahead(str, [7])) == ["7"]
     assert list(one_ahead(str, [])) == []
+
+
+class Batch:
+    """A job that can be watched."""
+
+
+def test_a_job_is_let_go_before_the_next_one_is_made():
+    jobs, alive = [], []
+
+    def batches():
+        for _ in range(4):
+            alive.append(sum(known() is not None for known in jobs))
+            made = [Batch()]
+            jobs.append(weakref.ref(made[0]))
+            yield made.pop()
+
+    assert list(one_ahead(lambda batch: len(jobs), batches())) == [1, 2, 3, 4]
+    assert alive == [0, 0, 0, 0]
+
+
+def test_an_iterator_left_by_an_exception_has_no_thread_once_it_is_closed():
+    before = threading.active_count()
+    results = done_ahead(lambda job: 1 // (2 - job), range(100), threads=1, ahead=2)
+    assert next(results) == 0
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError) as caught:
+        next(results)
+    assert caught.value.__traceback__.tb_next.tb_next is not None  # the thread's frames
+    assert threading.active_count() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from mmengine.registry import DefaultScope  # noqa: E402
 
 from s4m_pipeline.configs import model_config_path  # noqa: E402
 from s4m_pipeline.data.crop_masks import RleMasks  # noqa: E402
+from s4m_pipeline.data.packed_masks import PackedMasks  # noqa: E402
 from s4m_pipeline.data.seeding import seeded  # noqa: E402
 from tests.data.conftest import encode  # noqa: E402
 
@@ -119,9 +121,29 @@ def test_what_lists_of_rows_cannot_express_is_left_to_the_bitmaps() -> None:
         lambda m: m.resize((20, 30), "bilinear"),
     ):
         assert np.array_equal(step(ours).masks, step(theirs).masks)
-    copied = pickle.loads(pickle.dumps(both((40, 60), 4, 0)[0].flip()))
-    assert type(copied) is BitmapMasks
-    assert np.array_equal(copied.masks, theirs.flip().masks)
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_copies_have_the_same_pixels_and_go_to_another_process_as_bits(decoded: bool) -> None:
+    ours, theirs = both((40, 60), 4, 0)
+    flipped = ours.flip()
+    if decoded:
+        flipped.masks[0, 3:7] = 1
+    expected = flipped.masks.copy() if decoded else theirs.flip().masks
+    sent = pickle.dumps(flipped)
+    assert len(sent) < expected.size / 4
+    copied = pickle.loads(sent)
+    assert isinstance(copied, PackedMasks)
+    alike = copy.deepcopy(flipped)
+    assert isinstance(alike, RleMasks)
+    for made in (copied, alike, flipped.cat([flipped])):
+        assert made.masks.dtype == np.uint8
+        assert np.array_equal(made.masks, expected)
+    alike.masks[:] = 1
+    assert np.array_equal(flipped.masks, expected)
+    flipped.masks = expected[:2]
+    assert len(flipped) == 2
+    assert np.array_equal(flipped.areas, expected[:2].sum((1, 2)))
 
 
 def test_no_mask_at_all() -> None:

@@ -1,5 +1,12 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +20,7 @@ from s4m_pipeline.models.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from s4m_pipeline.models.predictor import Predictor, mask_logits, scale_image
+from s4m_pipeline.models.predictor import Predictor, mask_logits
 from s4m_pipeline.models.training import TrainingSpec, train
 
 
@@ -82,6 +89,126 @@ def test_detections_lie_in_the_image_and_are_the_models_own(
                 ]
 
 
+def _sharing(predictor: Predictor, most: int) -> list[int]:
+    """Let images share batches as on a GPU, of which no more than ``most`` fit; sizes tried."""
+    tried: list[int] = []
+    whole: Callable[[list[Any]], Any] = predictor._inputs
+
+    def inputs(scaled: list[Any]) -> Any:
+        tried.append(len(scaled))
+        if len(scaled) > most:
+            raise torch.OutOfMemoryError("no room")
+        return whole(scaled)
+
+    predictor._groups = lambda scaled: iter([[3, 1, 4, 0], [2]])  # type: ignore[method-assign]
+    predictor._inputs = inputs  # type: ignore[method-assign]
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("most", "first", "later"),
+    [(4, [4, 1], [4, 1]), (2, [4, 2, 2, 1], [2, 2, 1]), (1, [4, 2, 1, 1, 1, 1, 1], [1] * 5)],
+)
+def test_batches_are_halved_until_they_fit_and_stay_so(
+    checkpoint: Path, images: list[np.ndarray], most: int, first: list[int], later: list[int]
+) -> None:
+    rng = np.random.default_rng(1)
+    given = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(5)]
+    expected = Predictor(checkpoint, "cpu").predict(given)
+    predictor = Predictor(checkpoint, "cpu")
+    tried = _sharing(predictor, most)
+    for sizes in (first, later):
+        tried.clear()
+        found = predictor.predict(given)
+        assert tried == sizes
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one.class_probs, other.class_probs, atol=1e-5)
+            np.testing.assert_allclose(one.mask_logits, other.mask_logits, atol=1e-3)
+    told = [] if most == 4 else [f"memory ran out: {most} images a batch"]
+    assert predictor.warnings == told
+    detected = Predictor(checkpoint, "cpu").detect(given)
+    assert [found.labels.tolist() for found in predictor.detect(given)] == [
+        found.labels.tolist() for found in detected
+    ]
+
+
+def test_one_image_that_does_not_fit_is_an_error(
+    checkpoint: Path, images: list[np.ndarray]
+) -> None:
+    predictor = Predictor(checkpoint, "cpu")
+    _sharing(predictor, 0)
+    with pytest.raises(torch.OutOfMemoryError, match="no room"):
+        predictor.predict([images[0]] * 5)
+
+
+def test_what_a_failed_batch_held_is_free_before_smaller_ones_are_tried(
+    checkpoint: Path, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(checkpoint, "cpu")
+    live: list[int] = []
+
+    class Held:
+        """What a batch has made when its memory runs out."""
+
+        count = 0
+
+        def __init__(self) -> None:
+            Held.count += 1
+
+        def __del__(self) -> None:
+            Held.count -= 1
+
+    def run(batch: list[Any]) -> list[int]:
+        made = [Held()]
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return [len(made)]
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: live.append(Held.count))
+    predictor._groups = lambda scaled: iter([[0, 1]])  # type: ignore[method-assign]
+    assert predictor._in_batches(images[:2], run) == [1, 1]
+    assert live == [0]
+
+
+def test_another_threads_predictions_are_the_same_to_the_last_bit(
+    checkpoint: Path, images: list[np.ndarray]
+) -> None:
+    predictor = Predictor(checkpoint, "cpu")
+    expected = predictor.predict(images)
+    modes: list[tuple[bool, bool]] = []
+    whole: Callable[..., Any] = predictor._predict_queries
+
+    def noting(*arguments: Any) -> Any:
+        here = threading.current_thread() is threading.main_thread()
+        modes.append((here, torch.is_inference_mode_enabled()))
+        return whole(*arguments)
+
+    predictor._predict_queries = noting  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(predictor.predict, images).result()
+    assert modes == [(False, True)] * len(images)
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one.mask_logits, other.mask_logits)
+        assert np.array_equal(one.class_probs, other.class_probs)
+
+
+def test_a_gpu_is_the_current_one_in_the_thread_that_calls(
+    checkpoint: Path, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(checkpoint, "cpu")
+    assert predictor.device == torch.device("cpu")
+    predictor.device = torch.device("cuda:1")
+    entered: list[torch.device] = []
+
+    def device(name: torch.device) -> nullcontext[None]:
+        entered.append(name)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    assert predictor._in_batches(images[:1], lambda batch: [len(entered)]) == [1]
+    assert entered == [torch.device("cuda:1")]
+
+
 def test_averaged_and_last_weights_are_both_at_hand(
     checkpoint: Path, images: list[np.ndarray]
 ) -> None:
@@ -92,16 +219,6 @@ def test_averaged_and_last_weights_are_both_at_hand(
     averaged = Predictor(checkpoint, "cpu").predict(images[:1])[0]
     last = Predictor(checkpoint, "cpu", averaged=False).predict(images[:1])[0]
     assert not np.allclose(averaged.mask_logits, last.mask_logits)
-
-
-def test_scaling_keeps_aspect_and_swaps_channels() -> None:
-    image = np.zeros((30, 60, 3), np.uint8)
-    image[..., 0] = 200  # red
-    scaled = scale_image(image, (120, 120))
-    assert scaled.tensor.shape == (3, 60, 120)
-    assert scaled.padded == (64, 128)
-    assert scaled.tensor[2].eq(200).all()
-    assert scaled.tensor[:2].eq(0).all()
 
 
 def test_full_masks_become_cells() -> None:

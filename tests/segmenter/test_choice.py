@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.segmenter import choice as choice_module
 from s4m_pipeline.segmenter.base import Candidates, Frame
 from s4m_pipeline.segmenter.choice import choose, segmenter_mask, wants_multimask
 from tests.segmenter.fakes import (
@@ -48,6 +49,22 @@ def test_closest_is_the_highest_iou_with_the_teacher() -> None:
         theirs = teacher[i, 0].numpy() > 0
         ious = [(own & theirs).sum() / (own | theirs).sum() for own in logits[i].numpy() > 0]
         assert found[i] == int(np.argmax(ious))
+
+
+def test_the_teachers_logits_go_to_the_device_without_a_wait(monkeypatch) -> None:
+    candidates = _candidates()
+    teacher = candidates.logits[:, 2:]
+    sent: list[tuple[torch.Tensor, torch.device]] = []
+
+    def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        sent.append((tensor, device))
+        return candidates.logits[:, 1:2]
+
+    monkeypatch.setattr(choice_module, "to_device", to_device)
+    assert choose(candidates, "closest", teacher).tolist() == [1, 1]
+    assert len(sent) == 1
+    assert sent[0][0] is teacher
+    assert sent[0][1] == candidates.logits.device
 
 
 def test_closest_without_logits_is_refused() -> None:

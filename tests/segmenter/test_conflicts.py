@@ -123,7 +123,9 @@ def test_overlaps_equal_the_full_size_formula(seed: int) -> None:
     instances, masks = _crowd(seed)
     masks[_ranks(instances)[-1]] = masks[_ranks(instances)[0]] & _disc(64, 48, 60)
     records = [_record(mask) for mask in masks]
-    found = settle_conflicts(instances, records, *SIZE, ConflictRules(overlaps="score"))
+    found = settle_conflicts(
+        instances, records, *SIZE, ConflictRules(overlaps="score", min_agreement=0.0)
+    )
     claimed = np.zeros(SIZE, bool)
     cut = emptied = 0
     for n in _ranks(instances):
@@ -156,7 +158,9 @@ def test_overlaps_equal_the_full_size_formula(seed: int) -> None:
 def test_a_kept_mask_that_is_cut_keeps_its_first_reason() -> None:
     instances = [_instance(0, 0.9, x=10), _instance(1, 0.7, x=16)]
     records = [kept_mask(instance, "agreement 0.10 < 0.3") for instance in instances]
-    found = settle_conflicts(instances, records, *SIZE, ConflictRules(overlaps="score"))
+    found = settle_conflicts(
+        instances, records, *SIZE, ConflictRules(overlaps="score", min_agreement=0.0)
+    )
     first, second = (decode_mask(i.mask_rle, *SIZE) for i in instances)
     lost = (first & second).sum()
     assert found[1].decision == "kept"
@@ -187,7 +191,7 @@ def test_duplicates_go_before_overlaps_and_what_was_dropped_claims_nothing() -> 
     instances = [_instance(n, 0.9 - n / 10) for n in range(4)]
     masks = [_disc(30, 48, 20), _disc(60, 48, 20), _disc(63, 48, 20), _disc(80, 48, 10)]
     records = [_record(masks[0], "dropped", "agreement 0.10 < 0.3"), *map(_record, masks[1:])]
-    rules = ConflictRules("score", duplicate_iou=0.7)
+    rules = ConflictRules("score", duplicate_iou=0.7, min_agreement=0.0)
     found = settle_conflicts(instances, records, *SIZE, rules)
     assert found[0] == records[0]
     assert found[1] == records[1]  # though the one dropped before lies over it

@@ -102,7 +102,7 @@ def test_defaults_are_those_of_the_runs_file_and_no_key_is_unread() -> None:
     stages_own = {"min_score": section.min_score}  # which predictions are prompted at all
     assert {**settings, **stages_own, "fuse_policies": []} == section.model_dump()
     both = {f.name for f in fields(RefinePolicy)} & {f.name for f in fields(ConflictRules)}
-    assert not both
+    assert both == {"min_agreement"}  # the gate, again where a mask was cut
 
 
 def test_a_list_of_prompts_makes_the_same_policy() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from s4m_pipeline.segmenter import structure
 from s4m_pipeline.segmenter.base import Embeddings, Frame
-from s4m_pipeline.segmenter.structure import draw_query_points, structure_target
+from s4m_pipeline.segmenter.structure import begin_target, draw_query_points, structure_target
 from tests.segmenter.fakes import ToldSegmenter, padded_frame, square_frame
 
 POINTS = np.array([[0, 0], [50, 20], [99, 59], [30, 40], [13, 7]], np.float32)
@@ -65,6 +71,76 @@ def test_no_points() -> None:
     target = structure_target(ToldSegmenter([], []), _embeddings(square_frame(10, 10)), 0, none, 8)
     assert target.similarity.shape == (0, 64)
     assert target.scale.shape == (0,)
+
+
+class NoWaiting(TorchFunctionMode):
+    """Refuses every call that would wait for a GPU if the tensors were on one."""
+
+    refused = frozenset(("cpu", "cuda", "item", "tolist", "numpy", "nonzero", "unique")) | {
+        f"__{name}__" for name in ("bool", "int", "float", "index", "array")
+    }
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        name = func.__name__
+        assert name not in self.refused, f"Tensor.{name} waits for the GPU"
+        if name == "to":
+            assert isinstance(args[1], torch.dtype), "Tensor.to waits for the GPU"
+        if name == "__getitem__":
+            places = args[1] if isinstance(args[1], tuple) else (args[1],)
+            masks = [p for p in places if isinstance(p, Tensor) and p.dtype == torch.bool]
+            assert not masks, "a boolean mask waits for the GPU"
+        return func(*args, **(kwargs or {}))
+
+
+class LateCopy:
+    """A copy to the host that has not arrived before `arrived` is set."""
+
+    arrived = False
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def array(self) -> np.ndarray:
+        assert LateCopy.arrived
+        return self.tensor.numpy()
+
+
+def test_maps_are_begun_without_waiting_and_collected_to_the_same_bits(monkeypatch) -> None:
+    segmenter, embeddings = ToldSegmenter([], []), _embeddings(padded_frame(64, 128))
+    expected = structure_target(segmenter, embeddings, 0, POINTS, 8, chunk=2)
+    sent: list[tuple[torch.Size, torch.device]] = []
+
+    def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+        sent.append((tensor.shape, device))
+        return tensor
+
+    monkeypatch.setattr(structure, "to_device", to_device)
+    monkeypatch.setattr(structure, "HostCopy", LateCopy)
+    with NoWaiting():
+        begun = begin_target(segmenter, embeddings, 0, POINTS, 8, chunk=2)
+    shapes = [(8, 8), (8, 8), (2,), (2,), (1,)]  # weights of rows and columns, cells
+    assert sent == [(torch.Size(shape), segmenter.device) for shape in shapes]
+    monkeypatch.setattr(LateCopy, "arrived", True)
+    found = begun.collect()
+    for one, other in zip(
+        (found.points, found.similarity, found.scale, found.offset),
+        (expected.points, expected.similarity, expected.scale, expected.offset),
+        strict=True,
+    ):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("waits", [lambda x: x.cpu(), lambda x: x[x > 0], lambda x: float(x[0])])
+def test_what_waits_for_a_gpu_is_noticed(waits: Callable[[Tensor], Any]) -> None:
+    with NoWaiting(), pytest.raises(AssertionError, match="waits for the GPU"):
+        waits(torch.ones(2))
 
 
 def test_half_of_the_points_from_the_union() -> None:

@@ -218,4 +218,6 @@ def test_a_section_becomes_a_policy_and_rules() -> None:
         "box", 4, "closest", 0.3, fuse_policies=("points",), max_area_ratio=3, gate="drop"
     )
     assert refine_policy(section) == expected
-    assert conflict_rules(section) == ConflictRules("score", duplicate_containment=0.8)
+    assert conflict_rules(section) == ConflictRules(
+        "score", duplicate_containment=0.8, min_agreement=0.3
+    )
