@@ -97,7 +97,7 @@ def stage_parts(
         gflop = counted(lambda: worker.process(rest, lambda _: None)) / count
         print(
             f"  {gflop:.0f} GFLOP an image, {1e3 * gflop / product_rate():.0f} ms at the rate of a "
-            "matrix product"
+            "matrix product; what ONNX Runtime runs, MobileSAM's encoder, is not counted"
         )
     return {part: 1e3 * seconds / count for part, seconds in parts.items()}
 

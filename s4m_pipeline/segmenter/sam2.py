@@ -77,7 +77,10 @@ class Sam2Segmenter(Segmenter):
         batch = []
         for image in images:
             pixels = to_device(torch.from_numpy(np.ascontiguousarray(image)), self.device)
-            pixels = pixels.permute(2, 0, 1).contiguous().float().div_(255)
+            pixels = pixels.permute(2, 0, 1).to(
+                torch.float32, memory_format=torch.contiguous_format
+            )
+            pixels = pixels.div_(255)
             resized = F.interpolate(
                 pixels[None], size, mode="bilinear", align_corners=False, antialias=True
             )[0]
