@@ -25,6 +25,7 @@ SCRIPTS = (
     "refine_masks_large",
     "refine_masks_coco",
     "refine_end_to_end",
+    "mask_decoder",
     "prompt_batches",
     "mask_to_rle",
     "labels_size",

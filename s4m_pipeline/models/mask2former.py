@@ -53,7 +53,10 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         self.register_buffer("_shares", torch.tensor(self.class_weight), persistent=False)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list[Any]) -> dict[str, Tensor]:
-        """Losses of a batch; the host waits for the device once, for the costs of matching.
+        """Losses of a batch.
+
+        Once the scores and masks are there, the host waits for the device once, for the costs of
+        matching. MMDetection's pixel decoder waits of its own, where it reads sizes from tensors.
 
         Equal to the base class's where no switch is set, random points among them.
 
