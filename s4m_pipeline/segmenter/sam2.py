@@ -24,8 +24,8 @@ class Sam2Segmenter(Segmenter):
     """A SAM 2 model as a segmenter.
 
     Images are resized to a square, as SAM 2's own predictor does; in float32, masks are those of
-    the predictor. A faster way (bfloat16, compiled) is held against float32 on the first batch
-    that it gets, at most four images of it, and given up, with a warning, where the masks are not
+    the predictor. A faster way (bfloat16, compiled) is held against float32 on the first images
+    that it gets, at most four, and given up, with a warning, where the masks are not
     the same.
 
     Args:
@@ -49,7 +49,7 @@ class Sam2Segmenter(Segmenter):
         self.device = model.device
         self.warnings: list[str] = []
         self.speed = speed
-        self._gated = speed == FLOAT32
+        self.proved = speed == FLOAT32
         self._trunk = model.image_encoder.trunk
         on_cpu = self.device.type == "cpu"
         self._most_images = 1 if on_cpu else 1 << 30
@@ -94,9 +94,8 @@ class Sam2Segmenter(Segmenter):
         On a GPU the images make one batch, smaller ones where its memory runs out. On a CPU they
         go one by one, which is faster there and gives the same bits.
         """
-        if not self._gated:
-            self._largest = min(len(images), self._most_images)
-            self._gate(images[:GATE_IMAGES])
+        if not self.proved:
+            self.prove(images, len(images))
         parts: list[list[Tensor]] = []
         start = 0
         while start < len(images):
@@ -116,9 +115,15 @@ class Sam2Segmenter(Segmenter):
         frames = tuple(self._frame(*image.shape[:2]) for image in images)
         return Embeddings(levels[-1], tuple(levels[:-1]), frames)
 
+    def prove(self, images: Sequence[np.ndarray], batch: int) -> None:
+        """Hold the faster way against float32 and give it up where it strays."""
+        if self.proved:
+            return
+        self._largest = min(batch, self._most_images)
+        self._gate(images[:GATE_IMAGES])
+
     def _gate(self, images: Sequence[np.ndarray]) -> None:
-        """Hold the faster way against float32 on some images; give it up where it strays."""
-        self._gated = True
+        self.proved = True
         wanted, self.speed = self.speed, FLOAT32
         sizes, told = (self._most_images, self.decoder.max_prompts), len(self.warnings)
         truth = lattice_masks(self, images)

@@ -179,7 +179,9 @@ class _Worker:
         self._task = task
         self._segmenter = None
         if task.segmenter is not None:
-            self._segmenter = task.segmenter.build(settle(task.segmenter.device, place))
+            self._segmenter = task.segmenter.build(
+                settle(task.segmenter.device, place), task.records
+            )
 
     def process(self, shard: Shard, advance: Advance) -> ShardResult:
         """Refine a shard's predictions."""

@@ -181,7 +181,7 @@ class _Task:
 class _Worker:
     def __init__(self, task: _Task, place: Place) -> None:
         self._task = task
-        self._segmenter = task.segmenter.build(settle(task.segmenter.device, place))
+        self._segmenter = task.segmenter.build(settle(task.segmenter.device, place), task.records)
 
     def process(self, shard: Shard, advance: Advance) -> ShardResult:
         """Make the targets of a shard's images."""

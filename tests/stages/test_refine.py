@@ -80,7 +80,9 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RefineTask:
         file = tmp_path / f"{image}.png"
         Image.new("RGB", (WIDTH, HEIGHT)).save(file)
         records[image] = ImageRecord(image, file.name, file, HEIGHT, WIDTH)
-    monkeypatch.setattr(SegmenterSettings, "build", lambda self, device: PromptedSegmenter())
+    monkeypatch.setattr(
+        SegmenterSettings, "build", lambda self, device, records: PromptedSegmenter()
+    )
     return RefineTask(
         predictions=folder,
         records=records,
