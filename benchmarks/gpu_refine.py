@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import in_turn, report, report_times, seconds
+from harness import can_run_on, in_turn, report, report_times, seconds
 from made_instances import STRIDE, Scene, coco_scene, street_scene
 from naive_refine import predictor_of, refine_image
 from PIL import Image
@@ -203,8 +203,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        print("gpu_refine skipped: torch sees no CUDA device here")
+    if not can_run_on(args.device, "gpu_refine"):
         return
     args.batch = min(args.batch, args.images)
     rows: list[tuple[str, float, Callable[[], Scene]]] = [

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import in_turn, report_times
+from harness import can_run_on, in_turn, report_times
 from made_instances import made_scene
 from made_training import (
     Label,
@@ -213,8 +213,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="autocast, in both ways")
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        print(f"{NAME} skipped: torch sees no CUDA device here")
+    if not can_run_on(args.device, NAME):
         return
     while not fits(args):
         args.batch //= 2

@@ -56,8 +56,8 @@ class SegmenterSection(Section):
 
     ``checkpoint`` is a file (SAM 2), a folder (MobileSAM), a Hugging Face id, or none (demo).
     ``precision`` of the image encoder: ``auto`` takes bfloat16 on a GPU and float32 elsewhere;
-    ``compile`` compiles it. Both are held against float32 on the first batch and given up, with a
-    warning, where the mean IoU of the masks is below 0.995, and so they are no part of a
+    ``compile`` compiles it. Both are held against float32 on the set's first images and given up,
+    with a warning, where the mean IoU of the masks is below 0.995, and so they are no part of a
     fingerprint.
     ``batch_size`` is 16 on a GPU and 1 elsewhere unless set.
     """

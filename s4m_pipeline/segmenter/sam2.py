@@ -94,8 +94,7 @@ class Sam2Segmenter(Segmenter):
         On a GPU the images make one batch, smaller ones where its memory runs out. On a CPU they
         go one by one, which is faster there and gives the same bits.
         """
-        if not self.proved:
-            self.prove(images, len(images))
+        self.prove(images, len(images))
         parts: list[list[Tensor]] = []
         start = 0
         while start < len(images):

@@ -13,6 +13,7 @@ import torch
 from s4m_pipeline.models.checkpoints import read_checkpoint
 from s4m_pipeline.models.openmmlab import prepare
 from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
+from tests.models.stopping import Stopped, stop_after, weights
 
 prepare()
 
@@ -36,10 +37,6 @@ EVERYTHING = dict(
     quality_weight=True,
     ignore_score=0.3,
 )
-
-
-class Stopped(BaseException):
-    """Ends a training from the outside."""
 
 
 def first_losses(spec: TrainingSpec, precision: str) -> dict[str, float]:
@@ -102,8 +99,8 @@ def test_weights_gradients_and_checkpoints_stay_float32(
     stored = read_checkpoint(result.checkpoint)
     assert result.precision == stored.info["precision"] == "bfloat16"
     assert stored.source_weights is not None
-    for weights in (stored.weights, stored.source_weights):
-        assert torch.bfloat16 not in {value.dtype for value in weights.values()}
+    for found in (stored.weights, stored.source_weights):
+        assert torch.bfloat16 not in {value.dtype for value in found.values()}
 
 
 def test_a_training_in_bfloat16_goes_on_to_the_same_bits(
@@ -112,17 +109,12 @@ def test_a_training_in_bfloat16_goes_on_to_the_same_bits(
     spec = replace(spec, precision="bfloat16", iterations=4, checkpoint_interval=2)
     whole = train(spec)
     parts = replace(spec, folder=tmp_path / "parts", log_file=tmp_path / "parts.jsonl")
-
-    def stop(iteration: int, _: dict[str, float]) -> None:
-        if iteration == 3:
-            raise Stopped
-
     with pytest.raises(Stopped):
-        train(replace(parts, on_step=stop))
+        train(replace(parts, on_step=stop_after(3)))
     assert resume_iteration(parts.folder) == 2
     resumed = train(parts)
-    first, second = read_checkpoint(whole.checkpoint), read_checkpoint(resumed.checkpoint)
-    assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
+    first, second = weights(whole.checkpoint), weights(resumed.checkpoint)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 @pytest.mark.parametrize("model", ["mask_rcnn_lite0", "rtmdet_ins_lite0"])

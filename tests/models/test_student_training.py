@@ -12,12 +12,8 @@ import torch
 
 from s4m_pipeline.config import StudentSection
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.models.checkpoints import read_checkpoint
 from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
-
-
-class Stopped(BaseException):
-    """Ends a training from the outside."""
+from tests.models.stopping import Stopped, stop_after, weights
 
 
 @pytest.fixture
@@ -66,20 +62,12 @@ def test_a_stopped_student_ends_with_the_same_bits(
     parts = replace(
         student, folder=tmp_path / "parts", log_file=tmp_path / "parts.jsonl", workers=workers
     )
-
-    def stop(iteration: int, _: dict[str, float]) -> None:
-        if iteration == 3:
-            raise Stopped
-
     with pytest.raises(Stopped):
-        train(replace(parts, on_step=stop))
+        train(replace(parts, on_step=stop_after(3)))
     assert resume_iteration(parts.folder) == 2
     resumed = train(parts)
-    first, second = read_checkpoint(whole.checkpoint), read_checkpoint(resumed.checkpoint)
-    for a, b in ((first.weights, second.weights), (first.source_weights, second.source_weights)):
-        assert a is not None
-        assert b is not None
-        assert all(torch.equal(value, b[name]) for name, value in a.items())
+    first, second = weights(whole.checkpoint), weights(resumed.checkpoint)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_every_batch_has_its_shares_and_what_the_settings_ask_for(

@@ -1,6 +1,6 @@
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,27 +20,7 @@ from s4m_pipeline.models.training import (
     resume_iteration,
     train,
 )
-
-
-class Stopped(BaseException):
-    """Ends a training from the outside, as an interrupt does."""
-
-
-def stop_after(count: int) -> Callable[[int, dict[str, float]], None]:
-    def on_step(iteration: int, _losses: dict[str, float]) -> None:
-        if iteration == count:
-            raise Stopped
-
-    return on_step
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    stored = read_checkpoint(path)
-    assert stored.source_weights is not None
-    return {
-        **{f"averaged {k}": v for k, v in stored.weights.items()},
-        **{f"last {k}": v for k, v in stored.source_weights.items()},
-    }
+from tests.models.stopping import Stopped, stop_after, weights
 
 
 @pytest.mark.parametrize("workers", [0, 1])
