@@ -1,6 +1,6 @@
 """Reading labels from the refined table against ``pycocotools.COCO(json)`` (row 6).
 
-The same made labels, 28672 instances on 4096 images, lie on disk as Parquet (four shards) and as
+The same made labels, 114688 instances on 16384 images, lie on disk as Parquet (four shards) and as
 one COCO JSON file. Read are the whole table, and four columns of it (image, class, score, area),
 which is what a list of thresholds or a report needs; JSON can only be read whole. Both ways end
 with every label in memory and addressable: COCO's dicts with its index, an Arrow table here.
@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 
 from s4m_pipeline.artifacts.tables import read_table
 
-IMAGES = 4096
+IMAGES = 16384
 WHOLE_GOAL, COLUMNS_GOAL = 5, 50
 FOUR = ["image_id", "category_id", "score", "area"]
 
@@ -38,7 +38,7 @@ def main() -> None:
             coco, table, slow, fast = in_turn(
                 lambda: _read_coco(path),
                 lambda columns=columns: read_table(folder, "refined", columns=columns),  # type: ignore[misc]
-                repeats=11,
+                repeats=7,
             )
             names = columns or [*FOUR, "bbox", "mask_rle"]
             _check(coco, table, names)

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CACHED_BYTES = 2 * 2**20
+"""Of samples that a CPU makes, weights and sums before it makes the next."""
+
 
 def deformable_attention(
     value: Tensor,
@@ -20,8 +23,8 @@ def deformable_attention(
 ) -> Tensor:
     """Weighted sums of values at points, as mmcv's function of the same arguments.
 
-    Each level's samples are weighted and added up at once, so that one level's are held at a time,
-    and points lie before queries, so that the sum runs over whole rows.
+    Each level's samples are weighted and added up at once, with points before queries, so that the
+    sum runs over whole rows. A CPU takes as many heads together as have samples for its cache.
 
     Args:
         value: float (B, N, heads, D), the levels one after another, row by row.
@@ -34,19 +37,41 @@ def deformable_attention(
     """
     images, _, heads, width = value.shape
     queries, levels, points = (sampling_locations.shape[i] for i in (1, 3, 4))
-    sizes = value_spatial_shapes.tolist()
+    maps = images * heads
     with torch.autocast(value.device.type, enabled=False):
-        grids = (2 * sampling_locations.float() - 1).permute(3, 0, 2, 4, 1, 5)
-        grids = grids.reshape(levels, images * heads, points, queries, 2)
-        weights = attention_weights.float().permute(3, 0, 2, 4, 1)
-        weights = weights.reshape(levels, images * heads, 1, points, queries)
-        parts = value.float().split([height * width for height, width in sizes], dim=1)
-        total = value.new_zeros((images * heads, width, queries), dtype=torch.float32)
-        for part, (height, across), grid, weight in zip(parts, sizes, grids, weights, strict=True):
-            maps = part.permute(0, 2, 3, 1).reshape(images * heads, width, height, across)
-            sampled = F.grid_sample(maps, grid, padding_mode="zeros", align_corners=False)
-            total = total + (sampled * weight).sum(2)
+        grids = (2 * sampling_locations.float() - 1).permute(0, 2, 3, 4, 1, 5)
+        weights = attention_weights.float().permute(0, 2, 3, 4, 1)
+        # contiguous: with one image both would be views, and all that follows would run on strides
+        grids = grids.reshape(maps, levels, points, queries, 2).contiguous()
+        weights = weights.reshape(maps, levels, 1, points, queries).contiguous()
+        sizes = value_spatial_shapes.tolist()
+        parts = value.float().split([height * across for height, across in sizes], dim=1)
+        values = [
+            part.permute(0, 2, 3, 1).reshape(maps, width, *size)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        together = maps
+        if value.device.type == "cpu":
+            fitting = CACHED_BYTES // (4 * width * points * queries)
+            together = max(torch.get_num_threads(), fitting)
+        runs = zip(*(part.split(together) for part in (grids, weights, *values)), strict=True)
+        total = torch.cat([_sampled_sum(*run) for run in runs])
     return total.view(images, heads * width, queries).transpose(1, 2).contiguous()
+
+
+def _sampled_sum(grids: Tensor, weights: Tensor, *maps: Tensor) -> Tensor:
+    """Weighted sums of all levels, float32 (M, D, Q).
+
+    Args:
+        grids: float32 (M, L, P, Q, 2), x and y in -1 to 1.
+        weights: float32 (M, L, 1, P, Q).
+        maps: One entry a level, float32 (M, D, height, width).
+    """
+    sums = [
+        (F.grid_sample(part, grids[:, level], align_corners=False) * weights[:, level]).sum(2)
+        for level, part in enumerate(maps)
+    ]
+    return sum(sums[1:], sums[0])
 
 
 class Float32Function:

@@ -242,8 +242,7 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         with torch.no_grad():
             seen = predicted if certain else torch.cat(_without_doubt(parts, doubted))
             points = choose(seen)
-            masks = truth.masks[found.instances].unsqueeze(1)
-            targets = point_sample(masks, points).squeeze(1)
+            targets = _at_own_points(truth.masks, found.instances, points)
         logits = point_sample(predicted.unsqueeze(1), points).squeeze(1)
         if certain:
             return logits, targets
@@ -268,6 +267,20 @@ def _without_doubt(parts: Iterable[Tensor], doubtful: Sequence[Tensor | None]) -
     """Each image's logits (N, h, w), background in its doubtful pixels."""
     pairs = zip(parts, doubtful, strict=True)
     return [part if where is None else hide_pixels(part, where) for part, where in pairs]
+
+
+def _at_own_points(masks: Tensor, instances: Tensor, points: Tensor) -> Tensor:
+    """Each pair's mask at its points, float (M, P); the points are put in order, not the masks.
+
+    Args:
+        masks: float (T, H, W).
+        instances: int64 (M,), each at most once.
+        points: float (M, P, 2), x and y in 0 to 1.
+    """
+    if len(instances) < len(masks):  # an image has more instances than queries
+        return point_sample(masks[instances].unsqueeze(1), points).squeeze(1)
+    sampled: Tensor = point_sample(masks.unsqueeze(1), points[instances.argsort()])
+    return sampled.squeeze(1)[instances]
 
 
 def _doubt_at_points(

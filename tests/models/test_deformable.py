@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from s4m_pipeline.models import openmmlab
+from s4m_pipeline.models import deformable, openmmlab
 from s4m_pipeline.models.deformable import Float32Function, deformable_attention
 
 SHAPES = torch.tensor([[3, 5], [6, 9], [12, 17]])
@@ -55,6 +55,20 @@ def test_values_and_gradients_are_those_of_the_weighted_sum_of_bilinear_samples(
     mine, other = (torch.autograd.grad((f * part).sum(), tensors) for f in (ours, formula))
     for a, b in zip(mine, other, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_heads_sampled_one_by_one_or_together_give_the_same_bits(
+    images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = [tensor.requires_grad_() for tensor in given(images)]
+    value, places, weights = tensors
+    found = []
+    for size in (0, deformable.CACHED_BYTES):
+        monkeypatch.setattr(deformable, "CACHED_BYTES", size)
+        ours = deformable_attention(value, SHAPES, places, weights)
+        found.append([ours, *torch.autograd.grad(ours.square().sum(), tensors)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_mmcvs_layer_calls_it() -> None:

@@ -43,7 +43,8 @@ model = dict(
                         feedforward_channels=1024,
                         num_fcs=2,
                         ffn_drop=0.0,
-                        act_cfg=dict(type="ReLU", inplace=True),
+                        # not in place: on a linear layer's view, autograd would copy it all
+                        act_cfg=dict(type="ReLU"),
                     ),
                 ),
             ),
@@ -62,7 +63,7 @@ model = dict(
                     feedforward_channels=2048,
                     num_fcs=2,
                     ffn_drop=0.0,
-                    act_cfg=dict(type="ReLU", inplace=True),
+                    act_cfg=dict(type="ReLU"),
                 ),
             ),
             init_cfg=None,
