@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from mmdet.structures import DetDataSample
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from s4m_pipeline.execution.memory import attempt
 from s4m_pipeline.execution.transfers import HostCopy, to_device
 from s4m_pipeline.models.checkpoints import build_model, read_checkpoint
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
@@ -148,26 +150,14 @@ class Predictor:
             for group in self._groups(scaled):
                 while group:
                     batch = group[: self._most_images]
-                    found = self._attempt(run, [scaled[place] for place in batch])
-                    if found is not None:
-                        results |= zip(batch, found, strict=True)
-                        group = group[len(batch) :]
+                    found = attempt(partial(run, [scaled[place] for place in batch]), len(batch))
+                    if found is None:
+                        self._most_images = len(batch) // 2
+                        self.warnings[:] = [f"memory ran out: {self._most_images} images a batch"]
+                        continue
+                    results |= zip(batch, found, strict=True)
+                    group = group[len(batch) :]
         return [results[place] for place in range(len(scaled))]
-
-    def _attempt(
-        self, run: Callable[[list[ScaledImage]], list[Found]], batch: list[ScaledImage]
-    ) -> list[Found] | None:
-        """What ``run`` gives; None, and smaller batches from then on, where memory runs out."""
-        try:
-            return run(batch)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-        # behind the handler, since the error holds on to what the failed batch had made
-        torch.cuda.empty_cache()
-        self._most_images = len(batch) // 2
-        self.warnings[:] = [f"memory ran out: {self._most_images} images a batch"]
-        return None
 
     def _as_current_device(self) -> AbstractContextManager[object]:
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()

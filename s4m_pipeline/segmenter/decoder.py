@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from torch import Tensor
 
+from s4m_pipeline.execution.memory import attempt
 from s4m_pipeline.execution.transfers import to_device
 from s4m_pipeline.segmenter.answers import added_levels, answer
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts
@@ -176,16 +178,14 @@ class PromptDecoder:
         parts: list[tuple[Tensor, Tensor]] = []
         start = 0
         while start < len(rows.images):
-            stop = start + self.max_prompts
-            try:
-                parts.append(self._pass(image, added, rows.slice(start, stop), multimask))
-            except torch.OutOfMemoryError:
-                if self.max_prompts == 1:
-                    raise
-                self.max_prompts //= 2
-                torch.cuda.empty_cache()
+            some = rows.slice(start, start + self.max_prompts)
+            taken = len(some.images)
+            part = attempt(partial(self._pass, image, added, some, multimask), taken)
+            if part is None:
+                self.max_prompts = taken // 2
                 continue
-            start = stop
+            parts.append(part)
+            start += taken
         if len(parts) == 1:
             return parts[0]
         logits, ious = zip(*parts, strict=True)

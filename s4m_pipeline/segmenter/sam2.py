@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from s4m_pipeline.execution.memory import attempt
 from s4m_pipeline.execution.transfers import to_device
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
 from s4m_pipeline.segmenter.decoder import PromptDecoder, prompts_in_a_pass
@@ -98,18 +100,15 @@ class Sam2Segmenter(Segmenter):
         parts: list[list[Tensor]] = []
         start = 0
         while start < len(images):
-            stop = min(start + self._most_images, len(images))
-            try:
-                parts.append(self._features(images[start:stop]))
-            except torch.OutOfMemoryError:
-                taken = max(stop - start, self._largest if self.speed.compile else 0)
-                if taken == 1:
-                    raise
+            some = images[start : start + self._most_images]
+            taken = max(len(some), self._largest if self.speed.compile else 0)
+            part = attempt(partial(self._features, some), taken)
+            if part is None:
                 self._most_images = self._largest = taken // 2
-                torch.cuda.empty_cache()
                 self.warnings.append(f"memory ran out: {self._most_images} images a batch")
                 continue
-            start = stop
+            parts.append(part)
+            start += len(some)
         levels = [torch.cat(level) for level in zip(*parts, strict=True)]
         frames = tuple(self._frame(*image.shape[:2]) for image in images)
         return Embeddings(levels[-1], tuple(levels[:-1]), frames)

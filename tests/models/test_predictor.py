@@ -141,35 +141,6 @@ def test_one_image_that_does_not_fit_is_an_error(
         predictor.predict([images[0]] * 5)
 
 
-def test_what_a_failed_batch_held_is_free_before_smaller_ones_are_tried(
-    checkpoint: Path, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predictor = Predictor(checkpoint, "cpu")
-    live: list[int] = []
-
-    class Held:
-        """What a batch has made when its memory runs out."""
-
-        count = 0
-
-        def __init__(self) -> None:
-            Held.count += 1
-
-        def __del__(self) -> None:
-            Held.count -= 1
-
-    def run(batch: list[Any]) -> list[int]:
-        made = [Held()]
-        if len(batch) > 1:
-            raise torch.OutOfMemoryError("no room")
-        return [len(made)]
-
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: live.append(Held.count))
-    predictor._groups = lambda scaled: iter([[0, 1]])  # type: ignore[method-assign]
-    assert predictor._in_batches(images[:2], run) == [1, 1]
-    assert live == [0]
-
-
 def test_another_threads_predictions_are_the_same_to_the_last_bit(
     checkpoint: Path, images: list[np.ndarray]
 ) -> None:
