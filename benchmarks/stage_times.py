@@ -1,10 +1,11 @@
-"""Where the time of pseudo-label, refine and the trainings goes, in a run of your own.
+"""Where the time of every stage goes, in a run of your own.
 
     python benchmarks/stage_times.py run.yaml --images 20
 
-The inference stages work through some of the run's unlabelled images again and throw the result
-away; the run needs its teacher and predictions. Of the trainings their logs are read. On a GPU each
-part waits for the device, which is slower than without the clock but shows where time is spent.
+The inference stages work through some of the run's images again, ``evaluate`` through all of its
+validation's, and the result is thrown away; the run needs its teacher and predictions. Of the
+trainings their logs are read. On a GPU each part waits for the device, which is slower than without
+the clock but shows where time is spent.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from arithmetic import counted, product_rate
 
 from s4m_pipeline.artifacts.shards import Shard, write_shard
 from s4m_pipeline.config_file import load_config
+from s4m_pipeline.data import scoring
 from s4m_pipeline.execution.local import Place
 from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.predictor import Predictor
@@ -31,16 +33,20 @@ from s4m_pipeline.segmenter.mobilesam import MobileSam
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 from s4m_pipeline.stages import sharded
 from s4m_pipeline.stages.base import Run
+from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
 from s4m_pipeline.stages.reporter import Reporter
 from s4m_pipeline.stages.sharded import ShardedStage
+from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 
 PARTS: tuple[tuple[Any, str, str], ...] = (
     (sharded, "read_sized_image", "decode images"),
     (Predictor, "predict", "teacher's network"),
+    (Predictor, "detect", "network, masks and run-lengths"),
+    (scoring, "score_detections", "score"),
     (MobileSam, "encode", "segmenter's encoder"),
     (MobileSam, "decode", "segmenter's decoder"),
     (Sam2Segmenter, "encode", "segmenter's encoder"),
@@ -102,6 +108,29 @@ def stage_parts(
     return {part: 1e3 * seconds / count for part, seconds in parts.items()}
 
 
+def evaluation_parts(run: Run, spent: dict[str, float]) -> dict[str, float]:
+    """Milliseconds an image of each part of the teacher's evaluation, decoding ahead left out."""
+    stage = Evaluate("teacher", reuse=False)
+    spent.clear()
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        count = stage.make(run, Path(folder)).counts["images"]
+        whole = time.perf_counter() - start
+    print(f"{stage.name}: {1e3 * whole / count:.1f} ms an image, {count} images")
+    print(
+        f"  decoding in threads ahead: {1e3 * spent.pop('decode images') / count:.1f} ms an image"
+    )
+    parts = {**spent, "all else (load the model, write)": whole - sum(spent.values())}
+    return {part: 1e3 * seconds / count for part, seconds in parts.items()}
+
+
+def print_parts(parts: dict[str, float]) -> None:
+    """Print milliseconds and shares, the largest first."""
+    whole = sum(parts.values())
+    for part, value in sorted(parts.items(), key=lambda item: -item[1]):
+        print(f"  {part}: {value:.1f} ms, {100 * value / whole:.0f} %")
+
+
 def training_line(run: Run, stage: TrainTeacher | TrainStudent) -> str:
     """Seconds of a training's step, and the share in which it waits for its batch."""
     path = run.store.folder(stage.name, run.fingerprint(stage)) / "log.jsonl"
@@ -122,11 +151,9 @@ def main() -> None:
     run = Run(load_config(args.config, args.overrides), Reporter(quiet=True))
     spent: dict[str, float] = defaultdict(float)
     timed(spent)
-    for stage in (PseudoLabel(), Refine()):
-        parts = stage_parts(run, stage, args.images, spent)
-        whole = sum(parts.values())
-        for part, value in sorted(parts.items(), key=lambda item: -item[1]):
-            print(f"  {part}: {value:.1f} ms, {100 * value / whole:.0f} %")
+    for stage in (Structure(), PseudoLabel(), Refine()):
+        print_parts(stage_parts(run, stage, args.images, spent))
+    print_parts(evaluation_parts(run, spent))
     for training in (TrainTeacher(), TrainStudent()):
         print(training_line(run, training))
 

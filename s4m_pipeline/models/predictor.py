@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.detectors import MaskFormer
 from mmdet.structures import DetDataSample
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from s4m_pipeline.execution.memory import attempt
 from s4m_pipeline.execution.transfers import HostCopy, to_device
 from s4m_pipeline.models.checkpoints import build_model, read_checkpoint
+from s4m_pipeline.models.detections import Detections
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
 
@@ -46,23 +46,6 @@ class InstancePredictions:
     class_probs: np.ndarray
     mask_logits: np.ndarray
     stride: float
-
-
-@dataclass(slots=True)
-class Detections:
-    """Scored instances of an image, as the model itself reports them.
-
-    Attributes:
-        labels: int64 (N,), places in the categories.
-        scores: float32 (N,).
-        boxes: float32 (N, 4) x0, y0, x1, y1 in pixels of the original image.
-        rles: N masks as COCO's compressed RLE, over the original image.
-    """
-
-    labels: np.ndarray
-    scores: np.ndarray
-    boxes: np.ndarray
-    rles: list[bytes]
 
 
 class Predictor:
@@ -135,7 +118,7 @@ class Predictor:
         """
 
         def run(batch: list[ScaledImage]) -> list[Detections]:
-            return [_detections(sample.pred_instances) for sample in self._run(batch)]
+            return [Detections.of(sample.pred_instances) for sample in self._run(batch)]
 
         return self._in_batches(images, run)
 
@@ -241,17 +224,6 @@ def mask_logits(masks: Tensor, size: tuple[int, int]) -> Tensor:
     padded = F.pad(covered, (0, missing[0], 0, missing[1]), mode="replicate")
     share = F.avg_pool2d(padded, STRIDE)[:, 0]
     return torch.logit(share.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
-
-
-def _detections(found: Any) -> Detections:
-    """Take a model's instances to the CPU and encode their masks."""
-    masks = found.masks.cpu().numpy().astype(np.uint8)
-    return Detections(
-        labels=found.labels.cpu().numpy().astype(np.int64),
-        scores=found.scores.float().cpu().numpy(),
-        boxes=found.bboxes.float().cpu().numpy(),
-        rles=[coco_mask.encode(np.asfortranarray(mask))["counts"] for mask in masks],
-    )
 
 
 def _stride(image: ScaledImage, stride: float) -> float:

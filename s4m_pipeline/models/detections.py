@@ -1,0 +1,82 @@
+"""What a segmentor itself reports of an image, and its masks as run-lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s4m_pipeline.segmenter.rle import encode_crop
+
+
+@dataclass(slots=True)
+class Detections:
+    """Scored instances of an image, as the model itself reports them.
+
+    Attributes:
+        labels: int64 (N,), places in the categories.
+        scores: float32 (N,).
+        boxes: float32 (N, 4) x0, y0, x1, y1 in pixels of the original image.
+        rles: N masks as COCO's compressed RLE, over the original image.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    rles: list[bytes]
+
+    @classmethod
+    def of(cls, found: Any) -> Detections:
+        """Take a model's instances to the host.
+
+        Args:
+            found: MMDetection's ``pred_instances`` with ``masks``.
+        """
+        return cls(
+            labels=found.labels.cpu().numpy().astype(np.int64),
+            scores=found.scores.float().cpu().numpy(),
+            boxes=found.bboxes.float().cpu().numpy(),
+            rles=encode_masks(found.masks),
+        )
+
+
+def encode_masks(masks: Tensor) -> list[bytes]:
+    """Encode masks; only the windows that hold them come to the host, in one copy.
+
+    Args:
+        masks: bool (N, H, W), on any device.
+
+    Returns:
+        N masks as COCO's compressed RLE.
+    """
+    height, width = masks.shape[1:]
+    if not masks.numel():
+        return [encode_crop(np.zeros((0, 0), bool), 0, 0, height, width)] * len(masks)
+    pixels = masks.bool().contiguous().view(torch.uint8)
+    sides = [_span(pixels.amax(2)), _span(pixels.amax(1))]
+    windows = torch.stack([bound for side in sides for bound in side], dim=1).tolist()
+    crops = [
+        mask[top:bottom, left:right]
+        for mask, (top, bottom, left, right) in zip(pixels, windows, strict=True)
+    ]
+    flat = torch.cat([crop.flatten() for crop in crops]).cpu().numpy().view(bool)
+    parts = np.split(flat, np.cumsum([crop.numel() for crop in crops])[:-1])
+    return [
+        encode_crop(part.reshape(crop.shape), left, top, height, width)
+        for part, crop, (top, _, left, _) in zip(parts, crops, windows, strict=True)
+    ]
+
+
+def _span(lines: Tensor) -> tuple[Tensor, Tensor]:
+    """The first line of each mask with a pixel and the one behind the last; 0, 0 without any.
+
+    Args:
+        lines: uint8 (N, L), 1 where a line has a pixel.
+    """
+    count = lines.shape[1]
+    empty = lines.amax(1) == 0
+    last = count - lines.flip(1).argmax(1)
+    return lines.argmax(1), last.masked_fill(empty, 0)
