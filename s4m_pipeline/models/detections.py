@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import rlemasklib
 import torch
 from torch import Tensor
-
-from s4m_pipeline.segmenter.rle import encode_crop
 
 
 @dataclass(slots=True)
@@ -52,9 +51,8 @@ def encode_masks(masks: Tensor) -> list[bytes]:
     Returns:
         N masks as COCO's compressed RLE.
     """
-    height, width = masks.shape[1:]
-    if not masks.numel():
-        return [encode_crop(np.zeros((0, 0), bool), 0, 0, height, width)] * len(masks)
+    if not len(masks):
+        return []
     pixels = masks.bool().contiguous().view(torch.uint8)
     sides = [_span(pixels.amax(2)), _span(pixels.amax(1))]
     windows = torch.stack([bound for side in sides for bound in side], dim=1).tolist()
@@ -64,19 +62,25 @@ def encode_masks(masks: Tensor) -> list[bytes]:
     ]
     flat = torch.cat([crop.flatten() for crop in crops]).cpu().numpy().view(bool)
     parts = np.split(flat, np.cumsum([crop.numel() for crop in crops])[:-1])
+    size = (masks.shape[1], masks.shape[2])
     return [
-        encode_crop(part.reshape(crop.shape), left, top, height, width)
-        for part, crop, (top, _, left, _) in zip(parts, crops, windows, strict=True)
+        _encode(part.reshape(crop.shape), window, size)
+        for part, crop, window in zip(parts, crops, windows, strict=True)
     ]
 
 
 def _span(lines: Tensor) -> tuple[Tensor, Tensor]:
-    """The first line of each mask with a pixel and the one behind the last; 0, 0 without any.
+    """The first line of each mask with a pixel and the one behind the last; all where none has.
 
     Args:
         lines: uint8 (N, L), 1 where a line has a pixel.
     """
-    count = lines.shape[1]
-    empty = lines.amax(1) == 0
-    last = count - lines.flip(1).argmax(1)
-    return lines.argmax(1), last.masked_fill(empty, 0)
+    return lines.argmax(1), lines.shape[1] - lines.flip(1).argmax(1)
+
+
+def _encode(crop: np.ndarray, window: list[int], size: tuple[int, int]) -> bytes:
+    """Compressed RLE of a mask that is empty outside its window (top, bottom, left, right)."""
+    top, bottom, left, right = window
+    encoded = rlemasklib.RLEMask.from_array(np.asfortranarray(crop))
+    encoded.pad(top, size[0] - bottom, left, size[1] - right, inplace=True)
+    return bytes(encoded.to_dict()["counts"])
