@@ -11,6 +11,13 @@ from mmengine.config import Config, ConfigDict
 from s4m_pipeline.configs import PACKAGE, backbone_weights, model_config_path, start_weights
 from s4m_pipeline.errors import UsageError
 
+OUR_TYPES = {
+    "Mask2FormerHead": "DistillingMask2FormerHead",
+    "MaskFormerFusionHead": "ScoringFusionHead",
+    "SyncBN": "BN",
+}
+"""What stands for which type of a model's config."""
+
 
 def read_model_config(model: str | Path, class_count: int) -> Config:
     """Read a model's config and set its class counts.
@@ -52,8 +59,8 @@ def fit_to_classes(model: ConfigDict, class_count: int) -> None:
     """Set every class count in a model's config, in place.
 
     Mask2Former's heads get ``class_count`` things and no stuff, its classification loss one weight
-    a class; other models' ``num_classes`` is set wherever it stands. A Mask2Former head becomes
-    ours, which has the same weights; synchronised batch normalisation, which needs
+    a class; other models' ``num_classes`` is set wherever it stands. Mask2Former's heads become
+    ours, which have the same weights; synchronised batch normalisation, which needs
     several processes, becomes the plain one.
     """
     for part in _dicts(model):
@@ -64,10 +71,9 @@ def fit_to_classes(model: ConfigDict, class_count: int) -> None:
                 loss.class_weight = [1.0] * class_count + [loss.class_weight[-1]]
         if "num_classes" in part:
             part.num_classes = class_count
-        if part.get("type") == "Mask2FormerHead":
-            part.type = "DistillingMask2FormerHead"
-        if part.get("type") == "SyncBN":
-            part.type = "BN"
+        part_type = part.get("type")
+        if isinstance(part_type, str) and part_type in OUR_TYPES:
+            part.type = OUR_TYPES[part_type]
     queries = model.get("panoptic_head", {}).get("num_queries")
     test: Any = model.get("test_cfg") or {}
     if queries and "max_per_image" in test:

@@ -177,6 +177,7 @@ def _register_modules() -> None:
     for name in (
         "s4m_pipeline.models.segmentor",
         "s4m_pipeline.models.mask2former",
+        "s4m_pipeline.models.fusion_head",
         "s4m_pipeline.models.timm_backbone",
         "s4m_pipeline.models.vit_backbone",
         "s4m_pipeline.models.ema",

@@ -89,7 +89,7 @@ model = dict(
         ),
     ),
     panoptic_fusion_head=dict(
-        type="MaskFormerFusionHead",
+        type="ScoringFusionHead",
         num_things_classes=80,
         num_stuff_classes=0,
         loss_panoptic=None,
