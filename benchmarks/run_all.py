@@ -39,15 +39,24 @@ SCRIPTS = (
     "data_time",
     "matcher",
     "deformable_attention",
+    "instance_scoring",
     "student_step",
     "command_start",
     "growth",
 )
-GPU_SCRIPTS = ("gpu_refine", "student_step", "matcher", "deformable_attention", "data_time")
+GPU_SCRIPTS = (
+    "gpu_refine",
+    "student_step",
+    "matcher",
+    "deformable_attention",
+    "instance_scoring",
+    "data_time",
+)
 GPU_ARGUMENTS = {
     "student_step": ["--full", "--device", "cuda", "--batch", "16", "--repeats", "5"],
     "matcher": ["--device", "cuda", "--images", "12", "--instances", "20", "--side", "1024"],
     "deformable_attention": ["--device", "cuda", "--images", "12", "--side", "1024"],
+    "instance_scoring": ["--device", "cuda"],
     "data_time": ["--device", "cuda"],
 }
 """What turns a script that runs on a CPU, too, to the GPU."""
