@@ -79,6 +79,8 @@ def stage_parts(
 ) -> dict[str, float]:
     """Milliseconds an image of each part of an inference stage, decoding ahead left out."""
     ids = sorted(record.id for record in stage.records(run))
+    if len(ids) < 2:
+        raise SystemExit(f"{stage.name}: one image to warm up and one to time are needed")
     some = [ids[place] for place in np.linspace(0, len(ids) - 1, images + 1).astype(int)]
     worker = stage.factory()(stage.argument(run), Place())
     worker.process(Shard(0, (some[0],)), lambda count: None)
@@ -153,7 +155,10 @@ def main() -> None:
     timed(spent)
     for stage in (Structure(), PseudoLabel(), Refine()):
         print_parts(stage_parts(run, stage, args.images, spent))
-    print_parts(evaluation_parts(run, spent))
+    if run.config.data.validation is None:
+        print("evaluate: no data.validation to time it on")
+    else:
+        print_parts(evaluation_parts(run, spent))
     for training in (TrainTeacher(), TrainStudent()):
         print(training_line(run, training))
 

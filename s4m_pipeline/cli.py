@@ -23,6 +23,20 @@ from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
 OBJECTS_TO_COLLECT = 50_000
 """New objects before Python looks for unreachable cycles: imports make many, and no garbage."""
 
+WRONG_PATH = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""Errors of the system that a path given by the user is to blame for; others are failures."""
+
+TOO_LARGE = (
+    "Memory ran out. Lower batch_size, of the stage's section or of segmenter, or the size of the\n"
+    "images: segmenter.image_size, or the scale in the model's config."
+)
+
 app = typer.Typer(
     name="s4m",
     help="Offline pseudo-labelling for instance segmentation.\n\n"
@@ -79,18 +93,24 @@ def _call(arguments: list[str]) -> int:
         result = INTERRUPTED
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
-        return _tell(error, WRONG_USE, f"{where}{error.strerror or error}", arguments)
+        code = WRONG_USE if isinstance(error, WRONG_PATH) else FAILED
+        return _tell(error, code, f"{where}{error.strerror or error}", arguments)
     except Exception as error:
         show = getattr(error, "show", None)  # wrong use, told by click (typer has one of its own)
         if callable(show):
             show()
             return int(getattr(error, "exit_code", FAILED))
         text = (str(error).splitlines() or [""])[0]
-        message = f"{type(error).__name__}: {text}\nA fault of s4m; --verbose shows where."
-        return _tell(error, FAILED, message, arguments)
+        advice = TOO_LARGE if _is_out_of_memory(error) else "A fault of s4m; --verbose shows where."
+        return _tell(error, FAILED, f"{type(error).__name__}: {text}\n{advice}", arguments)
     if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
         typer.echo("interrupted; started again without --force, it goes on from here", err=True)
     return result if isinstance(result, int) else 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: Python's own error, or torch's, told by name to leave torch out."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _tell(error: Exception, code: int, message: str, arguments: list[str]) -> int:

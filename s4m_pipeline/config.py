@@ -213,7 +213,7 @@ class RunConfig(Section):
 
     work_dir: Path
     seed: int = 0
-    device: str = Field("auto", json_schema_extra=PLACE)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", json_schema_extra=PLACE)
     data: DataSection
     segmenter: SegmenterSection = SegmenterSection()
     structure: StructureSection = StructureSection()

@@ -178,6 +178,39 @@ def test_an_unexpected_error_is_one_message_and_verbose_shows_the_traceback(
     assert "Traceback" in s4m("status", "-c", path, "--verbose")[2]
 
 
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch's, which the command line knows by its name alone."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.json"), 2, "a.json: No such file"),
+        (OSError(28, "No space left on device", "work/a.parquet"), 1, "work/a.parquet: No space"),
+        (OutOfMemoryError("CUDA out of memory. Tried"), 1, "Lower batch_size"),
+        (MemoryError(), 1, "Lower batch_size"),
+    ],
+)
+def test_what_the_system_refuses_is_told_as_wrong_use_or_failure(
+    s4m, tmp_path, monkeypatch, error, code, told
+):
+    from s4m_pipeline.stages import pipeline
+
+    def fails(_):
+        raise error
+
+    monkeypatch.setattr(pipeline, "status", fails)
+    found, _, err = s4m("status", "-c", small_run(tmp_path))
+    assert found == code
+    assert told in err
+    assert "fault of s4m" not in err
+
+
+@pytest.mark.parametrize("command", ["list", "gc"])
+def test_a_work_folder_that_is_not_there_is_wrong_use(s4m, tmp_path, command):
+    assert s4m("artifacts", command, tmp_path / "nowhere")[0] == 2
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_a_message(tmp_path):
     path = small_run(tmp_path)

@@ -13,8 +13,14 @@ from s4m_pipeline.commands.options import Json, Verbose
 
 artifacts_app = typer.Typer(help="Look at and clear artifacts.", no_args_is_help=True)
 
-WorkDir = Annotated[Path, typer.Argument(help="The run's work folder.", show_default=False)]
-Folder = Annotated[Path, typer.Argument(help="An artifact's folder.", show_default=False)]
+WorkDir = Annotated[
+    Path,
+    typer.Argument(help="The run's work folder.", show_default=False, exists=True, file_okay=False),
+]
+Folder = Annotated[
+    Path,
+    typer.Argument(help="An artifact's folder.", show_default=False, exists=True, file_okay=False),
+]
 
 
 @artifacts_app.command("list")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
 from s4m_pipeline.commands.options import Verbose
+from s4m_pipeline.errors import UsageError
+
+TARGETS = ("mmdet", "detectron2")
+MODELS = ("teacher", "student")
+"""Of a mean teacher's checkpoint."""
 
 
 def convert_checkpoint(
@@ -42,15 +47,34 @@ def convert_checkpoint(
     The result to mmdet is what 's4m evaluate --of', teacher.weights and student.weights take. A
     bare backbone's file (torchvision's ResNet, Swin's, detectron2's) needs no conversion for them.
     """
+    _refuse_wrong_use(source, out, to, which)
+    if to == "detectron2" and (model or categories):
+        raise UsageError("--model and --categories are in the checkpoint; leave them out")
     from s4m_pipeline.models.conversion.convert import convert_checkpoint as convert
 
-    done = convert(source, out, to, model, which, categories)
+    target = cast(Literal["mmdet", "detectron2"], to)
+    part = cast(Literal["teacher", "student"] | None, which)
+    done = convert(source, out, target, model, part, categories)
     typer.echo(out)
     typer.echo(
         f"{done.models} from {done.layout}'s layout: {done.tensors} tensors, {done.model}, "
         f"{done.classes}",
         err=True,
     )
+
+
+def _refuse_wrong_use(source: Path, out: Path, to: str, which: str | None) -> None:
+    """Tell of what can be seen to be wrong before torch is imported."""
+    if to not in TARGETS:
+        raise UsageError(f"--to is {' or '.join(TARGETS)}, not '{to}'")
+    if which not in (None, *MODELS):
+        raise UsageError(f"--which is {' or '.join(MODELS)}, not '{which}'")
+    if not source.is_file():
+        raise UsageError(f"{source}: no such file")
+    if out.suffix != ".pth":
+        raise UsageError(f"the result is a file of torch: name it .pth, not '{out.name}'")
+    if out.exists():
+        raise UsageError(f"{out} is there already; s4m convert-checkpoint does not overwrite it")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -74,6 +74,8 @@ def check_entries(text: CocoText, references: References, faults: FaultCounter) 
     Returns:
         The usable image entries, one for each id.
     """
+    if not text.has_annotations:
+        faults.add("no-list", "annotations")
     for key in ("annotations", "categories"):  # annotations that are a list are read apart
         if key in text.other and not isinstance(text.other[key], list):
             faults.add("no-list", key)

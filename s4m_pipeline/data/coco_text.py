@@ -32,6 +32,7 @@ class CocoText:
         source: The file.
         images: The entries under ``images``, parsed.
         other: What else is in the file, parsed, without the annotations.
+        has_annotations: Whether there is an entry called ``annotations``, of whatever kind.
         count: Number of annotations.
 
     Raises:
@@ -42,6 +43,7 @@ class CocoText:
         self.source = source
         self._text = _read(source)
         self._starts, self._ends = array("q"), array("q")
+        self.has_annotations = False
         try:
             found = self._scan(visit)
         except (ValueError, RecursionError) as error:
@@ -100,6 +102,7 @@ class CocoText:
         while more:
             key, position = decode(text, position)
             position = self._skip(self._expect(":", self._skip(position)))
+            self.has_annotations |= key == "annotations"
             if key == "annotations" and text[position : position + 1] == "[":
                 position = self._scan_annotations(position, visit)
             else:

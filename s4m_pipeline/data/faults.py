@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 EXAMPLES = 5
 FAULTS: Mapping[str, str] = {
     "no-images": "files without any image",
-    "no-list": "keys of the file whose value is no list",
+    "no-list": "keys of the file that are missing or no list",
     "missing-image": "images whose file is missing",
     "unreadable-image": "images whose file cannot be read whole",
     "size-mismatch": "images whose size is not the file's",

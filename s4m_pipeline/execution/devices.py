@@ -24,6 +24,9 @@ def resolve_device(name: str) -> str:
         raise UsageError(f"device: torch knows no device '{name}'") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device: '{name}' was asked for, but torch sees no CUDA device here")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise UsageError(f"device: '{name}' was asked for, but torch sees only {there} of them")
     return name
 
 
@@ -36,5 +39,6 @@ def settle(device: str, place: Place) -> str:
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # streams and events are the current device's
     if place.workers > 1 and device == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.workers))
+        share = max(1, (os.cpu_count() or 1) // place.workers)
+        torch.set_num_threads(min(share, torch.get_num_threads()))
     return device

@@ -101,15 +101,21 @@ class Segmenter(ABC):
         device: Where it runs.
         warnings: What its user should know about how it runs: a faster way given up, a smaller
             batch for lack of memory.
+        most_points: Most points in a pass of structural maps, where more ran out of memory.
     """
 
     name: str
     image_size: int
     device: torch.device
     warnings: Sequence[str] = ()
+    most_points: int | None = None
     proved: bool = True
     """Whether it is settled how it runs; False where a faster way is yet to be held against
     float32."""
+
+    def warn(self, text: str) -> None:
+        """Add to what its user should know about how it runs."""
+        self.warnings = [*self.warnings, text]
 
     def prove(self, images: Sequence[np.ndarray], batch: int) -> None:
         """Settle how it runs; `encode` does so on its first images where nobody did.

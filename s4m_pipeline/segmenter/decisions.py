@@ -52,8 +52,8 @@ def decide(
     Returns:
         N records, in the same order.
     """
-    maps = np.concatenate([answer.logits.array() for answer in answers], axis=1)
-    scores = np.concatenate([answer.scores.array() for answer in answers], axis=1).tolist()
+    maps = _joined([answer.logits.array() for answer in answers])
+    scores = _joined([answer.scores.array() for answer in answers]).tolist()
     picks = answers[0].picks.array().tolist()
     out = []
     for n, instance in enumerate(instances):
@@ -63,6 +63,11 @@ def decide(
             rle, pick = segmenter_mask(maps[n, 0], frame, image_size), picks[n]
         out.append(_decide(instance, rle, pick, scores[n], frame, policy))
     return out
+
+
+def _joined(answers: Sequence[np.ndarray]) -> np.ndarray:
+    """The answers to several prompt policies side by side; those to one are not copied."""
+    return answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
 
 
 def _fuse(

@@ -18,7 +18,7 @@ from torch import Tensor
 from s4m_pipeline.execution.memory import attempt
 from s4m_pipeline.execution.transfers import to_device
 from s4m_pipeline.segmenter.answers import added_levels, answer
-from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts
+from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
 from s4m_pipeline.segmenter.two_way import image_side
 
 BOX_LABELS = (2, 3)  # SAM's point labels of a box's first and second corner
@@ -210,6 +210,30 @@ class PromptDecoder:
             multimask,
         )
         return masks.float(), ious.float()
+
+
+class DecodingSegmenter(Segmenter):
+    """What the segmenters that decode with a `PromptDecoder` have in common.
+
+    Attributes:
+        decoder: It.
+    """
+
+    decoder: PromptDecoder
+
+    def decode(
+        self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
+    ) -> list[Candidates]:
+        """See `Segmenter.decode`."""
+        most = self.decoder.max_prompts
+        found = self.decoder.decode(embeddings, prompts, multimask)
+        if self.decoder.max_prompts < most:
+            self.warn(f"memory ran out: {self.decoder.max_prompts} prompts a pass")
+        return found
+
+    def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
+        """See `Segmenter.structure_features`."""
+        return self.decoder.structure_features(embeddings, index, points)
 
 
 def _rows_of(level: Tensor, pick: slice | Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.transfers import to_device
-from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
-from s4m_pipeline.segmenter.decoder import PromptDecoder, prompts_in_a_pass
+from s4m_pipeline.segmenter.base import Embeddings, Frame
+from s4m_pipeline.segmenter.decoder import DecodingSegmenter, PromptDecoder, prompts_in_a_pass
 
 IMAGE_SIZE = 1024
 STRIDE = 16
@@ -28,7 +28,7 @@ MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 
-class MobileSam(Segmenter):
+class MobileSam(DecodingSegmenter):
     """MobileSAM from a folder with `encoder.onnx` and `decoder.safetensors`.
 
     The long side of an image is resized to 1024 and the rest padded with zeros. Masks are the
@@ -72,16 +72,6 @@ class MobileSam(Segmenter):
         return Embeddings(
             to_device(torch.from_numpy(np.concatenate(features)), self.device), (), frames
         )
-
-    def decode(
-        self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
-    ) -> list[Candidates]:
-        """See `Segmenter.decode`."""
-        return self.decoder.decode(embeddings, prompts, multimask)
-
-    def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
-        """See `Segmenter.structure_features`."""
-        return self.decoder.structure_features(embeddings, index, points)
 
 
 def frame_of(height: int, width: int) -> Frame:

@@ -178,4 +178,6 @@ def _answer(
 
 def _picked(candidates: Candidates, picks: Tensor) -> Tensor:
     """The candidates taken: float (N, 1, 4h, 4w)."""
+    if candidates.logits.shape[1] == 1:
+        return candidates.logits
     return candidates.logits[torch.arange(len(picks), device=picks.device), picks][:, None]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from s4m_pipeline.execution.memory import attempt
 from s4m_pipeline.execution.transfers import to_device
-from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
-from s4m_pipeline.segmenter.decoder import PromptDecoder, prompts_in_a_pass
+from s4m_pipeline.segmenter.base import Embeddings, Frame
+from s4m_pipeline.segmenter.decoder import DecodingSegmenter, PromptDecoder, prompts_in_a_pass
 from s4m_pipeline.segmenter.gate import GATE_IMAGES, LEAST_IOU, lattice_masks, mean_iou
 from s4m_pipeline.segmenter.speed import FLOAT32, Speed
 
@@ -22,7 +22,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-class Sam2Segmenter(Segmenter):
+class Sam2Segmenter(DecodingSegmenter):
     """A SAM 2 model as a segmenter.
 
     Images are resized to a square, as SAM 2's own predictor does; in float32, masks are those of
@@ -49,7 +49,6 @@ class Sam2Segmenter(Segmenter):
         self.model = model
         self.image_size = int(model.image_size)
         self.device = model.device
-        self.warnings: list[str] = []
         self.speed = speed
         self.proved = speed == FLOAT32
         self._trunk = model.image_encoder.trunk
@@ -105,11 +104,13 @@ class Sam2Segmenter(Segmenter):
             part = attempt(partial(self._features, some), taken)
             if part is None:
                 self._most_images = self._largest = taken // 2
-                self.warnings.append(f"memory ran out: {self._most_images} images a batch")
+                self.warn(f"memory ran out: {self._most_images} images a batch")
                 continue
             parts.append(part)
             start += len(some)
-        levels = [torch.cat(level) for level in zip(*parts, strict=True)]
+        levels = parts[0]
+        if len(parts) > 1:
+            levels = [torch.cat(level) for level in zip(*parts, strict=True)]
         frames = tuple(self._frame(*image.shape[:2]) for image in images)
         return Embeddings(levels[-1], tuple(levels[:-1]), frames)
 
@@ -123,11 +124,11 @@ class Sam2Segmenter(Segmenter):
     def _gate(self, images: Sequence[np.ndarray]) -> None:
         self.proved = True
         wanted, self.speed = self.speed, FLOAT32
-        sizes, told = (self._most_images, self.decoder.max_prompts), len(self.warnings)
+        sizes, told = (self._most_images, self._largest, self.decoder.max_prompts), self.warnings
         truth = lattice_masks(self, images)
         # float32 takes more memory than what is to be run: its smaller batches are not kept
-        (self._most_images, self.decoder.max_prompts), self.speed = sizes, wanted
-        del self.warnings[told:]
+        self._most_images, self._largest, self.decoder.max_prompts = sizes
+        self.speed, self.warnings = wanted, told
         try:
             self.model.image_encoder.trunk = wanted.compiled(self._trunk)
             found = mean_iou(lattice_masks(self, images), truth)
@@ -137,7 +138,7 @@ class Sam2Segmenter(Segmenter):
         if found < LEAST_IOU:
             self.speed = FLOAT32
             self.model.image_encoder.trunk = self._trunk
-            self.warnings.append(f"{wanted} is given up for float32: {fault}")
+            self.warn(f"{wanted} is given up for float32: {fault}")
 
     def _features(self, images: Sequence[np.ndarray]) -> list[Tensor]:
         inputs = self.preprocess(images)
@@ -153,20 +154,6 @@ class Sam2Segmenter(Segmenter):
         if self.model.directly_add_no_mem_embed:
             levels[-1] = levels[-1] + self.model.no_mem_embed.reshape(1, -1, 1, 1)
         return levels
-
-    def decode(
-        self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
-    ) -> list[Candidates]:
-        """See `Segmenter.decode`."""
-        most = self.decoder.max_prompts
-        found = self.decoder.decode(embeddings, prompts, multimask)
-        if self.decoder.max_prompts < most:
-            self.warnings.append(f"memory ran out: {self.decoder.max_prompts} prompts a pass")
-        return found
-
-    def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
-        """See `Segmenter.structure_features`."""
-        return self.decoder.structure_features(embeddings, index, points)
 
     def _frame(self, height: int, width: int) -> Frame:
         return Frame(height, width, self.image_size, self.image_size)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s4m_pipeline.execution.memory import attempt
 from s4m_pipeline.execution.transfers import HostCopy, to_device
 from s4m_pipeline.segmenter.base import Embeddings, Frame, Segmenter
 
@@ -138,18 +141,37 @@ def begin_target(
         to_device(_resize_weights(grid, valid, segmenter.image_size, side), segmenter.device)
         for valid in (frame.valid_height, frame.valid_width)
     )
-    maps = [rows.new_zeros(0, grid, grid)]
-    for start in range(0, len(points), chunk):
-        some = points[start : start + chunk]
+
+    def resized_maps(some: np.ndarray) -> Tensor:
         features = segmenter.structure_features(embeddings, index, some)
         cells = to_device(_cells(some, frame, segmenter.image_size, side), segmenter.device)
-        maps.append(rows @ _similarity(features, cells) @ columns.T)
+        return rows @ _similarity(features, cells) @ columns.T
+
+    maps = [rows.new_zeros(0, grid, grid), *_in_passes(segmenter, points, chunk, resized_maps)]
     similarity, ranges = _quantise(torch.cat(maps).flatten(1))
     return BegunTarget(np.asarray(points, np.float32), HostCopy(similarity), HostCopy(ranges))
 
 
+def _in_passes(
+    segmenter: Segmenter, points: np.ndarray, chunk: int, work: Callable[[np.ndarray], Tensor]
+) -> Iterator[Tensor]:
+    """What `work` gives for all points, `chunk` at a time, fewer where memory runs out."""
+    start = 0
+    while start < len(points):
+        some = points[start : start + chunk]
+        part = attempt(partial(work, some), len(some))
+        if part is None:
+            chunk = segmenter.most_points = len(some) // 2
+            segmenter.warn(f"memory ran out: {chunk} points a pass")
+            continue
+        yield part
+        start += len(some)
+
+
 def _points_in_a_pass(segmenter: Segmenter) -> int:
     """On a CPU 4 at 1024 pixels and 16 at 512: what they make stays near its cache."""
+    if segmenter.most_points is not None:
+        return segmenter.most_points
     if segmenter.device.type != "cpu":
         return GPU_POINTS
     return max(1, CPU_PIXELS // segmenter.image_size**2)

@@ -130,15 +130,18 @@ class Evaluate(Stage):
 
         truth = self._truth(run)
         aside: list[dict[str, Any]] = []
+        told: list[str] = []
         detections = known_detections(run, self) if self.reuse else None
         if detections is None:
-            detections = list(self._detect(run, truth, aside))
+            detections = list(self._detect(run, truth, aside, told))
         for row in aside:
             run.reporter.warn(f"{row['file_name']} is set aside: {row['error']}")
         truth = without_images(truth, {row["image_id"] for row in aside})
         if not truth.images:
             raise S4MError(f"none of the {len(aside)} images can be read: {aside[0]['error']}")
         metrics = score_detections(truth, detections, self.metric, self._void(run, truth))
+        if told:
+            metrics["warnings"] = told
         write_json(folder / DETECTIONS, detections)
         counts = {
             "images": len(truth.images),
@@ -164,7 +167,7 @@ class Evaluate(Stage):
         return void
 
     def _detect(
-        self, run: Run, truth: ImageSet, aside: list[dict[str, Any]]
+        self, run: Run, truth: ImageSet, aside: list[dict[str, Any]], told: list[str]
     ) -> Iterator[dict[str, Any]]:
         from s4m_pipeline.models.predictor import Predictor
 
@@ -189,6 +192,9 @@ class Evaluate(Stage):
                             "segmentation": {"size": size, "counts": rle.decode("ascii")},
                         }
                 advance(len(batch), "")
+        for warning in predictor.warnings:
+            run.reporter.warn(warning)
+        told += predictor.warnings
 
 
 def without_images(truth: ImageSet, image_ids: set[int]) -> ImageSet:

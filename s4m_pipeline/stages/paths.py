@@ -10,16 +10,19 @@ from s4m_pipeline.errors import UsageError
 
 
 def check_paths(config: RunConfig) -> None:
-    """Refuse a run of which several paths are missing, naming all of them.
-
-    One that is missing alone is told by whoever needs it, with a hint of its own.
+    """Refuse a run of which paths are missing, naming the settings of all of them.
 
     Raises:
-        UsageError: Two or more are missing.
+        UsageError: One or more are missing.
     """
-    missing = [f"  {name}: {path}" for name, path in _paths(config) if not path.exists()]
+    missing = {name: path for name, path in _paths(config) if not path.exists()}
+    if not missing:
+        return
+    first = next(iter(missing))
+    told = f"{first} names what is not there: {missing[first]}"
     if len(missing) > 1:
-        raise UsageError("\n".join([f"{len(missing)} paths are missing:", *missing]))
+        told += f"\nSo do {len(missing) - 1} more: {', '.join(list(missing)[1:])}"
+    raise UsageError(told)
 
 
 def _paths(config: RunConfig) -> Iterator[tuple[str, Path]]:

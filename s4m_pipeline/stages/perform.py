@@ -30,6 +30,7 @@ def freshness(run: Run, stage: Stage) -> Freshness:
     mark = run.fingerprint(stage)
     if run.store.is_complete(stage.name, mark):
         try:
+            run.require(stage)
             again = _made_again(run, stage)
         except ArtifactError as error:
             return Freshness("damaged", mark, str(error).splitlines()[0])

@@ -26,7 +26,8 @@ from s4m_pipeline.stages.training import (
 
 MASK2FORMER_ONLY = ("class_weight", "quality_weight", "ignore_score")
 """Settings that only Mask2Former's head carries out."""
-MASK2FORMER_HEAD = "DistillingMask2FormerHead"
+MASK2FORMER_HEAD = "Mask2FormerHead"
+"""MMDetection's head, or ours of which its name is a part; mmdet's is replaced by ours."""
 IGNORE_SCORE = 0.3
 """What ``student.ignore_score: auto`` is for a Mask2Former."""
 

@@ -208,6 +208,14 @@ def test_a_file_without_images_is_a_fault(tmp_path: Path) -> None:
     assert [fault.kind for fault in check_coco(path, tmp_path)] == ["no-images"]
 
 
+def test_a_file_without_annotations_is_no_annotation_file(small_set: tuple[Path, Path]) -> None:
+    content = _sound_content()
+    del content["annotations"]
+    write_json(small_set[0], content)
+    found = {fault.kind: fault.examples for fault in check_coco(*small_set)}
+    assert found["no-list"] == ("annotations",)
+
+
 @pytest.mark.parametrize("key", ["annotations", "categories"])
 def test_what_should_be_a_list_and_is_none_is_a_fault(
     small_set: tuple[Path, Path], key: str

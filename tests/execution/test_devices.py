@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s4m_pipeline.execution.devices import settle
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.devices import resolve_device, settle
 from s4m_pipeline.execution.local import Place
 
 
@@ -26,7 +27,27 @@ def test_a_worker_makes_its_gpu_the_current_one(
 def test_workers_share_the_processors_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert settle("cpu", Place(1, 4)) == "cpu"
     assert settle("cpu", Place(0, 1)) == "cpu"
     assert threads == [2]
+
+
+def test_a_worker_takes_no_more_threads_than_the_user_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    settle("cpu", Place(0, 2))
+    assert threads == [1]
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == "cuda:1"
+    with pytest.raises(UsageError, match=r"cuda:2.*only 2"):
+        resolve_device("cuda:2")

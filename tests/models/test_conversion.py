@@ -1,5 +1,6 @@
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -289,8 +290,30 @@ def test_wrong_files_and_options_are_told(tensors: Any, options: Any, tmp_path: 
     other = saved(tmp_path / "other.pth", {"fc.weight": torch.zeros(1)})
     with pytest.raises(UsageError, match=r"no Mask2Former .*fc\.weight"):
         convert_checkpoint(other, out, **fitting)
-    with pytest.raises(UsageError, match="does not overwrite"):
-        convert_checkpoint(good, other, **fitting)
-    with pytest.raises(UsageError, match=r"name it \.pth"):
-        convert_checkpoint(good, tmp_path / "out.pkl", **fitting)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["there.pth", "there.pth"], "does not overwrite"),
+        (["there.pth", "out.pkl"], "name it .pth"),
+        (["missing.pth", "out.pth"], "missing.pth: no such file"),
+        (["there.pth", "out.pth", "--to", "onnx"], "--to is mmdet or detectron2, not 'onnx'"),
+        (["there.pth", "out.pth", "--which", "both"], "--which is teacher or student, not 'both'"),
+        (["there.pth", "out.pth", "--to", "detectron2", "--model", "a"], "leave them out"),
+    ],
+)
+def test_the_command_tells_wrong_use_before_any_work(
+    arguments: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "s4m_pipeline.models.conversion.convert", None)
+    Path("there.pth").touch()
+    assert call("convert-checkpoint", *arguments) == 2
+    assert told in capsys.readouterr().err
+    assert not Path("out.pth").exists()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from s4m_pipeline.segmenter.base import Embeddings, Prompts
@@ -139,6 +140,25 @@ def test_encoder_input_is_resized_normalised_and_padded(
     assert abs(frame.valid_height / frame.valid_width - height / width) < 2e-3
     assert embeddings.image.shape == (1, 256, 64, 64)
     assert segmenter.image_size == 1024
+
+
+def test_halved_passes_are_told(
+    segmenter: MobileSam, embeddings: Embeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = type(segmenter.decoder)._pass
+
+    def small(self: Any, image: Any, added: Any, rows: Any, multimask: bool) -> Any:
+        if len(rows.images) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return whole(self, image, added, rows, multimask)
+
+    monkeypatch.setattr(type(segmenter.decoder), "_pass", small)
+    monkeypatch.setattr(segmenter.decoder, "max_prompts", 2)
+    monkeypatch.setattr(segmenter, "warnings", ())
+    prompts = Prompts(np.full((3, 1, 2), 50, np.float32), np.ones((3, 1), np.int32))
+    (found,) = segmenter.decode(embeddings, [prompts], multimask=False)
+    assert len(found.logits) == 3
+    assert segmenter.warnings == ["memory ran out: 1 prompts a pass"]
 
 
 def test_batch_of_images_is_each_image(segmenter: MobileSam, photograph: np.ndarray) -> None:

@@ -66,6 +66,25 @@ def test_padding_is_cut_away_where_it_ends_inside_a_cell() -> None:
     assert target.similarity.shape == (1, 64)
 
 
+def test_passes_are_halved_until_they_fit_and_maps_stay(monkeypatch) -> None:
+    embeddings = _embeddings(square_frame(60, 100))
+    expected = structure_target(ToldSegmenter([], []), embeddings, 0, POINTS, 8, 5)
+    whole = ToldSegmenter.structure_features
+
+    def small(self, embeddings, index, points):
+        if len(points) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return whole(self, embeddings, index, points)
+
+    monkeypatch.setattr(ToldSegmenter, "structure_features", small)
+    segmenter = ToldSegmenter([], [])
+    for _ in range(2):
+        found = structure_target(segmenter, embeddings, 0, POINTS, 8)
+        assert np.array_equal(found.similarity, expected.similarity)
+    told = [f"memory ran out: {count} points a pass" for count in (2, 1)]
+    assert segmenter.warnings == told
+
+
 def test_no_points() -> None:
     none = np.zeros((0, 2), np.float32)
     target = structure_target(ToldSegmenter([], []), _embeddings(square_frame(10, 10)), 0, none, 8)

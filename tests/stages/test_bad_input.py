@@ -225,6 +225,15 @@ def test_a_damaged_manifest_is_told_and_force_mends_it(done, s4m):
     assert s4m("pseudo-label", "-c", done.config, "--force")[0] == 0
 
 
+def test_a_file_cut_short_is_told_by_its_own_stage_and_status_and_force_mends_it(done, s4m):
+    table, *_ = table_files(done.run().folder(PseudoLabel()), "predictions")
+    table.write_bytes(table.read_bytes()[:100])
+    refused(s4m("pseudo-label", "-c", done.config), 3, table.name, "--force")
+    _, out, _ = s4m("status", "-c", done.config, "--json")
+    assert {r["stage"]: r["state"] for r in json.loads(out)}["pseudo-label"] == "damaged"
+    assert s4m("pseudo-label", "-c", done.config, "--force")[0] == 0
+
+
 def test_run_tells_a_mistake_of_a_late_stage_before_the_first_one_starts(workshop, s4m):
     refused(s4m("run", "-c", workshop.config, "student.model=m2f"), 2, "m2f")
     refused(s4m("run", "-c", workshop.config, "student.batch_size=1"), 2, "student.batch_size")

@@ -41,6 +41,25 @@ def test_evaluate_prints_a_table_with_every_class(finished, s4m):
         assert word in out
 
 
+def test_what_the_model_had_to_give_up_is_told_and_stands_in_the_manifest(
+    finished, tmp_path, s4m, monkeypatch
+):
+    from s4m_pipeline.models.predictor import Predictor
+
+    whole = Predictor.detect
+
+    def halved(self, images):
+        self.warnings[:] = ["memory ran out: 2 images a batch"]
+        return whole(self, images)
+
+    monkeypatch.setattr(Predictor, "detect", halved)
+    copy = finished.copy(tmp_path / "run")
+    code, out, err = s4m("evaluate", "-c", copy.config, "--of", "teacher", "--json", "--force")
+    assert code == 0, err
+    assert "memory ran out: 2 images a batch" in err
+    assert json.loads(out)["warnings"] == ["memory ran out: 2 images a batch"]
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

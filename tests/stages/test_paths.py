@@ -38,16 +38,22 @@ def test_all_missing_paths_are_named_at_once(tmp_path):
     with pytest.raises(UsageError) as refused:
         check_paths(config)
     assert str(refused.value).splitlines() == [
-        "3 paths are missing:",
-        f"  data.labelled.annotations: {tmp_path / 'labelled.json'}",
-        f"  segmenter.checkpoint: {tmp_path / 'sam.pt'}",
-        f"  student.weights: {tmp_path / 'start.pth'}",
+        f"data.labelled.annotations names what is not there: {tmp_path / 'labelled.json'}",
+        "So do 2 more: segmenter.checkpoint, student.weights",
     ]
 
 
-def test_ids_and_random_weights_are_no_paths_and_one_missing_is_left_to_its_user(tmp_path):
+def test_one_missing_path_is_named_with_its_setting(tmp_path):
+    config = _config(tmp_path)
+    (tmp_path / "start.pth").unlink()
+    with pytest.raises(UsageError) as refused:
+        check_paths(config)
+    expected = f"student.weights names what is not there: {tmp_path / 'start.pth'}"
+    assert str(refused.value) == expected
+
+
+def test_ids_and_random_weights_are_no_paths(tmp_path):
     config = _config(tmp_path)
     config.segmenter.checkpoint = "facebook/sam2.1-hiera-large"
     config.teacher.weights = "random"
-    (tmp_path / "labelled.json").unlink()
     check_paths(config)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -67,9 +67,9 @@ class Conversion:
 def convert_checkpoint(
     source: Path,
     out: Path,
-    target: str = "mmdet",
+    target: Target = "mmdet",
     model: str | None = None,
-    which: str | None = None,
+    which: Which | None = None,
     categories: str | None = None,
 ) -> Conversion:
     """Convert a checkpoint and write it; every tensor is accounted for.
@@ -81,7 +81,7 @@ def convert_checkpoint(
     Args:
         source: To "mmdet": a Mask2Former of detectron2 (``.pth``, ``.pkl``) or of MMDetection. To
             "detectron2": a checkpoint of this program.
-        out: The file to write; it must not be there.
+        out: The file to write, replaced where it is there.
         target: "mmdet", which is this program's checkpoint, or "detectron2".
         model: Name or path of the model config; None to find it by the backbone. Only to "mmdet".
         which: "teacher" or "student", to write only one of two models.
@@ -92,7 +92,6 @@ def convert_checkpoint(
         UsageError: The source is something else, or the options do not fit it.
         ArtifactError: Tensors are left over, missing, or of another shape.
     """
-    _check_options(out, target, which, model, categories)
     prepare()
     content = read_content(source)
     tensors = tensors_of(content, source)
@@ -105,22 +104,6 @@ def convert_checkpoint(
         raise UsageError(f"{source} is a checkpoint of s4m already")
     models = _chosen(split_models(tensors), which, source)
     return _write_ours(content, models, layout, source, out, model, categories)
-
-
-def _check_options(
-    out: Path, target: str, which: str | None, model: str | None, categories: str | None
-) -> None:
-    """Refuse options that mean nothing, before any work."""
-    if target not in get_args(Target):
-        raise UsageError(f"--to is {' or '.join(get_args(Target))}, not '{target}'")
-    if which is not None and which not in get_args(Which):
-        raise UsageError(f"--which is {' or '.join(get_args(Which))}, not '{which}'")
-    if target == "detectron2" and (model or categories):
-        raise UsageError("--model and --categories are in the checkpoint; leave them out")
-    if out.suffix != ".pth":
-        raise UsageError(f"the result is a file of torch: name it .pth, not '{out.name}'")
-    if out.exists():
-        raise UsageError(f"{out} is there already; s4m convert-checkpoint does not overwrite it")
 
 
 def _chosen(models: Models, which: str | None, source: Path) -> Models:
