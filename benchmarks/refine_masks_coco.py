@@ -9,4 +9,4 @@ from made_instances import coco_scene
 from refine_work import compare
 
 if __name__ == "__main__":
-    compare("refine_masks_coco", 6, coco_scene(), repeats=15)
+    compare("refine_masks_coco", 6, coco_scene(), repeats=40)

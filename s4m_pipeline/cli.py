@@ -44,7 +44,7 @@ app = typer.Typer(
     "command and leaves an artifact; 's4m run' makes all of them.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 stage_commands.add_to(app)

@@ -225,7 +225,7 @@ def status(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Say which stages are fresh, stale, unfinished or missing, and why."""
+    """Say which stages are fresh, stale, unfinished, missing or damaged, and why."""
     from s4m_pipeline.commands.printing import print_status
     from s4m_pipeline.stages.pipeline import status as status_of
 
