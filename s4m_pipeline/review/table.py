@@ -6,10 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+from typing import Literal
 
 Cell = str | int | float | None
 Goal = Literal["max", "min"]
@@ -22,7 +19,7 @@ _FIGURE = re.compile(r"[-+−±]?\d[\d,.\s]*(?:\s*(?:%|px|s|ms|min|h|±\s*[\d.]+
 class Table:
     """A titled table.
 
-    Printing it with rich's console draws it for a terminal; ``str`` of it is plain text.
+    ``str`` of it is plain text; ``review.terminal`` draws it for a terminal.
 
     Attributes:
         title: Above the table; may be empty.
@@ -82,11 +79,6 @@ class Table:
             return set()
         top = max(shown.values()) if goal == "max" else min(shown.values())
         return {place for place, value in shown.items() if value == top}
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from s4m_pipeline.review.terminal import renderables
-
-        yield from renderables(self, console, options)
 
     def __str__(self) -> str:
         return "\n".join(plain_lines(self))

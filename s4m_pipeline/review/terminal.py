@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from s4m_pipeline.review.table import Cell, Table, plain_lines
+from s4m_pipeline.review.table import Cell, Table
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.console import Console, RenderableType
 
 _STYLES = {"good": "green", "warn": "yellow", "bad": "red"}
 _STATES = {
@@ -62,26 +62,16 @@ def print_table(table: Table, console: Console | None = None) -> None:
 
     target = console or Console()
     if target.is_terminal:
-        target.print(table)
+        target.print(*_drawn(table, target.width), sep="\n")
     else:
         target.print(str(table), soft_wrap=True, markup=False, highlight=False)
 
 
-def renderables(
-    table: Table, console: Console, options: ConsoleOptions
-) -> Iterator[RenderableType]:
-    """What rich draws for a table.
-
-    Plain text where the console is no terminal, else a table with rules, or one block a row where
-    the terminal is too narrow for it.
-    """
+def _drawn(table: Table, width: int) -> Iterator[RenderableType]:
+    """A table with rules, or one block a row where the terminal is too narrow for it."""
     from rich.text import Text
 
-    if not console.is_terminal:
-        for line in plain_lines(table):
-            yield Text(line, overflow="fold")
-        return
-    if _fits(table, options.max_width):
+    if _fits(table, width):
         yield _grid(table)
     else:
         yield from _blocks(table)

@@ -169,10 +169,3 @@ def test_what_counts_as_a_figure() -> None:
         assert is_figure(cell), cell
     for other in ("cat", "", "7 days ago", None, True, "0123456789abcdef"):
         assert not is_figure(other), other
-
-
-def test_rich_prints_a_table_by_itself() -> None:
-    stream = io.StringIO()
-    Console(file=stream, width=60, force_terminal=True).print(comparison_table(ROWS))
-    assert "0.381" in stream.getvalue()
-    assert "0.381" in str(comparison_table(ROWS))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.data.cityscapes import CLASSES as CITYSCAPES
 from s4m_pipeline.data.coco import read_coco
 from s4m_pipeline.errors import UsageError
 
@@ -19,18 +21,6 @@ dining_table - - toilet - tv laptop mouse remote keyboard cell_phone microwave o
 refrigerator - book clock vase scissors teddy_bear hair_drier toothbrush
 """
 """COCO's ids count these words from 1; a dash is an id that no class has."""
-
-_CITYSCAPES = {
-    24: "person",
-    25: "rider",
-    26: "car",
-    27: "truck",
-    28: "bus",
-    31: "train",
-    32: "motorcycle",
-    33: "bicycle",
-}
-"""The classes with instances, by the ids that the data set's own label files have."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +41,11 @@ def _known() -> dict[str, Classes]:
     coco = {i: word.replace("_", " ") for i, word in words if word != "-"}
     return {
         "coco": Classes("coco", _entries(coco)),
-        "cityscapes": Classes("cityscapes", _entries(_CITYSCAPES)),
+        "cityscapes": Classes("cityscapes", _entries(CITYSCAPES)),
     }
 
 
-def _entries(names: dict[int, str]) -> list[dict[str, Any]]:
+def _entries(names: Mapping[int, str]) -> list[dict[str, Any]]:
     return [{"id": i, "name": name} for i, name in sorted(names.items())]
 
 
