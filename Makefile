@@ -8,6 +8,8 @@ PEERS := cityscapesScripts==2.3.0 pyquaternion==0.9.9
 
 # Photographs and weights that some benchmarks use; those are skipped where it is missing.
 SHARED ?= ../shared
+# SAM 2.1 large's file, for bench-gpu: without it weights are random and masks are speckles.
+CHECKPOINT ?=
 
 setup: $(VENV)/.ready
 
@@ -39,7 +41,7 @@ bench: setup
 	$(BIN)/python benchmarks/run_all.py --shared $(SHARED) --write docs/RESULTS.md
 
 bench-gpu: setup
-	$(BIN)/python benchmarks/run_all.py --gpu --shared $(SHARED)
+	$(BIN)/python benchmarks/run_all.py --gpu --shared $(SHARED) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 clean:
 	rm -rf $(VENV) demo

@@ -1,9 +1,11 @@
 """Arithmetic of each stage's networks, counted, and the time that a chip needs for it at least.
 
-    python benchmarks/arithmetic.py --tflops 989
+    python benchmarks/arithmetic.py --bfloat16 989 --float32 67
 
-Operations are counted by torch's own counter, mostly on tensors without data, so that it takes
-seconds; a multiplication with an addition is two. A training step costs about three forward passes.
+Each part counts at the rate of the precision that it runs in on a GPU: SAM 2's encoder in
+bfloat16, its decoder, structural maps and the teacher in float32. Operations are counted by torch's
+own counter, mostly on tensors without data, so that it takes seconds; a multiplication with an
+addition is two. A training step costs about three forward passes.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from s4m_pipeline.segmenter.answers import added_levels, answer
 from s4m_pipeline.segmenter.build import SAM2_CONFIGS
 from s4m_pipeline.segmenter.two_way import image_side
 
-H100_BF16 = 989.0
-"""TFLOP/s of an H100 SXM in dense bfloat16, as its maker states."""
+H100_BF16, H100_FLOAT32 = 989.0, 67.0
+"""TFLOP/s of an H100 SXM in dense bfloat16 and in float32, as its maker states."""
 SIZE = 1024
 
 
@@ -107,24 +109,27 @@ def mask2former_count(name: str) -> float:
 def main() -> None:
     """Print the counts and what they mean for the stages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--tflops", type=float, default=H100_BF16, help="of the chip, a second")
+    parser.add_argument("--bfloat16", type=float, default=H100_BF16, help="the chip's TFLOP/s")
+    parser.add_argument("--float32", type=float, default=H100_FLOAT32, help="the chip's TFLOP/s")
     args = parser.parse_args()
     for name in ("sam2.1_hiera_tiny", "sam2.1_hiera_large"):
         found = sam2_counts(name)
         for part, count in found.items():
             print(f"{name} {part}: {count:.1f} GFLOP")
-        image = found["encoder"] + 20 * found["decoder, a prompt"]
+        encoder, decoder = found["encoder"], 20 * found["decoder, a prompt"]
+        least = encoder / args.bfloat16 + decoder / args.float32
         print(
-            f"  refine, 20 instances: {image:.0f} GFLOP, at most {_rate(image, args):.0f} a second"
+            f"  refine, 20 instances: {encoder + decoder:.0f} GFLOP, at least {least:.2f} ms, so "
+            f"at most {1e3 / least:.0f} a second"
         )
         targets = 256 * found["structure, a point"]
-        print(f"  256 structural targets: {targets:.0f} GFLOP more")
+        print(f"  256 structural maps: {targets:.0f} GFLOP, {targets / args.float32:.2f} ms more")
     forward = mask2former_count("mask2former_r50_coco")
-    print(f"mask2former_r50_coco: {forward:.0f} GFLOP, at most {_rate(forward, args):.0f} a second")
-
-
-def _rate(count: float, args: argparse.Namespace) -> float:
-    return 1e3 * args.tflops / count
+    least = forward / args.float32
+    print(
+        f"mask2former_r50_coco: {forward:.0f} GFLOP, at least {least:.2f} ms, so at most "
+        f"{1e3 / least:.0f} a second"
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,11 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 RESULTS = "S4M_BENCH_RESULTS"
 """Environment variable: the folder that ``run_all.py`` collects the results from."""
-PACKAGES = ("torch", "numpy", "pyarrow", "pycocotools", "rlemasklib", "faster-coco-eval", "sam2")
+PACKAGES = (
+    *("torch", "mmdet", "mmcv", "mmcv-lite", "rf-sam-2", "sam2", "numpy", "pyarrow"),
+    *("pycocotools", "rlemasklib", "faster-coco-eval", "onnxruntime"),
+)
+"""Those whose versions stand with the results, where they are installed."""
 
 
 def can_run_on(device: str, name: str) -> bool:

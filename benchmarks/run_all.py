@@ -2,8 +2,9 @@
 
     python benchmarks/run_all.py --shared ../shared --write docs/RESULTS.md
 
-The table stands between two marks in the file. A script that fails stops nothing; it is named at
-the end, and the exit code is 1.
+The table stands between two marks in the file and is of one run of all scripts; with ``--only`` it
+is printed alone. A script that fails stops nothing; it is named at the end, the table is left as it
+was, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS
+from harness import RESULTS, can_run_on
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
@@ -63,11 +64,13 @@ GPU_ARGUMENTS = {
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
-def run(script: str, shared: Path | None, results: Path, gpu: bool) -> bool:
+def run(script: str, shared: Path | None, results: Path, gpu: bool, checkpoint: str | None) -> bool:
     """Run a script, its output shown; whether it ended well."""
     command = [sys.executable, str(HERE / f"{script}.py")]
     if gpu:
         command += GPU_ARGUMENTS.get(script, [])
+    if checkpoint is not None and script == "gpu_refine":
+        command += ["--checkpoint", checkpoint]
     if shared is not None and "--shared" in (HERE / f"{script}.py").read_text():
         command += ["--shared", str(shared)]
     print(f"== {script}", flush=True)
@@ -115,20 +118,25 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, help="folder of photographs and weights")
     parser.add_argument("--write", type=Path, help="Markdown file with the marks")
     parser.add_argument("--gpu", action="store_true", help="those that need a GPU")
+    parser.add_argument("--checkpoint", help="of SAM 2.1 large, for gpu_refine's real figures")
     parser.add_argument("--only", nargs="+", choices=sorted({*SCRIPTS, *GPU_SCRIPTS}))
     args = parser.parse_args()
+    if args.gpu and not can_run_on("cuda", "bench-gpu"):
+        return
     scripts = args.only or (GPU_SCRIPTS if args.gpu else SCRIPTS)
     shared = args.shared if args.shared and args.shared.is_dir() else None
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
-        failed = [script for script in scripts if not run(script, shared, results, args.gpu)]
+        options = (shared, results, args.gpu, args.checkpoint)
+        failed = [script for script in scripts if not run(script, *options)]
         files = sorted(results.iterdir(), key=lambda path: path.stat().st_mtime)
         found = [json.loads(path.read_text()) for path in files]
     if found:
-        lines = table(found)
-        print("\n".join(lines))
-        if args.write:
-            write_between_marks(args.write, lines)
+        print("\n".join(table(found)))
+        if args.write and not (args.only or failed):
+            write_between_marks(args.write, table(found))
+        elif args.write:
+            print(f"{args.write} keeps its table, which is of one run of all")
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

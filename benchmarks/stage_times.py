@@ -42,8 +42,11 @@ from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 
+AHEAD = "decode and scale images"
+"""The part that threads do ahead of the rest."""
 PARTS: tuple[tuple[Any, str, str], ...] = (
-    (sharded, "read_sized_image", "decode images"),
+    (sharded, "read_sized_image", AHEAD),
+    (Predictor, "scaled", AHEAD),
     (Predictor, "predict", "teacher's network"),
     (Predictor, "detect", "network, masks and run-lengths"),
     (scoring, "score_detections", "score"),
@@ -66,7 +69,7 @@ def _clocked(work: Callable[..., Any], part: str, spent: dict[str, float]) -> Ca
     def run(*args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         found = work(*args, **kwargs)
-        if torch.cuda.is_available():
+        if part != AHEAD and torch.cuda.is_available():
             torch.cuda.synchronize()
         spent[part] += time.perf_counter() - start
         return found
@@ -92,7 +95,7 @@ def stage_parts(
     with tempfile.TemporaryDirectory() as folder:
         write_shard(Path(folder), rest, result, stage.categories(run))
     written = time.perf_counter()
-    inside = {part: seconds for part, seconds in spent.items() if part != "decode images"}
+    inside = {part: seconds for part, seconds in spent.items() if part != AHEAD}
     parts = {
         **inside,
         "all else (prompts, masks, run-lengths)": worked - start - sum(inside.values()),

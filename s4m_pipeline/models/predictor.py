@@ -19,7 +19,7 @@ from mmdet.structures import DetDataSample
 from torch import Tensor
 
 from s4m_pipeline.execution.memory import attempt
-from s4m_pipeline.execution.transfers import HostCopy, to_device
+from s4m_pipeline.execution.transfers import HostCopy, to_device, upload
 from s4m_pipeline.models.checkpoints import build_model, read_checkpoint
 from s4m_pipeline.models.detections import Detections
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
@@ -90,13 +90,21 @@ class Predictor:
         self.device: torch.device = next(self._model.parameters()).device
         self._most_images = 1 << 30
 
+    def scaled(self, image: np.ndarray) -> ScaledImage:
+        """An image as `predict` and `detect` begin with it; any thread may do that part ahead.
+
+        Args:
+            image: uint8 (H, W, 3) RGB.
+        """
+        return scale_image(image, self._scale)
+
     def predict(
-        self, images: Sequence[np.ndarray], min_score: float = 0.0
+        self, images: Sequence[np.ndarray | ScaledImage], min_score: float = 0.0
     ) -> list[InstancePredictions]:
         """Find instances in images.
 
         Args:
-            images: uint8 (H, W, 3) RGB, of any sizes.
+            images: uint8 (H, W, 3) RGB, of any sizes, or what `scaled` made of them.
             min_score: Queries whose largest class probability is below this are left on the
                 device; the others keep their order.
 
@@ -107,11 +115,11 @@ class Predictor:
             return self._in_batches(images, lambda batch: self._predict_queries(batch, min_score))
         return self._in_batches(images, self._predict_masks)
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+    def detect(self, images: Sequence[np.ndarray | ScaledImage]) -> list[Detections]:
         """Find instances in images, with the model's own scoring and choice.
 
         Args:
-            images: uint8 (H, W, 3) RGB, of any sizes.
+            images: uint8 (H, W, 3) RGB, of any sizes, or what `scaled` made of them.
 
         Raises:
             torch.OutOfMemoryError: One image alone does not fit the device.
@@ -123,10 +131,12 @@ class Predictor:
         return self._in_batches(images, run)
 
     def _in_batches(
-        self, images: Sequence[np.ndarray], run: Callable[[list[ScaledImage]], list[Found]]
+        self,
+        images: Sequence[np.ndarray | ScaledImage],
+        run: Callable[[list[ScaledImage]], list[Found]],
     ) -> list[Found]:
         """Apply ``run`` to images that may share a batch; results in the images' order."""
-        scaled = [scale_image(image, self._scale) for image in images]
+        scaled = [one if isinstance(one, ScaledImage) else self.scaled(one) for one in images]
         results: dict[int, Found] = {}
         # both hold for the calling thread alone
         with self._as_current_device(), torch.inference_mode():
@@ -157,7 +167,7 @@ class Predictor:
     def _inputs(self, scaled: list[ScaledImage]) -> tuple[Tensor, list[DetDataSample]]:
         """Normalised, padded input of a batch."""
         data = {
-            "inputs": [to_device(image.tensor, self.device) for image in scaled],
+            "inputs": [upload(image.tensor, self.device) for image in scaled],
             "data_samples": [image.sample() for image in scaled],
         }
         prepared = self._model.data_preprocessor(data, False)

@@ -92,6 +92,12 @@ def _input(image: np.ndarray, frame: Frame) -> np.ndarray:
     return out
 
 
+def cuda_options(device: torch.device) -> dict[str, Any]:
+    """ONNX Runtime's on the GPU that torch uses; algorithms chosen by rule, so that bits repeat."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return {"device_id": index, "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": 0}
+
+
 def _open_encoder(path: Path, device: torch.device) -> Any:
     try:
         import onnxruntime
@@ -102,9 +108,9 @@ def _open_encoder(path: Path, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    providers = ["CPUExecutionProvider"]
+    providers: list[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, "CUDAExecutionProvider")
+        providers.insert(0, ("CUDAExecutionProvider", cuda_options(device)))
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's errors have no common class of their own

@@ -12,7 +12,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from s4m_pipeline.execution.memory import attempt
-from s4m_pipeline.execution.transfers import to_device
+from s4m_pipeline.execution.transfers import upload
 from s4m_pipeline.segmenter.base import Embeddings, Frame
 from s4m_pipeline.segmenter.decoder import DecodingSegmenter, PromptDecoder, prompts_in_a_pass
 from s4m_pipeline.segmenter.gate import GATE_IMAGES, LEAST_IOU, lattice_masks, mean_iou
@@ -77,7 +77,7 @@ class Sam2Segmenter(DecodingSegmenter):
         size = (self.image_size, self.image_size)
         batch = []
         for image in images:
-            pixels = to_device(torch.from_numpy(np.ascontiguousarray(image)), self.device)
+            pixels = upload(torch.from_numpy(np.ascontiguousarray(image)), self.device)
             pixels = pixels.permute(2, 0, 1).to(
                 torch.float32, memory_format=torch.contiguous_format
             )

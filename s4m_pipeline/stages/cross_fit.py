@@ -23,7 +23,7 @@ from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
 from s4m_pipeline.stages.pseudo_label import PredictionSettings, prediction_rows
-from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
+from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_prepared
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_teacher import teacher_extra
 from s4m_pipeline.stages.training import (
@@ -37,7 +37,7 @@ from s4m_pipeline.stages.training import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
+    from s4m_pipeline.models.scaled_image import ScaledImage
 
 FOLDS = "folds.json"
 
@@ -203,7 +203,9 @@ class _Worker:
         aside: list[dict[str, Any]] = []
         for number in range(len(self._teachers)):
             ids = [i for i in shard.image_ids if self._task.fold_of[i] == number]
-            images = load_images([self._task.records[i] for i in ids], CrossFit.name, aside)
+            records = [self._task.records[i] for i in ids]
+            scaled = self._teachers[number].scaled
+            images = load_prepared(records, CrossFit.name, aside, scaled)
             for batch in in_batches(images, self._task.batch_size):
                 rows |= self._predict(number, batch)
                 advance(len(batch))
@@ -217,13 +219,13 @@ class _Worker:
         )
 
     def _predict(
-        self, number: int, batch: Sequence[tuple[ImageRecord, np.ndarray]]
+        self, number: int, batch: Sequence[tuple[ImageRecord, ScaledImage]]
     ) -> dict[int, list[dict[str, Any]]]:
         images = [image for _, image in batch]
         found = self._teachers[number].predict(images, self._task.settings.min_score)
         return {
             record.id: prediction_rows(
-                record, image.shape[:2], predictions, self._category_ids, self._task.settings
+                record, image.original, predictions, self._category_ids, self._task.settings
             )
             for (record, image), predictions in zip(batch, found, strict=True)
         }

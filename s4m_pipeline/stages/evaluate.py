@@ -15,7 +15,7 @@ from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
 from s4m_pipeline.stages.detections import DETECTIONS, known_detections
 from s4m_pipeline.stages.image_sets import read_labelled
 from s4m_pipeline.stages.of_round import training_named
-from s4m_pipeline.stages.sharded import in_batches, load_images
+from s4m_pipeline.stages.sharded import in_batches, load_prepared
 from s4m_pipeline.stages.training import CHECKPOINT
 
 BATCH = 4
@@ -176,10 +176,11 @@ class Evaluate(Stage):
         check_same_categories(own, truth.categories, "the checkpoint", f"data.{self.split}")
         ids = [int(category["id"]) for category in predictor.categories]
         with run.reporter.progress(self.name, len(truth.images)) as advance:
-            for batch in in_batches(load_images(truth.images, self.name, aside), BATCH):
+            images = load_prepared(truth.images, self.name, aside, predictor.scaled)
+            for batch in in_batches(images, BATCH):
                 found = predictor.detect([image for _, image in batch])
                 for (record, image), detected in zip(batch, found, strict=True):
-                    size = [int(image.shape[0]), int(image.shape[1])]
+                    size = list(image.original)
                     for label, score, box, rle in zip(
                         detected.labels, detected.scores, detected.boxes, detected.rles, strict=True
                     ):

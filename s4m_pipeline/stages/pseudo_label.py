@@ -23,15 +23,16 @@ from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.stages.base import Run, Stage, label_categories
 from s4m_pipeline.stages.of_round import OfRound, model_of_round
-from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
+from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_prepared
 from s4m_pipeline.stages.training import CHECKPOINT
 
 if TYPE_CHECKING:
     import numpy as np
 
     from s4m_pipeline.models.predictor import InstancePredictions
+    from s4m_pipeline.models.scaled_image import ScaledImage
 
-    Batch = list[tuple[ImageRecord, np.ndarray]]
+    Batch = list[tuple[ImageRecord, ScaledImage]]
     Predicted = tuple[Batch, list[InstancePredictions]]
 
 
@@ -222,14 +223,13 @@ class _Worker:
         rows: dict[int, list[dict[str, Any]]] = {}
         aside: list[dict[str, Any]] = []
         records = [self._task.records[image_id] for image_id in shard.image_ids]
-        images = load_images(records, PseudoLabel.name, aside)
+        images = load_prepared(records, PseudoLabel.name, aside, self._teacher.scaled)
         batches = in_batches(images, self._task.batch_size)
         with closing(self._found(batches)) as predicted:
             for batch, found in predicted:
                 for (record, image), predictions in zip(batch, found, strict=True):
-                    size = (image.shape[0], image.shape[1])
                     rows[record.id] = prediction_rows(
-                        record, size, predictions, self._category_ids, self._task.settings
+                        record, image.original, predictions, self._category_ids, self._task.settings
                     )
                 advance(len(batch))
         advance(len(aside))

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from s4m_pipeline.artifacts.shards import (
     SMALLEST,
@@ -27,6 +27,8 @@ from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
 
 if TYPE_CHECKING:
     import numpy as np
+
+Prepared = TypeVar("Prepared")
 
 SHARD_BYTES = 256_000_000
 """About as much as the rows of a shard may take: they are in memory until it is written."""
@@ -132,26 +134,37 @@ def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:
 def load_images(
     records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
 ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
-    """Read images in order, some ahead of what is taken.
+    """Read images in order, some ahead of what is taken: uint8 (H, W, 3) RGB.
 
     Args:
         records: The images.
         stage: The name that stands in the rows of ``quarantine``.
         quarantine: Gets a row for each image that cannot be read.
     """
+    return load_prepared(records, stage, quarantine, lambda image: image)
+
+
+def load_prepared(
+    records: Sequence[ImageRecord],
+    stage: str,
+    quarantine: list[dict[str, Any]],
+    prepare: Callable[[np.ndarray], Prepared],
+) -> Iterator[tuple[ImageRecord, Prepared]]:
+    """As `load_images`, with what ``prepare`` makes of each image, ahead too and in a thread."""
+
+    def read(record: ImageRecord) -> Prepared | UsageError:
+        try:
+            image = read_sized_image(record.path, record.height, record.width)
+        except UsageError as error:
+            return error
+        return prepare(image)
+
     prepare_threads()
-    for record, found in zip(records, done_ahead(_read, records, READERS, AHEAD), strict=True):
+    for record, found in zip(records, done_ahead(read, records, READERS, AHEAD), strict=True):
         if isinstance(found, UsageError):
             quarantine.append(quarantine_row(record, stage, found))
         else:
             yield record, found
-
-
-def _read(record: ImageRecord) -> np.ndarray | UsageError:
-    try:
-        return read_sized_image(record.path, record.height, record.width)
-    except UsageError as error:
-        return error
 
 
 def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> dict[str, Any]:
@@ -166,10 +179,10 @@ def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> d
 
 
 def in_batches(
-    items: Iterator[tuple[ImageRecord, np.ndarray]], size: int
-) -> Iterator[list[tuple[ImageRecord, np.ndarray]]]:
+    items: Iterator[tuple[ImageRecord, Prepared]], size: int
+) -> Iterator[list[tuple[ImageRecord, Prepared]]]:
     """Group images into batches of ``size``, the last one smaller."""
-    batch: list[tuple[ImageRecord, np.ndarray]] = []
+    batch: list[tuple[ImageRecord, Prepared]] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:

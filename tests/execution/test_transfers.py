@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from s4m_pipeline.execution.transfers import HostCopy, bytes_to_device, to_device
+from s4m_pipeline.execution.transfers import HostCopy, bytes_to_device, to_device, upload
 
 CUDA = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -20,6 +20,8 @@ def test_values_go_to_the_device_and_back_unchanged(name: str) -> None:
     there = to_device(values, device)
     assert there.device.type == name
     assert to_device(there, there.device) is there  # as a mask prompt of a second pass is
+    for _ in range(3):
+        assert torch.equal(upload(values, device), there)
     copy = HostCopy(there * 2)
     np.testing.assert_array_equal(copy.array(), values.numpy() * 2)
 

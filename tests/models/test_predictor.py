@@ -42,7 +42,7 @@ def test_predictions_fit_the_image_and_ignore_their_neighbours(
     predictor = Predictor(checkpoint, "cpu")
     assert predictor.categories[0]["id"] == 1
     together = predictor.predict(images)
-    alone = [predictor.predict([image])[0] for image in reversed(images)][::-1]
+    alone = [predictor.predict([predictor.scaled(image)])[0] for image in reversed(images)][::-1]
     for image, one, other in zip(images, together, alone, strict=True):
         assert np.array_equal(one.mask_logits, other.mask_logits)
         assert np.array_equal(one.class_probs, other.class_probs)

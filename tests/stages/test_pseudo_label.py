@@ -17,6 +17,7 @@ import torch
 
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
 from s4m_pipeline.stages import pseudo_label
 from s4m_pipeline.stages.pseudo_label import PredictionSettings
 
@@ -39,12 +40,15 @@ class Teacher:
         self.calls = 0
         self.threads: list[threading.Thread] = []
 
-    def predict(self, images: list[np.ndarray], min_score: float) -> list[float]:
+    def scaled(self, image: np.ndarray) -> ScaledImage:
+        return scale_image(image, (6, 4))
+
+    def predict(self, images: list[ScaledImage], min_score: float) -> list[float]:
         assert min_score == 0.05
         number, self.calls = self.calls, self.calls + 1
         self.threads.append(threading.current_thread())
         self.work(number)
-        return [float(image.mean()) for image in images]
+        return [float(image.tensor.float().mean()) for image in images]
 
 
 @pytest.fixture
@@ -59,15 +63,15 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         made._teacher = teacher
         made._category_ids = [7]
 
-        def load(some: list[ImageRecord], stage: str, aside: list[Any]) -> Any:
-            return ((record, np.full((4, 6, 3), record.id, np.uint8)) for record in some)
+        def load(some: list[ImageRecord], stage: str, aside: list[Any], prepare: Any) -> Any:
+            return ((record, prepare(np.full((4, 6, 3), record.id, np.uint8))) for record in some)
 
         def rows_of(record: ImageRecord, size: Any, found: float, *rest: Any) -> list[Any]:
-            assert found == record.id
+            assert (found, size) == (record.id, (4, 6))
             rows(record.id)
             return [{"image_id": record.id}]
 
-        monkeypatch.setattr(pseudo_label, "load_images", load)
+        monkeypatch.setattr(pseudo_label, "load_prepared", load)
         monkeypatch.setattr(pseudo_label, "prediction_rows", rows_of)
         return made
 

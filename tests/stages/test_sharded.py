@@ -1,0 +1,35 @@
+"""What the inference stages share: images read and prepared ahead."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.stages.sharded import load_prepared
+
+
+def test_images_are_prepared_in_the_readers_threads_in_order_and_bad_ones_set_aside(
+    tmp_path: Path,
+) -> None:
+    records = []
+    for number in range(6):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.full((4, 6, 3), number, np.uint8)).save(path)
+        records.append(ImageRecord(number, path.name, path, 4, 6))
+    records[2].path.write_bytes(b"no picture")
+    threads: set[threading.Thread] = set()
+
+    def prepare(image: np.ndarray) -> int:
+        threads.add(threading.current_thread())
+        return int(image.max())
+
+    aside: list[dict[str, Any]] = []
+    found = list(load_prepared(records, "pseudo-label", aside, prepare))
+    assert [(record.id, made) for record, made in found] == [(n, n) for n in (0, 1, 3, 4, 5)]
+    assert [(row["image_id"], row["stage"]) for row in aside] == [(2, "pseudo-label")]
+    assert threading.main_thread() not in threads
