@@ -186,8 +186,13 @@ def test_ctrl_c_ends_the_stage_after_the_batch_under_way(make, where: str) -> No
             interrupt()
 
     teacher = Teacher("cuda", work)
-    with pytest.raises(KeyboardInterrupt):
-        make(teacher, 100, rows).process(_shard(100), _nothing)
+    # a shell's background jobs, and so a test run among them, begin with Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make(teacher, 100, rows).process(_shard(100), _nothing)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert teacher.calls <= 4
     assert not _helpers()
 
