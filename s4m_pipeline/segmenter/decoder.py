@@ -22,23 +22,30 @@ from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, 
 from s4m_pipeline.segmenter.two_way import image_side
 
 BOX_LABELS = (2, 3)  # SAM's point labels of a box's first and second corner
-GPU_PROMPTS = 128
+MOST_PROMPTS = 128
 CPU_PIXELS = 2 * 1024**2
+PROMPT_BYTES = 40  # a pass takes so many for each prompt and pixel of the segmenter's input
 
 
 def prompts_in_a_pass(device: torch.device, image_size: int) -> int:
     """The most prompts that one pass of the decoder takes unless told otherwise.
 
-    Many fill a GPU. On a CPU few are faster, since what they make stays in its cache: 2 at 1024
-    pixels, 8 at 512 (`benchmarks/prompt_batches.py`).
+    Many fill a GPU: as many as a quarter of its memory holds, a power of two, at most 128. What
+    is free at the moment has no say, since the number may change the masks' last bits. On a CPU
+    few are faster, since what they make stays in its cache: 2 at 1024 pixels, 8 at 512
+    (`benchmarks/prompt_batches.py`).
 
     Args:
         device: Where the decoder runs.
         image_size: Side of the segmenter's input in pixels.
     """
-    if device.type != "cpu":
-        return GPU_PROMPTS
-    return max(1, CPU_PIXELS // image_size**2)
+    if device.type == "cpu":
+        return max(1, CPU_PIXELS // image_size**2)
+    if device.type != "cuda":
+        return MOST_PROMPTS
+    memory = torch.cuda.get_device_properties(device).total_memory
+    held = max(1, memory // 4 // (PROMPT_BYTES * image_size**2))
+    return min(MOST_PROMPTS, 1 << (held.bit_length() - 1))
 
 
 @dataclass(slots=True)
