@@ -128,11 +128,13 @@ class RefineSection(Section):
     """How the segmenter is prompted and which mask is taken.
 
     Policy ``none`` keeps every teacher's mask and needs no segmenter: plain pseudo-labels.
-    ``auto`` takes what ``s4m refine --calibrate`` measured to be best, class by class.
+    ``auto`` takes what ``s4m refine --calibrate`` measured to be best, and keeps the teacher's
+    masks of the classes and sizes where that made them worse.
 
     ``negative_points`` are drawn from neighbouring instances. ``fuse`` takes the weighted mean of
     the teacher's probability (``fuse_weight``) and the segmenter's, the mean over the prompts of
-    ``policy`` and ``fuse_policies``, above ``fuse_threshold``, of probabilities or of logits.
+    ``policy`` and ``fuse_policies`` (weighted by ``fuse_prompt_weights``, one each), above
+    ``fuse_threshold``, of probabilities or of logits.
     ``second_pass`` prompts again with the first mask. A mask whose IoU with the teacher's is below
     ``min_agreement``, or whose area is more than ``max_area_ratio`` times larger or smaller, is
     not taken: ``gate`` keeps the teacher's or drops the instance. Among an image's final masks,
@@ -150,6 +152,7 @@ class RefineSection(Section):
     candidate: Literal["argmax-iou", "single", "closest", "fuse"] = "fuse"
     min_score: Share = 0.3
     fuse_policies: list[PromptPolicy] = []
+    fuse_prompt_weights: list[Weight] = []
     fuse_weight: Share = 0.5
     fuse_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     fuse_space: Literal["probabilities", "logits"] = "probabilities"

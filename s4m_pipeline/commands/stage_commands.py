@@ -162,6 +162,7 @@ def refine(
     """Let the segmenter redraw the teacher's masks, one encoder pass an image."""
     from s4m_pipeline.commands.printing import print_calibration
     from s4m_pipeline.errors import UsageError
+    from s4m_pipeline.stages.calibrate import Calibrate
     from s4m_pipeline.stages.pipeline import calibration_stages
 
     if calibrate and rethreshold:
@@ -173,8 +174,9 @@ def refine(
     run = open_run(config, overrides)
     if calibrate:
         stages = calibration_stages(run.config, wanted=True)
-        _perform(run, stages, force, dry_run, tell=False)
-        if not dry_run:
+        measures = any(isinstance(stage, Calibrate) for stage in stages)
+        _perform(run, stages, force, dry_run, tell=not measures)
+        if measures and not dry_run:
             print_calibration(run, as_json)
         return
     module = import_module(f"s4m_pipeline.stages.{'rethreshold' if rethreshold else 'refine'}")

@@ -55,7 +55,8 @@ class Gain:
         instances: How many were measured; the figures are None where there are none.
         before: Mean IoU of the teacher's masks.
         after: Mean IoU of the final ones.
-        low: Lower end of the interval of ``after - before``.
+        low: Lower end of the interval of ``after - before``; None for a single image, which says
+            nothing about others.
         high: Its upper end.
     """
 
@@ -140,6 +141,8 @@ def gain_of(measured: Measured, seed: int) -> Gain:
     if not count:
         return Gain(0)
     before, after = float(measured.before.mean()), float(measured.after.mean())
+    if len(np.unique(measured.image_id)) < 2:
+        return Gain(count, before, after)
     difference = measured.after - measured.before
     generator = rng(seed, "calibrate", "interval")
     low, high = bootstrap_interval(difference, measured.image_id, generator)

@@ -15,7 +15,8 @@ from s4m_pipeline.data.label_quality import Label
 from s4m_pipeline.data.segmentation import as_coco_rles
 
 ENOUGH = 5
-"""Labelled instances (rate) or true predictions (precision) that a class's own threshold needs."""
+"""Labelled instances (rate) or predictions on labelled images (precision) that a class's own
+threshold needs."""
 TRUE, FALSE, IGNORED = 1, 0, -1
 
 
@@ -25,7 +26,8 @@ class Thresholds:
 
     Attributes:
         scores: By category id.
-        pooled: Categories that take the threshold of all classes together, for want of data.
+        pooled: Categories that share a threshold, for want of data: with ``rate`` among themselves,
+            with ``precision`` that of all classes together.
     """
 
     scores: dict[int, float]
@@ -66,13 +68,14 @@ def rate_thresholds(
         labelled: By category id, its labelled instances; the keys are all categories.
         labelled_images: Labelled images.
         floor: No threshold is below this.
-        enough: A category with fewer labelled instances takes the pooled threshold.
+        enough: Categories with fewer labelled instances share one threshold, at which they all
+            together follow their rate, so that the total follows the labelled one's.
     """
     none = np.zeros(0)
     per_image = {key: count / max(labelled_images, 1) for key, count in labelled.items()}
-    everything = np.concatenate([none, *(scores.get(key, none) for key in labelled)])
-    pooled = rate_threshold(everything, round(sum(per_image.values()) * images), floor)
     few = tuple(key for key, count in labelled.items() if count < enough)
+    rare = np.concatenate([none, *(scores.get(key, none) for key in few)])
+    pooled = rate_threshold(rare, round(sum(per_image[key] for key in few) * images), floor)
     own = {
         key: rate_threshold(scores.get(key, none), round(rate * images), floor)
         for key, rate in per_image.items()
@@ -124,7 +127,8 @@ def precision_thresholds(
         categories: All category ids.
         precision: The precision asked for.
         floor: No threshold is below this.
-        enough: A category with fewer true predictions above the floor takes the pooled threshold.
+        enough: A category with fewer predictions above the floor, true or false, takes the
+            threshold of all classes together.
     """
     none, never = np.zeros(0), np.zeros(0, bool)
     ours = {key: np.asarray(scores.get(key, none), np.float64) for key in categories}
@@ -135,7 +139,7 @@ def precision_thresholds(
         precision,
         floor,
     )
-    few = tuple(key for key in categories if int((hits[key] & (ours[key] > floor)).sum()) < enough)
+    few = tuple(key for key in categories if int((ours[key] > floor).sum()) < enough)
     own = {key: precision_threshold(ours[key], hits[key], precision, floor) for key in categories}
     return Thresholds(own | dict.fromkeys(few, pooled), few)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmdet.registry import MODELS
@@ -118,7 +118,7 @@ class S4MSegmentor(BaseModel):
             with self._captured_features() as features:
                 part = self.segmentor.loss(_chosen(inputs, chosen), samples)
             if self._feature_module is not None:
-                maps = _feature_map(features, self._feature_module)
+                maps = _feature_map(features, self._feature_module, len(samples))
                 structural.append(structure_sum(maps, samples))
             losses.update(self._weighted(part, unlabelled))
         if structural:
@@ -183,17 +183,24 @@ def _submodule(network: nn.Module, name: str) -> nn.Module:
         ) from error
 
 
-def _feature_map(outputs: list[Any], name: str) -> Tensor:
-    """The map that a feature module put out last: itself, or its first output if it has several."""
+def _feature_map(outputs: list[Any], name: str, images: int) -> Tensor:
+    """The one map of each image that a feature module put out: its first output if several."""
     found = outputs[-1] if outputs else None
     if isinstance(found, (list, tuple)) and found:
         found = found[0]
+    fault = ""
     if not torch.is_tensor(found) or found.ndim != 4:
+        fault = "puts out no map of features in training"
+    elif len(outputs) > 1:
+        fault = f"runs {len(outputs)} times on a batch (once a level, perhaps)"
+    elif len(found) != images:
+        fault = f"puts out {len(found)} maps for {images} images (one a region, perhaps)"
+    if fault:
         raise UsageError(
-            f"structure_weight is set, but the module '{name}' puts out no map of features in "
-            "training.\nSet feature_module in the model's config."
+            f"structure_weight is set, but the module '{name}' {fault}.\n"
+            "Set feature_module in the model's config to one that makes one map of each image."
         )
-    return found
+    return cast(Tensor, found)
 
 
 def _heads(network: nn.Module) -> list[DistillingMask2FormerHead]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.instances import RefinedMask, TeacherInstance
+from s4m_pipeline.segmenter.reasons import compared
 
 OVERLAPS = ("leave", "score")
 
@@ -102,6 +103,7 @@ def _drop_duplicates(
     """Drop, by falling score, each member that is like one that stands."""
     from s4m_pipeline.segmenter.rle import pairwise_containment, pairwise_iou
 
+    limit = rules.duplicate_containment
     rles = [settled[n].mask_rle for n in members]
     ious = pairwise_iou(rles, height, width)
     shares = pairwise_containment(rles, height, width)
@@ -111,9 +113,9 @@ def _drop_duplicates(
         for other in standing:
             like = ""
             if ious[at, other] > rules.duplicate_iou:
-                like = f"IoU {ious[at, other]:.2f} > {rules.duplicate_iou:g}"
-            elif shares[at, other] > rules.duplicate_containment:
-                like = f"containment {shares[at, other]:.2f} > {rules.duplicate_containment:g}"
+                like = compared("IoU", ious[at, other], ">", rules.duplicate_iou)
+            elif shares[at, other] > limit:
+                like = compared("containment", shares[at, other], ">", limit)
             if like:
                 number = instances[members[other]].instance_id
                 reason = f"duplicate of instance {number}: {like}"
@@ -160,7 +162,7 @@ def _part(
                 reason=f"{mask.reason}; {lost}" if mask.reason else lost,
             )
             if agreement < min_agreement:
-                why = f"{lost}, agreement {agreement:.2f} < {min_agreement:g}"
+                why = f"{lost}, {compared('agreement', agreement, '<', min_agreement)}"
                 settled[n] = dropped(instance, left, why)
                 continue
             settled[n] = left

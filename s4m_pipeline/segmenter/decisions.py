@@ -13,6 +13,7 @@ from s4m_pipeline.segmenter.choice import segmenter_mask
 from s4m_pipeline.segmenter.fusion import fused_mask
 from s4m_pipeline.segmenter.instances import RefinedMask, TeacherInstance
 from s4m_pipeline.segmenter.policies import RefinePolicy
+from s4m_pipeline.segmenter.reasons import compared
 from s4m_pipeline.segmenter.rle import bbox_area, iou
 
 
@@ -78,7 +79,8 @@ def _fuse(
     policy: RefinePolicy,
 ) -> bytes:
     weight, threshold, space = policy.fuse_weight, policy.fuse_threshold, policy.fuse_space
-    return fused_mask(maps, instance, frame, image_size, weight, threshold, space)
+    shares = policy.fuse_prompt_weights
+    return fused_mask(maps, instance, frame, image_size, weight, threshold, space, shares)
 
 
 def _decide(
@@ -113,10 +115,10 @@ def _fault(area: int, old_area: int, agreement: float, policy: RefinePolicy) -> 
     if not area:
         return "the segmenter's mask is empty"
     if agreement < policy.min_agreement:
-        return f"agreement {agreement:.2f} < {policy.min_agreement:g}"
+        return compared("agreement", agreement, "<", policy.min_agreement)
     limit, ratio = policy.max_area_ratio, area / max(old_area, 1)
     if limit is not None and ratio > limit:
-        return f"area ratio {ratio:.2f} > {limit:g}"
+        return compared("area ratio", ratio, ">", limit)
     if limit is not None and ratio * limit < 1:
-        return f"area ratio {ratio:.2f} < 1/{limit:g}"
+        return compared("area ratio", ratio, "<", 1 / limit, named=f"1/{limit:g}")
     return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import expit, logit
 
@@ -24,13 +26,14 @@ def fused_mask(
     weight: float = 0.5,
     threshold: float = 0.5,
     space: str = "probabilities",
+    shares: Sequence[float] = (),
 ) -> bytes:
     """Where the weighted mean of the teacher's and the segmenter's values is above a threshold.
 
     In space "probabilities" the segmenter's value at a pixel is the mean of its K masks'
-    probabilities. In "logits" it is the mean of their logits, the teacher's is the logit of its
-    probability, held half a stored level away from 0 and 1, and the threshold is the
-    probability's logit. The teacher's probability outside its crop is 0.
+    probabilities, weighted by ``shares``. In "logits" it is the mean of their logits, the
+    teacher's is the logit of its probability, held half a stored level away from 0 and 1, and the
+    threshold is the probability's logit. The teacher's probability outside its crop is 0.
 
     Args:
         maps: float32 (K, 4h, 4w), mask logits of K prompts in the model's frame.
@@ -40,19 +43,21 @@ def fused_mask(
         weight: The teacher's share, from 0 to 1.
         threshold: A probability.
         space: "probabilities" or "logits".
+        shares: (K,), weights of the K masks, of any positive sum; none for equal ones.
 
     Returns:
         COCO's compressed counts.
     """
     height, width = frame.height, frame.width
     in_logits = space == "logits"
+    parts = np.asarray(shares, np.float32) / np.float32(sum(shares)) if len(shares) else None
     if in_logits:
-        maps = maps.mean(0, keepdims=True)
+        maps = maps.mean(0, keepdims=True) if parts is None else np.tensordot(parts, maps, 1)[None]
     rates = cell_rates(frame, image_size, maps.shape[-1])
     window = _window(maps, instance, frame, rates, weight, threshold, in_logits)
     soft = (instance.soft_mask, instance.soft_mask_box, instance.stride)
     theirs = soft_mask_to_pixels(*soft, height, width, window)
-    total = _ours(maps, rates, window, in_logits)
+    total = _ours(maps, rates, window, in_logits, parts)
     if in_logits:
         theirs = _logit(theirs)
     total *= 1 - weight
@@ -63,15 +68,23 @@ def fused_mask(
 
 
 def _ours(
-    maps: np.ndarray, rates: tuple[float, float], window: Window, in_logits: bool
+    maps: np.ndarray,
+    rates: tuple[float, float],
+    window: Window,
+    in_logits: bool,
+    parts: np.ndarray | None,
 ) -> np.ndarray:
     """The segmenter's values at a window's pixels: the one map's logits, or all maps' mean."""
     if in_logits:
         return logits_on(maps[0], rates, window)
     total = expit(logits_on(maps[0], rates, window))
-    for other in maps[1:]:
-        total += expit(logits_on(other, rates, window))
-    total /= len(maps)
+    if parts is not None:
+        total *= parts[0]
+    for n, other in enumerate(maps[1:], 1):
+        value = expit(logits_on(other, rates, window))
+        total += value if parts is None else parts[n] * value
+    if parts is None:
+        total /= len(maps)
     return total
 
 

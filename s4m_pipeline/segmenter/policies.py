@@ -29,6 +29,8 @@ class RefinePolicy:
         negative_points: At most how many points of neighbours are negative prompts, whatever the
             policy.
         fuse_policies: Further prompts; ``fuse`` takes the mean of their outputs and the first's.
+        fuse_prompt_weights: The weights of their outputs in that mean, the first prompt's first;
+            none for equal ones.
         fuse_weight: The teacher's share in ``fuse``, from 0 to 1.
         fuse_threshold: Probability above which a fused pixel is the mask's.
         fuse_space: Whether ``fuse`` averages probabilities or logits.
@@ -39,7 +41,8 @@ class RefinePolicy:
             or drop.
 
     Raises:
-        UsageError: ``fuse_space`` or ``gate`` is none that exists.
+        UsageError: ``fuse_space`` or ``gate`` is none that exists, or ``fuse_prompt_weights`` are
+            not one for each prompt, or all 0.
     """
 
     policy: str
@@ -48,6 +51,7 @@ class RefinePolicy:
     min_agreement: float
     negative_points: int = 0
     fuse_policies: tuple[str, ...] = ()
+    fuse_prompt_weights: tuple[float, ...] = ()
     fuse_weight: float = 0.5
     fuse_threshold: float = 0.5
     fuse_space: str = "probabilities"
@@ -57,6 +61,13 @@ class RefinePolicy:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fuse_policies", tuple(self.fuse_policies))
+        object.__setattr__(self, "fuse_prompt_weights", tuple(self.fuse_prompt_weights))
+        prompts, weights = 1 + len(self.fuse_policies), self.fuse_prompt_weights
+        if weights and (len(weights) != prompts or not sum(weights)):
+            raise UsageError(
+                f"refine.fuse_prompt_weights {list(weights)} must be {prompts} numbers, one for "
+                "refine.policy and one for each of refine.fuse_policies, not all 0"
+            )
         if self.fuse_space not in FUSE_SPACES:
             raise UsageError(
                 f"unknown refine.fuse_space {self.fuse_space!r}; there are {', '.join(FUSE_SPACES)}"

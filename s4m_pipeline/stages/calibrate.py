@@ -52,7 +52,7 @@ class Calibrate(ShardedStage):
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The policies, which predictions are measured, the segmenter and the intervals' seed."""
-        policies = calibration_policies(config.refine)
+        policies = calibration_policies(config)
         return {
             "seed": config.seed,
             "min_score": config.refine.min_score,
@@ -96,12 +96,13 @@ class Calibrate(ShardedStage):
             records={record.id: record for record in self.records(run)},
             truth=run.images.labelled.instances,
             segmenter=SegmenterSettings.of(run.config, run.device),
-            policies=calibration_policies(run.config.refine),
+            policies=calibration_policies(run.config),
             min_score=run.config.refine.min_score,
         )
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Measure, then choose."""
+        from s4m_pipeline.data.calibration import ENOUGH
         from s4m_pipeline.stages.calibration_choice import choice_of, measured
 
         made = super().make(run, folder)
@@ -114,6 +115,11 @@ class Calibrate(ShardedStage):
             )
         categories = [category.id for category in run.images.labelled.categories]
         made.metrics |= choice_of(found, categories, run.config)
+        if made.counts["instances"] < ENOUGH:
+            run.reporter.warn(
+                f"{made.counts['instances']} instances could be measured, too few to choose by: "
+                f"refine.policy=auto keeps {made.metrics['best']!r}"
+            )
         return made
 
 

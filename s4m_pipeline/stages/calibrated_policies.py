@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from s4m_pipeline.config import RefineSection
+from s4m_pipeline.config import RefineSection, RunConfig
 from s4m_pipeline.segmenter.policies import RefinePolicy
 from s4m_pipeline.stages.refine_policies import refine_policy
 
 S4M_RULE = "S4M's rule"
+S4M_POINTS = 3
 PROMPTS = ("points", "box", "box+mask", "box+points")
 COMPARED = (
     ("points", "single"),
@@ -26,18 +27,19 @@ COMPARED = (
 )
 """Prompt policy and candidate of what is compared; METHOD, section 2."""
 MEAN_OF_FOUR = ("box", "box+mask")
-"""What is fused beside points in METHOD's mean of four."""
+"""What is fused beside points in METHOD's mean of four, where the teacher's share is a quarter."""
 
 
-def calibration_policies(section: RefineSection) -> dict[str, RefinePolicy]:
+def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
     """The policies compared, by name.
 
     Prompts and choice of mask vary; all else (gate, number of points, fusion's weight ...) is the
-    section's, but S4M's own rule has no gate. The section's candidate and its ``fuse_policies``
-    are compared with every prompt. So the section's own policy is among them, and the list is the
-    same whatever ``refine.policy`` says.
+    section's, but S4M's own rule has three points and no gate, and the mean of four equal weights.
+    The section's candidate and its ``fuse_policies`` are compared with every prompt. So the
+    section's own policy is among them, and the list is the same whatever ``refine.policy`` says.
     """
-    plain = replace(refine_policy(section), fuse_policies=())
+    section = config.refine
+    plain = replace(refine_policy(section), fuse_policies=(), fuse_prompt_weights=())
     pairs = dict.fromkeys([*COMPARED, *((prompt, section.candidate) for prompt in PROMPTS)])
     found = {
         f"{prompt}, {candidate}": replace(plain, policy=prompt, candidate=candidate)
@@ -46,24 +48,37 @@ def calibration_policies(section: RefineSection) -> dict[str, RefinePolicy]:
     found[S4M_RULE] = replace(
         plain,
         policy="points",
+        points=min(S4M_POINTS, config.pseudo_label.points),
         candidate="argmax-iou",
         min_agreement=0.0,
         max_area_ratio=None,
         negative_points=0,
         second_pass=False,
     )
-    mixtures: list[tuple[str, tuple[str, ...]]] = [("points", MEAN_OF_FOUR)]
+    four = replace(
+        plain, policy="points", candidate="fuse", fuse_policies=MEAN_OF_FOUR, fuse_weight=0.25
+    )
+    found["mean of points, box, box+mask and teacher"] = four
     if section.fuse_policies and section.candidate == "fuse":
-        mixtures += [(prompt, tuple(section.fuse_policies)) for prompt in PROMPTS]
-    for prompt, others in mixtures:
-        policy = replace(plain, policy=prompt, candidate="fuse", fuse_policies=others)
-        found[f"{prompt} with {' and '.join(others)}, fuse"] = policy
+        for prompt in PROMPTS:
+            found[_name(prompt, section)] = replace(refine_policy(section), policy=prompt)
     return found
+
+
+def own_policy(section: RefineSection) -> str:
+    """The name of the section's own policy; that of ``points`` where it names none."""
+    return _name(section.policy if section.policy in PROMPTS else "points", section)
+
+
+def _name(prompt: str, section: RefineSection) -> str:
+    mixed = section.fuse_policies if section.candidate == "fuse" else ()
+    others = f" with {' and '.join(mixed)}" if mixed else ""
+    return f"{prompt}{others}, {section.candidate}"
 
 
 def policy_as_json(policy: RefinePolicy) -> dict[str, Any]:
     """A policy as JSON values."""
-    return {**asdict(policy), "fuse_policies": list(policy.fuse_policies)}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(policy).items()}
 
 
 def policies_by_class(

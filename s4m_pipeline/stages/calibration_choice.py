@@ -11,7 +11,11 @@ import numpy as np
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data import calibration
-from s4m_pipeline.stages.calibrated_policies import calibration_policies, policy_as_json
+from s4m_pipeline.stages.calibrated_policies import (
+    calibration_policies,
+    own_policy,
+    policy_as_json,
+)
 
 
 def choice_of(
@@ -26,19 +30,22 @@ def choice_of(
 
     Returns:
         ``best`` (the policy's name), ``policy`` (its settings), ``off`` (``everywhere``, and the
-        ``classes`` and ``sizes`` without refinement) and ``gains`` (by policy).
+        ``classes`` and ``sizes`` without refinement) and ``gains`` (by policy). Fewer than
+        ``calibration.ENOUGH`` instances leave the configured policy, everywhere on.
     """
     gains = calibration.gains_by(found, categories, config.seed)
     best = calibration.best_policy(gains)
     if best is None:
         raise ValueError("nothing was measured")
     overall = gains[best]["all"]["all"]
-    off: dict[str, Any] = {
-        part: [key for key, gain in gains[best][kind].items() if calibration.hurts(gain, overall)]
-        for part, kind in (("classes", "class"), ("sizes", "size"))
-    }
-    off["everywhere"] = overall.gain <= 0
-    policy = policy_as_json(calibration_policies(config.refine)[best])
+    off: dict[str, Any] = {"classes": [], "sizes": [], "everywhere": overall.gain <= 0}
+    if overall.instances < calibration.ENOUGH:
+        best, off["everywhere"] = own_policy(config.refine), False
+    else:
+        for part, kind in (("classes", "class"), ("sizes", "size")):
+            hurt = [k for k, v in gains[best][kind].items() if calibration.hurts(v, overall)]
+            off[part] = hurt
+    policy = policy_as_json(calibration_policies(config)[best])
     return {"best": best, "policy": policy, "off": off, "gains": calibration.as_json(gains)}
 
 

@@ -158,13 +158,17 @@ class Refine(OfRound, ShardedStage):
 
     def argument(self, run: Run) -> RefineTask:
         """Predictions, images and settings."""
+        if wants_segmenter(run.config):
+            return self.task(run, SegmenterSettings.of(run.config, run.device))
+        return self.task(run, None)
+
+    def task(self, run: Run, segmenter: SegmenterSettings | None) -> RefineTask:
+        """The same with a segmenter given; None where nothing is prompted."""
         config = run.config
         return RefineTask(
             predictions=run.require(PseudoLabel(self.round)),
             records={record.id: record for record in self.records(run)},
-            segmenter=(
-                SegmenterSettings.of(config, run.device) if wants_segmenter(config) else None
-            ),
+            segmenter=segmenter,
             policy=self.policy(run),
             rules=conflict_rules(config.refine),
             scores=self.thresholds(run).scores,

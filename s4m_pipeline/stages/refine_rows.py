@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.segmenter.reasons import compared
+
 if TYPE_CHECKING:
     from s4m_pipeline.segmenter.refinement import RefinedMask, TeacherInstance
 
@@ -17,10 +19,10 @@ def drop_reason(row: Mapping[str, Any], score: float, min_area: float) -> str:
     ``min_area`` is held against the sum of the mask's probabilities in cells (METHOD, section 2).
     """
     if row["score"] <= score:
-        return f"score {row['score']:.2f} <= {score:g}"
+        return compared("score", row["score"], "<=", score)
     area = mask_cells(row["soft_mask"])
     if area <= min_area:
-        return f"area {area:.1f} <= {min_area:g} cells"
+        return f"{compared('area', area, '<=', min_area, decimals=1)} cells"
     return ""
 
 

@@ -82,8 +82,8 @@ class Rethreshold(Refine):
         return _make_worker
 
     def argument(self, run: Run) -> _Task:
-        """What ``refine`` would need, and where the masks are."""
-        task = super().argument(run)
+        """What ``refine`` would need but for the segmenter, and where the masks are."""
+        task = self.task(run, None)
         known = {field.name: getattr(task, field.name) for field in fields(task)}
         return _Task(**known, source=self.source(run))
 

@@ -17,6 +17,9 @@ from s4m_pipeline.stages.cross_fit import CrossFit
 if TYPE_CHECKING:
     from s4m_pipeline.data.thresholds import Thresholds
 
+MOST_NAMED = 20
+"""Classes named in a warning."""
+
 
 def threshold_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that decide the thresholds, for a fingerprint."""
@@ -86,13 +89,32 @@ def thresholds_as_json(run: Run, chosen: Thresholds) -> dict[str, Any]:
 
 
 def warn_unreached(run: Run, chosen: Thresholds) -> None:
-    """Name the classes for which no threshold reaches the precision asked for."""
-    section = run.config.pseudo_label
+    """Name the classes whose threshold misses the rate or the precision asked for."""
+    section, floor = run.config.pseudo_label, run.config.refine.min_score
+    categories = run.images.labelled.categories
+    if section.thresholds == "rate":
+        low = [c.name for c in categories if chosen.scores[c.id] <= floor]
+        if low:
+            run.reporter.warn(
+                f"refine.min_score {floor:g} keeps thresholds from following the labelled rate for "
+                f"{_listed(low)}: fewer labels of them"
+            )
     if section.thresholds != "precision":
         return
-    named = [c.name for c in run.images.labelled.categories if chosen.scores[c.id] >= 1]
-    if named:
+    never = [c.name for c in categories if chosen.scores[c.id] >= 1]
+    if never:
         run.reporter.warn(
             f"no score reaches pseudo_label.precision {section.precision:g} on the labelled "
-            f"images for {', '.join(named)}: no labels of them"
+            f"images for {_listed(never)}: no labels of them"
         )
+    pooled = [c.name for c in categories if c.id in chosen.pooled and chosen.scores[c.id] < 1]
+    if pooled:
+        run.reporter.warn(
+            f"too few predictions on the labelled images to judge {_listed(pooled)}: their "
+            "threshold is that of all classes together"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    left = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + left

@@ -57,9 +57,11 @@ def test_the_interval_is_that_of_resampled_images():
     assert [low, high] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
 
 
-def test_one_image_has_an_interval_of_no_width():
-    low, high = c.bootstrap_interval(np.array([0.1, 0.3]), np.zeros(2), np.random.default_rng(0))
-    assert low == high == pytest.approx(0.2)
+def test_one_image_alone_has_a_mean_and_no_interval():
+    one = c.Measured(
+        np.zeros(2, np.int64), np.ones(2), np.ones(2), np.array(["a", "a"]), np.zeros(2), np.ones(2)
+    )
+    assert c.gain_of(one, seed=0) == c.Gain(2, 0.0, 1.0, None, None)
 
 
 def measurements(seed=0):

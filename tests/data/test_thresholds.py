@@ -64,10 +64,21 @@ def test_rates_follow_the_labelled_set_class_by_class():
     found = t.rate_thresholds(scores, 100, {1: 10, 2: 40, 3: 2}, 20, floor=0.05)
     assert (scores[1] > found.scores[1]).sum() == 50
     assert (scores[2] > found.scores[2]).sum() == 200
+    assert (scores[3] > found.scores[3]).sum() == 10
     assert found.pooled == (3,)
-    everything = np.concatenate(list(scores.values()))
-    assert (everything > found.scores[3]).sum() == 260
     assert min(found.scores.values()) >= 0.05
+
+
+def test_classes_with_few_labelled_instances_follow_their_rate_together():
+    generator = np.random.default_rng(1)
+    scores = {key: generator.random(300) for key in (1, 2, 3, 4)}
+    # 10 labelled images: 2 instances of class 2, 3 of class 3, none of class 4; 50 unlabelled
+    found = t.rate_thresholds(scores, 50, {1: 20, 2: 2, 3: 3, 4: 0}, 10, floor=0.0)
+    assert found.pooled == (2, 3, 4)
+    assert found.scores[2] == found.scores[3] == found.scores[4]
+    through = {key: int((scores[key] > found.scores[key]).sum()) for key in scores}
+    assert through[1] == 100
+    assert through[2] + through[3] + through[4] == 25
 
 
 def test_no_rate_threshold_is_below_the_floor():
@@ -75,7 +86,15 @@ def test_no_rate_threshold_is_below_the_floor():
     assert found.scores == {1: 0.3}
 
 
-def test_precision_of_a_class_with_few_true_predictions_is_that_of_all():
+def test_a_class_known_to_be_false_takes_no_threshold_of_others():
+    scores = {1: np.linspace(0.31, 0.99, 100), 2: np.linspace(0.4, 0.9, 20)}
+    true = {1: np.arange(100) % 10 > 0, 2: np.zeros(20, bool)}
+    found = t.precision_thresholds(scores, true, [1, 2], 0.7, floor=0.3)
+    assert found.scores == {1: 0.3, 2: 1.0}
+    assert found.pooled == ()
+
+
+def test_precision_of_a_class_with_few_predictions_is_that_of_all():
     scores = {1: np.linspace(0.4, 0.99, 60), 2: np.array([0.35, 0.95])}
     true = {1: np.arange(60) % 3 > 0, 2: np.array([False, True])}
     found = t.precision_thresholds(scores, true, [1, 2, 3], 0.6, floor=0.3, enough=5)

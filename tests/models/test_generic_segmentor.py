@@ -9,6 +9,7 @@ import pytest
 
 from s4m_pipeline.configs import model_config_path
 from s4m_pipeline.data.images import read_image
+from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.predictor import Predictor
 from s4m_pipeline.models.training import TrainingSpec, train
 
@@ -37,6 +38,24 @@ def mask_rcnn(tmp_path: Path) -> Path:
     path = tmp_path / "mask_rcnn.py"
     path.write_text(SMALL.format(base=model_config_path("mask_rcnn_lite0")))
     return path
+
+
+@pytest.mark.parametrize(
+    ("module", "fault"),
+    [
+        ("rpn_head.rpn_conv", r"runs 5 times on a batch"),
+        ("roi_head.mask_head.convs.0", r"puts out \d+ maps for 2 images"),
+    ],
+)
+def test_a_module_that_makes_not_one_map_of_each_image_is_refused(
+    spec: TrainingSpec, structured: dict[str, Any], mask_rcnn: Path, module: str, fault: str
+) -> None:
+    config = mask_rcnn.read_text() + f'feature_module = "{module}"\n'
+    mask_rcnn.write_text(config)
+    with pytest.raises(UsageError, match=fault):
+        train(
+            replace(spec, model=mask_rcnn, iterations=1, labelled=structured, structure_weight=1.0)
+        )
 
 
 def test_mask_rcnn_trains_and_predicts(

@@ -173,15 +173,15 @@ def test_a_mask_cut_below_the_gate_is_dropped_and_claims_nothing() -> None:
     first, second, third = (decode_mask(i.mask_rle, *SIZE) for i in instances)
     rest = second & ~first
     agreement = rest.sum() / second.sum()
-    rules = ConflictRules(overlaps="score", min_agreement=float(agreement) + 0.01)
+    least = round(float(agreement) + 0.02, 2)
+    rules = ConflictRules(overlaps="score", min_agreement=least)
     found = settle_conflicts(instances, [_record(m) for m in (first, second, third)], *SIZE, rules)
     assert found[1].decision == "dropped"
     assert found[1].mask_rle == instances[1].mask_rle
     assert found[1].agreement == pytest.approx(agreement)
     lost = (second & first).sum()
     assert found[1].reason == (
-        f"overlap: {lost} px went to higher scores, "
-        f"agreement {agreement:.2f} < {agreement + 0.01:g}"
+        f"overlap: {lost} px went to higher scores, agreement {agreement:.2f} < {least:g}"
     )
     assert found[2].decision == "refined"
     assert np.array_equal(decode_mask(found[2].mask_rle, *SIZE), third & ~first)

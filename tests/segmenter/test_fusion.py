@@ -50,15 +50,18 @@ def _naive(
     weight: float,
     threshold: float,
     space: str,
+    shares: tuple[float, ...] = (),
 ) -> np.ndarray:
     """How far above the threshold each pixel of the image is, in float64."""
     ours = np.stack([whole_logits(m, frame, 128).astype(np.float64) for m in maps])
     theirs = soft_probabilities(instance, frame.height, frame.width)
     if space == "logits":
         theirs = np.clip(theirs, 0.5 / 255, 1 - 0.5 / 255)
-        mean = weight * np.log(theirs / (1 - theirs)) + (1 - weight) * ours.mean(0)
+        ours = np.average(ours, axis=0, weights=shares or None)
+        mean = weight * np.log(theirs / (1 - theirs)) + (1 - weight) * ours
         return mean - np.log(threshold / (1 - threshold))
-    return weight * theirs + (1 - weight) * (1 / (1 + np.exp(-ours))).mean(0) - threshold
+    ours = np.average(1 / (1 + np.exp(-ours)), axis=0, weights=shares or None)
+    return weight * theirs + (1 - weight) * ours - threshold
 
 
 def _check(found: bytes, above: np.ndarray, frame: Frame) -> np.ndarray:
@@ -108,6 +111,20 @@ def test_mean_of_several_prompts(space: str, threshold: float, weight: float) ->
         assert mask.any()
         alone = fused_mask(maps[:1], instance, frame, 128, weight, threshold, space)
         assert not np.array_equal(decode_mask(alone, 90, 160), mask)
+
+
+@pytest.mark.parametrize("space", ["probabilities", "logits"])
+@pytest.mark.parametrize("shares", [(1, 1, 1), (3, 1, 0.5), (0, 0, 2)])
+def test_prompts_count_by_their_weights(space: str, shares: tuple[float, ...]) -> None:
+    frame = square_frame(90, 160)
+    maps, instance = _pair(frame, *PAIRS[0])
+    others = [blob_logits((32, 32), (12, 20), 7), blob_logits((32, 32), (20, 12), 9)]
+    maps = np.stack([maps[0], *others])
+    above = _naive(maps, instance, frame, 0.3, 0.5, space, shares)
+    found = fused_mask(maps, instance, frame, 128, 0.3, 0.5, space, shares)
+    assert _check(found, above, frame).any()
+    equal = fused_mask(maps, instance, frame, 128, 0.3, 0.5, space)
+    assert (found == equal) == (shares == (1, 1, 1))
 
 
 @pytest.mark.parametrize("frame", FRAMES)

@@ -95,12 +95,19 @@ def test_unknown_space_and_gate_are_refused() -> None:
         RefinePolicy("points", 3, "fuse", 0.3, gate="shut")
 
 
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0), (0.0, 0.0)])
+def test_weights_that_are_not_one_for_each_prompt_are_refused(weights: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match=r"fuse_prompt_weights .* must be 2 numbers"):
+        RefinePolicy("points", 3, "fuse", 0.3, fuse_policies=("box",), fuse_prompt_weights=weights)
+
+
 def test_defaults_are_those_of_the_runs_file_and_no_key_is_unread() -> None:
     section = RefineSection()
     policy = RefinePolicy(section.policy, section.points, section.candidate, section.min_agreement)
     settings = {**asdict(policy), **asdict(ConflictRules())}
     stages_own = {"min_score": section.min_score}  # which predictions are prompted at all
-    assert {**settings, **stages_own, "fuse_policies": []} == section.model_dump()
+    lists = {"fuse_policies": [], "fuse_prompt_weights": []}
+    assert {**settings, **stages_own, **lists} == section.model_dump()
     both = {f.name for f in fields(RefinePolicy)} & {f.name for f in fields(ConflictRules)}
     assert both == {"min_agreement"}  # the gate, again where a mask was cut
 

@@ -2,19 +2,22 @@
 
 import json
 
+import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
 from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.data.calibration import ENOUGH, Measured
 from s4m_pipeline.segmenter.policies import RefinePolicy
 from s4m_pipeline.stages.calibrate import Calibrate
 from s4m_pipeline.stages.calibrated_policies import (
     S4M_RULE,
     calibration_policies,
+    own_policy,
     policies_by_class,
 )
-from s4m_pipeline.stages.calibration_choice import measured
+from s4m_pipeline.stages.calibration_choice import choice_of, measured
 from s4m_pipeline.stages.cross_fit import FOLDS, CrossFit
 from s4m_pipeline.stages.perform import freshness, perform
 from s4m_pipeline.stages.pipeline import run_all, stages_of
@@ -100,7 +103,7 @@ def test_measurements_are_ious_with_the_instance_of_the_class_that_is_overlapped
         if max(ious) > 0.1 and row["score"] >= 0.02:
             wanted[key] = max(ious)
     rows = read_table(run.folder(Calibrate()), "calibration").to_pylist()
-    names = list(calibration_policies(run.config.refine))
+    names = list(calibration_policies(run.config))
     for name in names:
         own = {(r["image_id"], r["instance_id"]): r for r in rows if r["policy"] == name}
         assert own.keys() == wanted.keys()
@@ -133,18 +136,20 @@ def test_one_encoder_pass_an_image_serves_all_policies(calibrated, tmp_path, mon
 
 def test_the_choice_is_the_policy_with_the_largest_mean_gain(calibrated):
     run = calibrated.run(*SETTINGS)
-    folder = run.folder(Calibrate())
-    metrics, found = read_manifest(folder).metrics, measured(folder)
+    own = measured(run.folder(Calibrate()))
+    columns = {name: np.tile(getattr(own, name), 10) for name in own.__slots__}
+    found = Measured(**columns)  # so many that a choice is made
+    metrics = choice_of(found, [c.id for c in run.images.labelled.categories], run.config)
     means = {
         name: (found.after - found.before)[found.policy == name].mean()
         for name in dict.fromkeys(found.policy)
     }
     assert metrics["best"] == max(means, key=means.get)
     assert metrics["off"]["everywhere"] == (max(means.values()) <= 0)
-    policies = calibration_policies(run.config.refine)
+    policies = calibration_policies(run.config)
     assert RefinePolicy(**metrics["policy"]) == policies[metrics["best"]]
     for name, mean in means.items():
-        gain = metrics["gains"][name]["all"]["all"]
+        gain = read_manifest(run.folder(Calibrate())).metrics["gains"][name]["all"]["all"]
         assert gain["after"] - gain["before"] == pytest.approx(mean, abs=1e-6)
 
 
@@ -154,11 +159,15 @@ def test_other_refinement_settings_train_no_teacher_again(calibrated):
     assert freshness(run, Calibrate()).state == "stale"
 
 
-def test_s4ms_own_rule_is_compared_without_a_gate(finished):
-    policies = calibration_policies(finished.run("refine.max_area_ratio=2").config.refine)
+def test_s4ms_own_rule_is_compared_with_three_points_and_no_gate(finished):
+    policies = calibration_policies(
+        finished.run("refine.max_area_ratio=2", "refine.points=5").config
+    )
     assert policies[S4M_RULE].candidate == "argmax-iou"
     assert policies[S4M_RULE].min_agreement == 0
     assert policies[S4M_RULE].max_area_ratio is None
+    assert policies[S4M_RULE].points == 3
+    assert policies["points, fuse"].points == 5
     assert policies["points, fuse"].min_agreement == 0.05
     assert policies["points, fuse"].max_area_ratio == 2
 
@@ -170,15 +179,66 @@ def test_s4ms_own_rule_is_compared_without_a_gate(finished):
         ["refine.candidate=argmax-iou", "refine.second_pass=true"],
         ["refine.candidate=closest", "refine.policy=box"],
         ["refine.fuse_policies=[box, points]"],
+        ["refine.fuse_policies=[box]", "refine.fuse_prompt_weights=[2, 1]"],
     ],
 )
 def test_the_configured_policy_is_compared_and_auto_changes_no_calibration(finished, settings):
-    section = finished.run(*settings).config.refine
-    policies = calibration_policies(section)
-    assert refine_policy(section) in policies.values()
+    config = finished.run(*settings).config
+    policies = calibration_policies(config)
+    assert policies[own_policy(config.refine)] == refine_policy(config.refine)
     auto = finished.run(*settings, "refine.policy=auto")
-    assert calibration_policies(auto.config.refine) == policies
+    assert calibration_policies(auto.config) == policies
     assert auto.fingerprint(Calibrate()) == finished.run(*settings).fingerprint(Calibrate())
+
+
+def test_in_the_mean_of_four_each_has_a_quarter(finished):
+    policies = calibration_policies(finished.run("refine.fuse_weight=0.7").config)
+    (four,) = [p for p in policies.values() if p.fuse_policies == ("box", "box+mask")]
+    assert (four.policy, four.fuse_weight) == ("points", 0.25)
+    assert policies["points, fuse"].fuse_weight == 0.7
+
+
+def measurements(instances):
+    """All policies; the box policy gains, the others lose."""
+    names = ["points, fuse", "box, single"]
+    return Measured(
+        image_id=np.repeat(np.arange(instances), 2),
+        category_id=np.ones(2 * instances, np.int64),
+        area=np.full(2 * instances, 500),
+        policy=np.array(instances * names, dtype=object),
+        before=np.full(2 * instances, 0.5),
+        after=np.tile([0.4, 0.6], instances),
+    )
+
+
+def test_a_handful_of_instances_changes_no_policy(finished):
+    config = finished.run("refine.policy=auto").config
+    few = choice_of(measurements(9), [1], config)
+    assert few["best"] == "points, fuse"
+    assert RefinePolicy(**few["policy"]) == calibration_policies(config)["points, fuse"]
+    assert few["off"] == {"classes": [], "sizes": [], "everywhere": False}
+    assert choice_of(measurements(10), [1], config)["best"] == "box, single"
+
+
+def test_a_choice_by_too_few_instances_is_warned_of(calibrated, tmp_path, s4m):
+    copy = calibrated.copy(tmp_path / "run")
+    settings = (*SETTINGS, "refine.fuse_weight=0.7")
+    code, _, err = s4m("refine", "--calibrate", "-c", copy.config, *settings)
+    count = read_manifest(copy.run(*settings).folder(Calibrate())).counts["instances"]
+    assert 0 < count < ENOUGH
+    assert f"{count} instances could be measured, too few to choose by" in err
+    assert "refine.policy=auto keeps 'box+points, fuse'" in err
+    assert code == 0
+
+
+def test_calibrating_where_only_thresholds_need_it_prints_the_predictions_folder(
+    calibrated, tmp_path, s4m
+):
+    copy = calibrated.copy(tmp_path / "run")
+    settings = (*SETTINGS, "refine.policy=none", "pseudo_label.thresholds=precision")
+    settings = (*settings, "student.structure_weight=0")
+    code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *settings)
+    assert (code, out.strip()) == (0, str(copy.run(*settings).folder(CrossFit()))), err
 
 
 def choice(everywhere=False, classes=(), sizes=()):
@@ -228,14 +288,14 @@ def test_calibrate_prints_policies_sizes_and_classes(calibrated, s4m):
     code, out, _ = s4m("refine", "--calibrate", "-c", calibrated.config, *SETTINGS)
     assert code == 0
     run = calibrated.run(*SETTINGS)
-    for name in calibration_policies(run.config.refine):
+    for name in calibration_policies(run.config):
         assert name in out
     for word in ("small", "medium", "large", "95 %", "auto"):
         assert word in out
     for category in run.images.labelled.categories:
         assert category.name in out
     code, out, _ = s4m("refine", "--calibrate", "--json", "-c", calibrated.config, *SETTINGS)
-    assert json.loads(out)["best"] in calibration_policies(run.config.refine)
+    assert json.loads(out)["best"] in calibration_policies(run.config)
 
 
 def test_an_interrupted_calibration_goes_on_without_training_again(finished, tmp_path, monkeypatch):

@@ -99,6 +99,13 @@ def test_rethresholding_writes_what_a_full_refinement_would(
     assert freshness(quick.run(*settings, change), Refine()).state == "fresh"
 
 
+def test_thresholds_move_on_a_machine_without_the_runs_device(refined, tmp_path, s4m, no_segmenter):
+    copy = refined.copy(tmp_path / "run")
+    settings = (*below(refined), "pseudo_label.score=0.9", "device=cuda:7")
+    code, _, err = s4m("refine", "--rethreshold", "-c", copy.config, *settings)
+    assert code == 0, err
+
+
 def test_structural_targets_are_carried_over(refined, tmp_path, no_segmenter):
     copy = refined.copy(tmp_path / "run")
     run = copy.run(*below(refined), "pseudo_label.score=0.9")
