@@ -199,13 +199,13 @@ def run_command(
     from s4m_pipeline.stages.evaluate import Evaluate
     from s4m_pipeline.stages.paths import check_paths
     from s4m_pipeline.stages.pipeline import stages_of_rounds
-    from s4m_pipeline.stages.rounds import run_rounds
+    from s4m_pipeline.stages.rounds import planned_stages, run_rounds
 
     run = open_run(config, overrides)
     check_paths(run.config)
     stages = stages_of_rounds(run.config, rounds)
     if dry_run:
-        _perform(run, stages, force, dry_run)
+        _perform(run, planned_stages(run.config, rounds), force, dry_run)
         return
     made = run_rounds(run, rounds, force, on_round=lambda result: typer.echo(str(result)))
     for stage in stages:

@@ -35,12 +35,16 @@ class References:
         faults: What is wrong with the annotations themselves.
         by_image: Places of the annotations by image id.
         by_category: Places of the annotations by category id, as JSON text.
+        alike: Pairs of places whose annotations have all but the id and the mask in common, which
+            is not looked at.
     """
 
     def __init__(self) -> None:
         self.faults = FaultCounter()
         self.by_image: dict[int, array[int]] = {}
         self.by_category: dict[str, array[int]] = {}
+        self.alike: list[tuple[int, int]] = []
+        self._first: dict[int, int] = {}
         self._ids: set[str | int] = set()
 
     def add(self, place: int, entry: Any) -> None:
@@ -50,10 +54,19 @@ class References:
             return
         key = entry.get("id")
         key = key if type(key) is int else json.dumps(key)
-        if key in self._ids:
+        if entry.get("id") is None:
+            self.faults.add("bad-annotation-entry", f"annotation number {place}")
+        elif key in self._ids:
             self.faults.add("duplicate-annotation-id", annotation_name(entry))
         self._ids.add(key)
+        if entry.get("iscrowd", 0) not in (0, 1):
+            told = f"{annotation_name(entry)}: {json.dumps(entry['iscrowd'])}"
+            self.faults.add("bad-iscrowd", told)
         category = json.dumps(entry.get("category_id"))
+        looks = hash((entry["image_id"], category, str(entry.get("bbox")), str(entry.get("area"))))
+        first = self._first.setdefault(looks, place)
+        if first != place:
+            self.alike.append((first, place))
         self.by_image.setdefault(entry["image_id"], array("q")).append(place)
         self.by_category.setdefault(category, array("q")).append(place)
 
@@ -82,6 +95,8 @@ def check_entries(text: CocoText, references: References, faults: FaultCounter) 
     images = _check_images(text.images, faults)
     categories = _check_categories(text.other.get("categories"), faults)
     faults.merge(references.faults)
+    for pair in references.alike:
+        _compare(text, pair, faults)
     for image_id, places in references.by_image.items():
         if image_id not in images:
             _add_annotations(faults, "unknown-image", places, text, "")
@@ -95,6 +110,17 @@ def check_entries(text: CocoText, references: References, faults: FaultCounter) 
         if category not in references.by_category:
             faults.add("category-without-annotations", f"category {category} ({name})")
     return list(images.values())
+
+
+def _compare(text: CocoText, places: tuple[int, int], faults: FaultCounter) -> None:
+    """Count the second of two annotations where it repeats the first under another id."""
+    first, second = (json.loads(text.annotation(place)) for place in places)
+    names = ("image_id", "category_id", "segmentation")
+    if first.get("id") == second.get("id") or not second.get("segmentation"):
+        return  # counted elsewhere
+    if all(first.get(name) == second.get(name) for name in names):
+        told = f"{annotation_name(second)} is annotation {first.get('id')}"
+        faults.add("duplicate-annotation", told)
 
 
 def usable_images(entries: Iterable[Any]) -> list[ImageEntry]:

@@ -11,7 +11,8 @@ from s4m_pipeline.data.faults import FaultCounter
 from s4m_pipeline.data.segmentation import Box, bbox_areas, encode_segmentation
 
 AREA_TOLERANCE = 0.1
-"""How far an annotation's area may be from its mask's, as a share and at least in 10 pixels."""
+"""How far the area of polygons may be from their mask's, as a share and at least in 10 pixels; that
+of an RLE may be off by one pixel."""
 BBOX_TOLERANCE = 0.05
 """How far a bbox's edge may be from its mask's, as a share of the side and at least in 2 pixels."""
 LEAST_WIDTH = 0.01
@@ -44,7 +45,8 @@ def check_mask(
         faults.add("empty-mask", name)
         return
     told: Any = entry.get("area")
-    near = max(10, AREA_TOLERANCE * areas[0])
+    is_rle = isinstance(entry.get("segmentation"), dict)
+    near = 1 if is_rle else max(10, AREA_TOLERANCE * areas[0])
     if not _is_number(told) or not (told > 0 and abs(told - areas[0]) <= near):  # nor a NaN
         faults.add("wrong-area", f"{name}: {told}, its mask has {areas[0]}")
     bounds = _bounds(entry.get("segmentation"))
@@ -71,7 +73,7 @@ def _width(polygon: Sequence[float]) -> float:
     """How far a polygon's points are from the line through two of them that lie far apart."""
     points = np.asarray(polygon, np.float64).reshape(-1, 2)
     offsets = points - points[0]
-    far = offsets[np.square(offsets).sum(1).argmax()]
+    far = offsets[np.hypot(*offsets.T).argmax()]
     length = float(np.hypot(*far))
     if length == 0:
         return 0.0

@@ -6,7 +6,7 @@ pastes one image's instances into another, after geometry and before the changes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,8 @@ class PasteInstances(BaseTransform):
     """Paste another image's instances into this one.
 
     The other image is the results dict in ``mix_results[0]`` (MMDetection's key for mixing
-    transforms), which is not changed; without it nothing happens. Ignored instances and small ones
+    transforms, which ``MultiImageMixDataset`` fills), which is not changed; without it nothing
+    happens. Ignored instances and small ones
     do not move. A pasted instance occludes what is under it: older masks, ignored ones included,
     are cut and dropped where nothing is left, and all boxes are taken from the masks anew. Labels,
     flags, class distributions and quality come along. ``pasted``, bool (H, W), marks the changed
@@ -68,6 +69,10 @@ class PasteInstances(BaseTransform):
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}, not one of {', '.join(MODES)}")
         self.mode, self.min_area, self.canvas = mode, min_area, canvas
+
+    def get_indexes(self, dataset: Sized) -> list[int]:
+        """The partner's place in a dataset; MMDetection's ``MultiImageMixDataset`` asks for it."""
+        return [int(np.random.randint(len(dataset)))]
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Change ``img`` and the instances; takes ``mix_results`` away."""
@@ -162,6 +167,8 @@ def _join(
     results["gt_bboxes"] = results["gt_masks"].get_bboxes(type(results["gt_bboxes"]))
     for key in ("gt_bboxes_labels", "gt_ignore_flags"):
         results[key] = np.concatenate([results[key], partner[key][rows]])[kept]
+    if "gt_instances_ids" not in results:  # MMDetection's own loading has none
+        return results
     own = results["gt_instances_ids"]
     first = len(results["instances"])
     for table in TABLES:

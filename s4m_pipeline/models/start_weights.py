@@ -6,17 +6,37 @@ detectron2's, or those of Swin's authors.
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.logging import print_log
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.conversion.source import in_our_names, read_content, tensors_of
+from s4m_pipeline.models.model_config import read_model_config
+from s4m_pipeline.models.openmmlab import prepare
 from s4m_pipeline.models.vit_backbone import TimmViT
 
 PREFIXES = ("", "segmentor.", "module.")
+LEAST_SHARE = 0.9
+"""Share of a backbone's parameters that a file must hold, and of a file's backbone that must be
+used: ImageNet files lack no more than the norms of a backbone's outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A file's tensors under names of the model's.
+
+    Attributes:
+        tensors: Those that fit.
+        spare: Names of those that the model has not, or in another shape.
+    """
+
+    tensors: dict[str, Tensor]
+    spare: list[str]
 
 
 def load_start_weights(segmentor: nn.Module, path: Path) -> int:
@@ -30,7 +50,7 @@ def load_start_weights(segmentor: nn.Module, path: Path) -> int:
         How many tensors were loaded.
 
     Raises:
-        UsageError: The file is not a checkpoint, or less than half of the backbone's tensors fit.
+        UsageError: The file is not a checkpoint, or its backbone is not the model's.
     """
     tensors = tensors_of(read_content(path), path)
     own = segmentor.state_dict()
@@ -41,23 +61,59 @@ def load_start_weights(segmentor: nn.Module, path: Path) -> int:
     vit = getattr(segmentor, "backbone", None)
     if isinstance(vit, TimmViT):
         options.append(_fitting(own, vit.own_tensors(tensors), "", "backbone."))
-    best = max(options, key=len)
-    backbone = [name for name in own if name.startswith("backbone.")]
-    if len([name for name in best if name in backbone]) * 2 < max(len(backbone), 1):
-        raise UsageError(f"these weights do not fit the model: {path}")
-    segmentor.load_state_dict(best, strict=False)
-    print_log(f"{len(best)} of {len(own)} tensors start from {path}", "current", logging.INFO)
-    return len(best)
+    best = max(options, key=lambda option: len(option.tensors))
+    _refuse_another_backbone(segmentor, best, path)
+    segmentor.load_state_dict(best.tensors, strict=False)
+    return len(best.tensors)
+
+
+def check_start_weights(model: str | Path, classes: int, path: Path) -> tuple[int, int]:
+    """Refuse weights that a training could not start from, before there is one.
+
+    Args:
+        model: Name or path of the model config.
+        classes: How many classes it has.
+        path: The file of weights.
+
+    Returns:
+        How many tensors start from the file, and how many the model has.
+
+    Raises:
+        UsageError: As :func:`load_start_weights`.
+    """
+    prepare()
+    init_default_scope("mmdet")
+    network = MODELS.build(read_model_config(model, classes).model)
+    return load_start_weights(network, path), len(network.state_dict())
+
+
+def _refuse_another_backbone(segmentor: nn.Module, fit: _Fit, path: Path) -> None:
+    backbone = getattr(segmentor, "backbone", nn.Identity())
+    wanted = {f"backbone.{name}" for name, _ in backbone.named_parameters()}
+    found = len(wanted & set(fit.tensors))
+    parts = tuple(f"backbone.{name}." for name, _ in backbone.named_children())
+    spare = [n for n in fit.spare if n.startswith(parts) and n.endswith((".weight", ".bias"))]
+    fault = ""
+    if found < LEAST_SHARE * len(wanted):
+        fault = f"they hold {found} of the {len(wanted)} parameters of its backbone"
+    elif found < LEAST_SHARE * (found + len(spare)):
+        fault = f"{len(spare)} of their backbone's tensors have no place in it"
+    if fault:
+        raise UsageError(
+            f"these weights do not fit the model: {path}\n{fault}; are they of another network?"
+        )
 
 
 def _fitting(
-    own: dict[str, Tensor], tensors: dict[str, Tensor], outer: str, inner: str
-) -> dict[str, Tensor]:
-    """The tensors that fit once ``outer`` is cut off their names and ``inner`` is put before."""
-    fitting = {}
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], outer: str, inner: str
+) -> _Fit:
+    """What fits once ``outer`` is cut off the names and ``inner`` is put before."""
+    fit = _Fit({}, [])
     for name, value in tensors.items():
         if name.startswith(outer):
             target = inner + name[len(outer) :]
             if target in own and own[target].shape == value.shape:
-                fitting[target] = value
-    return fitting
+                fit.tensors[target] = value
+            else:
+                fit.spare.append(target)
+    return fit

@@ -24,8 +24,8 @@ NEAR_ZERO = 0.05
 ENOUGH = 5.0
 """Fewer labelled instances, or expected pseudo-instances, prove nothing about a class."""
 
-MOST_SHOWN = 20
-"""Classes named in the log."""
+IN_A_LINE = 10
+"""Classes in a line of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +176,10 @@ def check_labels(run: Run, refined: Path, stage: str) -> None:
         f"{rates.total.labelled_rate:.2f} labelled ones; of all predictions {shares}"
     )
     shown = [rate for rate in rates.classes if rate.labelled or rate.pseudo]
-    parts = [f"{r.name} {r.pseudo_rate:.2f}/{r.labelled_rate:.2f}" for r in shown[:MOST_SHOWN]]
-    left = f", and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
-    run.reporter.say(f"{stage}: pseudo/labelled an image: {', '.join(parts)}{left}")
+    parts = [f"{r.name} {r.pseudo_rate:.2f}/{r.labelled_rate:.2f}" for r in shown]
+    for start in range(0, len(parts), IN_A_LINE):
+        line = ", ".join(parts[start : start + IN_A_LINE])
+        run.reporter.say(f"{stage}: pseudo/labelled an image: {line}")
     for message in messages(rates):
         run.reporter.warn(message)
     if rates.faults():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Run, Stage
-from s4m_pipeline.stages.label_warnings import label_rates, messages, rate_rows
+from s4m_pipeline.stages.label_page import write_label_page
 from s4m_pipeline.stages.of_round import OfRound
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
@@ -29,19 +29,18 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
     Raises:
         UsageError: There is no report of such a stage or round, or its artifact has not been made.
     """
-    from s4m_pipeline.review.rate_table import rate_table
     from s4m_pipeline.review.report import stage_report
 
     stage = _stage(name, number)
     folder = run.require(stage)
-    images, rates = {}, []
-    if stage.name in (Refine.name, PseudoLabel.name):
-        images = {record.id: record.path for record in run.images.unlabelled.images}
     if stage.name == Refine.name:
-        found = label_rates(run, folder)
-        rates.append(rate_table(rate_rows(found), messages(found)))
+        write_label_page(run, folder, out, limit)
+        return
+    images = {}
+    if stage.name == PseudoLabel.name:
+        images = {record.id: record.path for record in run.images.unlabelled.images}
     score = run.config.pseudo_label.score
-    stage_report(folder, images, out, limit, run.config.seed, score, rates)
+    stage_report(folder, images, out, limit, run.config.seed, score, [])
 
 
 def _stage(name: str, number: int) -> Stage:

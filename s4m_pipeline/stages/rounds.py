@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from s4m_pipeline.artifacts.manifest import Manifest
-from s4m_pipeline.stages.base import Run
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.stages.base import Run, Stage
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.held_out import HeldOut
 from s4m_pipeline.stages.perform import perform
@@ -92,6 +93,14 @@ def run_rounds(
             )
             break
     return made
+
+
+def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
+    """All that up to ``rounds`` rounds would make, the measuring between them included."""
+    stages = stages_of_rounds(config, rounds)
+    if rounds > 1 and config.data.validation is not None:
+        stages += [HeldOut(number) for number in range(1, rounds + 2)]
+    return stages
 
 
 def _model_before(number: int) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.config import RunConfig, StudentSection, starts_from_teacher
 from s4m_pipeline.configs import may_have, names_module
 from s4m_pipeline.data.batches import unlabelled_per_batch
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
+from s4m_pipeline.stages.label_page import write_label_page
 from s4m_pipeline.stages.label_warnings import check_labels
 from s4m_pipeline.stages.of_round import OfRound, model_of_round
 from s4m_pipeline.stages.refine import Refine
@@ -18,12 +20,14 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT,
     CHECKPOINT_BYTES,
     check_training,
+    check_weights,
     start_checkpoint,
     train_stage,
     training_settings,
     weights_source,
 )
 
+PAGE = "labels.html"
 MASK2FORMER_ONLY = ("class_weight", "quality_weight", "ignore_score")
 """Settings that only Mask2Former's head carries out."""
 MASK2FORMER_HEAD = "Mask2FormerHead"
@@ -88,6 +92,8 @@ class TrainStudent(OfRound):
                 "raise student.batch_size or student.unlabelled_fraction"
             )
         run.images.load_unlabelled_set()
+        if not starts_from_teacher(run.config):
+            check_weights(self, section, run)
 
     def plan(self, run: Run) -> Plan:
         """Iterations and checkpoints."""
@@ -99,7 +105,7 @@ class TrainStudent(OfRound):
         """Train on labelled images and refined labels."""
         section = run.config.student
         refined = run.require(Refine(self.round))
-        self._check_labels(run, refined)
+        page = self._look_at_labels(run, refined, folder)
         learns_structure = section.structure_weight > 0
         structure = run.require(Structure()) if learns_structure else None
         start = start_checkpoint(section)
@@ -118,7 +124,9 @@ class TrainStudent(OfRound):
             "ema": section.ema or None,
             "init_checkpoint": start,
         }
-        return train_stage(run, self, folder, section, structure, extra)
+        made = train_stage(run, self, folder, section, structure, extra)
+        made.files.append(file_entry(folder, page))
+        return made
 
     def _unlabelled(self, run: Run, refined: Path, learns_structure: bool) -> dict[str, Any]:
         images = run.images.unlabelled.images
@@ -131,6 +139,10 @@ class TrainStudent(OfRound):
             "branch": "unlabelled",
         }
 
-    def _check_labels(self, run: Run, refined: Path) -> None:
-        """Say how many pseudo-labels there are against the labelled rate; refuse none at all."""
+    def _look_at_labels(self, run: Run, refined: Path, folder: Path) -> Path:
+        """Say what the labels are like, refuse none at all, and make the page that shows them."""
         check_labels(run, refined, self.name)
+        page = folder / PAGE
+        write_label_page(run, refined, page)
+        run.reporter.say(f"{self.name}: {page} shows the labels")
+        return page

@@ -11,6 +11,7 @@ from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
+    check_weights,
     start_checkpoint,
     train_stage,
     training_settings,
@@ -39,6 +40,7 @@ class TrainTeacher(Stage):
     def check(self, run: Run) -> None:
         """Refuse wrong settings and image sets that cannot be used."""
         check_training(run.config.teacher, run)
+        check_weights(self, run.config.teacher, run)
 
     def plan(self, run: Run) -> Plan:
         """Iterations and checkpoints."""

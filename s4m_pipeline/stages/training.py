@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,28 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
         run.reporter.warn(f"data.labelled: {empty} annotations have no pixel and are left out")
 
 
+def check_weights(stage: Stage, section: TrainingSection, run: Run) -> None:
+    """Refuse a file of start weights that is not of the model, before any work (UsageError)."""
+    from s4m_pipeline.stages.perform import freshness
+
+    path = start_checkpoint(section)
+    if path is not None and freshness(run, stage).state != "fresh":
+        _fit_of(section.model, len(run.images.labelled.categories), path, *_version(path))
+
+
+@cache
+def _fit_of(model: str, classes: int, path: Path, *version: int) -> tuple[int, int]:
+    """How many tensors start from a file, and how many there are; UsageError where too few do."""
+    from s4m_pipeline.models.start_weights import check_start_weights
+
+    return check_start_weights(model, classes, path)
+
+
+def _version(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
 def labelled_dataset(
     section: LabelledSet,
     categories: Sequence[Mapping[str, Any]],
@@ -132,6 +155,7 @@ def train_stage(
     """
     from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
 
+    _tell_weights(run, stage, section, extra.get("init_checkpoint"))
     aside = bad_images(run, stage)
     excluded = [record for record, _ in aside]
     start = resume_iteration(folder)
@@ -152,6 +176,14 @@ def train_stage(
         trained = train(spec)
     rows = [quarantine_row(record, stage.name, error) for record, error in aside]
     return training_outcome(trained, folder, run, rows)
+
+
+def _tell_weights(run: Run, stage: Stage, section: TrainingSection, start: Path | None) -> None:
+    """Say how much of the model starts from the file that its settings name."""
+    if start is not None and start == start_checkpoint(section):
+        classes = len(run.images.labelled.categories)
+        found, total = _fit_of(section.model, classes, start, *_version(start))
+        run.reporter.say(f"{stage.name}: {found} of {total} tensors start from {start}")
 
 
 def _labelled(

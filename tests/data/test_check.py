@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as mask_api
 
 from s4m_pipeline.data.check import FAULTS, NOTES, Fault, check_coco
 from s4m_pipeline.data.check_masks import degenerate_polygon
@@ -57,6 +59,8 @@ def _plant(content: dict, folder: Path) -> None:
     annotations.append(
         {**annotations[5], "id": 102, "segmentation": [[5.0, 5.0, 5.1, 5.0, 5.1, 5.1]]}
     )
+    annotations.append({**annotations[5], "id": 103})
+    annotations[3]["iscrowd"] = 7
     annotations.append("text")
     content["categories"] += [
         {"id": 9, "name": "unused"},
@@ -90,6 +94,40 @@ def test_every_planted_fault_is_counted(small_set: tuple[Path, Path], processes:
         "image 95 (copy.png) is image 20 (picture 2.png), same file",
     )
     assert found["unknown-category"].examples == ("annotation 100 of image 20: category 42",)
+
+
+def test_an_annotation_without_an_id_is_named_by_its_place(small_set: tuple[Path, Path]) -> None:
+    content = _sound_content()
+    del content["annotations"][4]["id"]
+    write_json(small_set[0], content)
+    (fault,) = check_coco(*small_set)
+    assert (fault.kind, fault.examples) == ("bad-annotation-entry", ("annotation number 4",))
+
+
+@pytest.mark.parametrize(("off", "faults"), [(0, []), (1, []), (2, ["wrong-area"])])
+def test_the_area_of_an_rle_is_its_masks_to_a_pixel(
+    small_set: tuple[Path, Path], off: int, faults: list[str]
+) -> None:
+    content = _sound_content()
+    image = content["images"][0]
+    mask = np.zeros((image["height"], image["width"]), np.uint8, order="F")
+    mask[5:25, 5:25] = 1
+    rle = mask_api.encode(mask)
+    entry = {"id": 900, "image_id": image["id"], "category_id": 3, "bbox": [5, 5, 20, 20]}
+    entry |= {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}}
+    content["annotations"].append(entry | {"area": 400 + off, "iscrowd": 0})
+    write_json(small_set[0], content)
+    assert [fault.kind for fault in check_coco(*small_set)] == faults
+
+
+def test_alike_annotations_with_other_masks_are_no_repetition(small_set: tuple[Path, Path]) -> None:
+    content = _sound_content()
+    one = content["annotations"][0]
+    x, y, w, h = one["bbox"]
+    diamond = [x, y + h / 2, x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h]
+    content["annotations"].append({**one, "id": 900, "segmentation": [diamond]})
+    write_json(small_set[0], content)
+    assert "duplicate-annotation" not in {fault.kind for fault in check_coco(*small_set)}
 
 
 @pytest.mark.parametrize("area", [float("nan"), 0, -20, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -65,6 +65,45 @@ def random_results(seed: int, size: tuple[int, int], count: int, first: int) -> 
         mask[y : y + part[0], x : x + part[1]] = rng.random((8, 8))[: part[0], : part[1]] < 0.8
         mask[y, x] = True
     return results_of(image, masks, list(rng.integers(0, 9, count)), [1], first)
+
+
+def test_mmdetections_own_mixing_dataset_pastes_without_our_loading() -> None:
+    """A stock results dict has no ids of instances; the wrapper draws the partner."""
+    from mmdet.datasets import MultiImageMixDataset
+    from mmengine.dataset import BaseDataset
+
+    class Two(BaseDataset):
+        _metainfo: ClassVar[dict[str, Any]] = {}
+
+        def __init__(self) -> None: ...
+
+        def full_init(self) -> None: ...
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, place: int) -> dict[str, Any]:
+            results = random_results(place, (40, 50), 3, 0)
+            for name in ("gt_instances_ids", "class_probs", "quality"):
+                del results[name]
+            return results
+
+    step = {"type": "PasteInstances", "mode": "static", "min_area": 0.0}
+    np.random.seed(4)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        mixed = MultiImageMixDataset(Two(), [step])
+        found = [mixed[0] for _ in range(8)]
+    plain = Two()[0]
+    changed = [f for f in found if not np.array_equal(f["img"], plain["img"])]
+    assert changed, "the partner was drawn at least once"
+    for results in changed:
+        count = len(results["gt_masks"].masks)
+        assert count == len(results["gt_bboxes"]) == len(results["gt_bboxes_labels"])
+        assert results["gt_ignore_flags"].shape == (count,)
+        partner = Two()[1]
+        moved = partner["gt_masks"].masks[~partner["gt_ignore_flags"]].any(0)
+        assert np.array_equal(results["pasted"], moved)
+        assert np.array_equal(results["img"][moved], partner["img"][moved])
 
 
 @pytest.mark.parametrize(

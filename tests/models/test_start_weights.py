@@ -177,3 +177,21 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "b.pth")
     with pytest.raises(UsageError, match="holds no tensors"):
         load_start_weights(resnet(50), tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize(("file", "model"), [(50, 101), (101, 50)])
+def test_a_resnet_of_another_depth_is_refused(file: int, model: int, tmp_path: Path) -> None:
+    state = getattr(torchvision.models, f"resnet{file}")(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet.pth")
+    with pytest.raises(UsageError, match=r"do not fit the model.*\n.*another network"):
+        load_start_weights(resnet(model), tmp_path / "resnet.pth")
+
+
+def test_a_swin_of_another_depth_is_refused(tmp_path: Path) -> None:
+    def swin(depths: tuple[int, ...]) -> Segmentor:
+        return Segmentor(SwinTransformer(embed_dims=12, depths=depths, num_heads=(1, 2, 3, 4)))
+
+    torch.save(swin((2, 2, 6, 2)).state_dict(), tmp_path / "tiny.pth")
+    with pytest.raises(UsageError, match="of its backbone"):
+        load_start_weights(swin((2, 2, 18, 2)), tmp_path / "tiny.pth")
+    assert load_start_weights(swin((2, 2, 6, 2)), tmp_path / "tiny.pth")

@@ -250,6 +250,30 @@ def test_start_weights_that_are_missing_or_none(workshop, s4m):
     refused(call, 2, "no.pth")
 
 
+def test_start_weights_of_another_network_are_refused_before_any_work(workshop, s4m):
+    import torch
+
+    (workshop.folder / "empty.pth").touch()
+    torch.save({"layer1.0.conv1.weight": torch.zeros(3)}, workshop.folder / "other.pth")
+    settings = ("student.start=model",)
+    for name, told in (("empty.pth", "empty.pth"), ("other.pth", "another network")):
+        for stage in ("teacher", "student"):
+            call = s4m("run", "-c", workshop.config, *settings, f"{stage}.weights={name}")
+            refused(call, 2, told)
+    assert not list((workshop.folder / "work").glob("structure/*/"))
+
+
+def test_start_weights_that_fit_are_counted(done, s4m):
+    run = done.run()
+    source = run.folder(TrainTeacher()) / "checkpoint.pth"
+    again = ("teacher.iterations=1", f"teacher.weights={source}")
+    code, _, err = s4m("train-teacher", "-c", done.config, *again)
+    assert code == 0
+    (told,) = [line for line in err.splitlines() if "tensors start from" in line]
+    found, total = (int(word) for word in told.split() if word.isdigit())
+    assert found == total > 100
+
+
 def test_all_images_bad_is_a_failure_without_a_manifest(done, s4m):
     for path in (done.folder / "scenes/unlabelled").glob("*.jpg"):
         path.write_bytes(b"no picture")

@@ -14,6 +14,7 @@ from s4m_pipeline.stages.pipeline import run_all, stages_of, status
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
 from s4m_pipeline.stages.structure import Structure
+from s4m_pipeline.stages.train_student import TrainStudent
 
 
 def table(workshop, stage, name):
@@ -100,6 +101,13 @@ def test_refined_rows_keep_the_teachers_mask_and_say_what_was_decided(finished):
     assert counts["refined"] == decisions.count("refined")
     assert counts["dropped"] == decisions.count("dropped")
     assert counts["instances"] == counts["refined"] + counts["kept"] > 0
+
+
+def test_the_students_artifact_has_the_page_of_its_labels(finished):
+    folder = finished.run().folder(TrainStudent())
+    text = (folder / "labels.html").read_text()
+    assert "Labels against the labelled rate" in text
+    assert "labels.html" in {entry.path for entry in read_manifest(folder).files}
 
 
 def test_structure_of_unlabelled_images_comes_from_refine(finished):

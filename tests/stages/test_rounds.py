@@ -253,6 +253,7 @@ def test_a_dry_run_lists_all_rounds(finished, s4m):
     assert "train-student round-2" in out
     assert "train-student round-3" in out
     assert "evaluate student-3" in out
+    assert out.count("held-out") == 4  # of the teacher and of each round's student
 
 
 def test_models_go_by_name():

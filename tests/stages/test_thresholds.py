@@ -305,6 +305,18 @@ def test_the_student_is_told_of_rates_shares_and_classes_without_labels(refined,
     assert len(run.reporter.warned) == len(rates.faults()) + bool(rates.faults())
 
 
+def test_every_class_is_in_the_log_however_many_there_are(refined, monkeypatch):
+    names = {n: f"class {n}" for n in range(80)}
+    rates = rates_of(dict.fromkeys(names, 30), 10, dict.fromkeys(names, 3), 1, names, {})
+    monkeypatch.setattr(label_warnings, "label_rates", lambda run, folder: rates)
+    run = refined.run()
+    run.reporter = Listening()
+    label_warnings.check_labels(run, run.folder(Refine()), "train-student")
+    told = " ".join(run.reporter.said[1:])
+    assert all(f"{name} 3.00/3.00" in told for name in names.values())
+    assert max(map(len, run.reporter.said)) < 300
+
+
 def test_no_label_at_all_stops_the_student(refined, tmp_path):
     copy = refined.copy(tmp_path / "run")
     run = copy.run(*below(refined), "pseudo_label.score=1")
