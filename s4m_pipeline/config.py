@@ -183,7 +183,8 @@ class StudentSection(TrainingSection):
     distributions. ``paste`` trades refined instances between unlabelled images (METHOD, section
     3): ``static`` in place, ``dynamic`` rescaled and moved; only masks of at least
     ``paste_min_area``, a share of the model config's crop, move. ``quality_weight`` weights each
-    pseudo-label's loss by score times agreement. ``ignore_score``: predictions from this score up
+    pseudo-label's loss by score times agreement, over
+    the labels' mean of it. ``ignore_score``: predictions from this score up
     that became no label, and those that the gate dropped, cost nothing where they are (ignore
     regions); ``auto`` is 0.3 for a model whose config names our Mask2Former head and None, for
     none, else. ``start``: from the ``teacher``'s weights or from the ``model``

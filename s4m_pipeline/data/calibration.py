@@ -175,8 +175,17 @@ def gains_by(
 
 
 def best_policy(gains: Mapping[str, Mapping[str, Mapping[Any, Gain]]]) -> str | None:
-    """The policy with the largest mean gain, the first of equals; None where there is none."""
-    return max(gains, key=lambda name: gains[name]["all"]["all"].gain, default=None)
+    """The policy whose gain is surest: the one with the highest lower end of its interval.
+
+    With few instances the largest mean is often that of a policy that mends some masks by much and
+    spoils others. Of equals the larger mean goes first, then the order; None where there is none.
+    """
+
+    def sureness(name: str) -> tuple[float, float]:
+        overall = gains[name]["all"]["all"]
+        return (overall.gain if overall.low is None else overall.low), overall.gain
+
+    return max(gains, key=sureness, default=None)
 
 
 def hurts(gain: Gain, overall: Gain, enough: int = ENOUGH) -> bool:

@@ -31,8 +31,9 @@ def policy_table(metrics: Mapping[str, Any]) -> Table:
         rows.append([name, *_figures(found["all"]["all"]), *by_size])
     note = (
         "Mean IoU to the labelled masks of what a teacher that did not see the image predicted, "
-        "before and after refinement; intervals by bootstrap over images. Every policy's figures "
-        "by size and class, with their intervals, are in the output of --json."
+        "before and after refinement; intervals by bootstrap over images. refine.policy=auto takes "
+        "the policy whose interval has the highest lower end. Every policy's figures by size and "
+        "class, with their intervals, are in the output of --json."
     )
     heads = ["policy", *HEADS, *(f"gain, {size}" for size in sizes)]
     return Table("Policies", heads, rows, note, best={"after": "max"})

@@ -3,8 +3,8 @@
 Predictions are those of ``cross-fit``, by teachers that did not see the images. Those from
 ``refine.min_score`` up are refined by each of a list of policies, from one encoder pass an image;
 of those whose mask overlaps a true instance of their class, the IoU with it is measured before and
-after. The policy with the largest mean gain is what ``refine.policy: auto`` takes; it is
-left off for classes and sizes where it makes masks worse.
+after. The policy whose gain is surest (the highest lower end of its 95 % interval) is what
+``refine.policy: auto`` takes; it is left off for classes and sizes where it makes masks worse.
 """
 
 from __future__ import annotations

@@ -99,7 +99,20 @@ def test_the_same_seed_gives_the_same_intervals():
     assert first == second
 
 
-def test_the_best_policy_has_the_largest_mean_gain_and_is_off_where_it_hurts():
+def gain(mean, width):
+    """A policy's gains, of which only the overall one is looked at."""
+    return {"all": {"all": c.Gain(50, 0.6, 0.6 + mean, mean - width, mean + width)}}
+
+
+def test_the_best_policy_is_the_one_whose_gain_is_surest():
+    gains = {"wild": gain(0.06, 0.05), "sure": gain(0.05, 0.02), "low": gain(0.03, 0.01)}
+    assert c.best_policy(gains) == "sure"
+    assert (
+        c.best_policy({"a": gain(1 / 32, 1 / 64), "b": gain(3 / 64, 1 / 32)}) == "b"
+    )  # equal low ends
+
+
+def test_refinement_is_off_where_it_hurts():
     gains = c.gains_by(measurements(), [1, 2, 3], seed=0)
     assert c.best_policy(gains) == "b"
     overall = gains["a"]["all"]["all"]

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from s4m_pipeline.models.conversion.categories import KNOWN
+from s4m_pipeline.models.conversion.categories import KNOWN, classes_of
 from s4m_pipeline.models.conversion.network import known_model, network_config
 
 
@@ -31,7 +32,7 @@ def test_published_backbones_are_known_by_their_shape(
             other = f"stages.{stage}.blocks.{block}.norm1.bias"
             tensors[f"backbone.{place if kind == 'layer' else other}"] = torch.zeros(1)
     path = Path("a.pth")
-    assert known_model(tensors, "classes.json", path) == f"{name}_coco"
+    assert known_model(tensors, "coco", path) == f"{name}_coco"
     found = known_model(tensors, "cityscapes", path)
     assert found == f"{name}_cityscapes"
     weights = [1.0] * 8 + [0.25]
@@ -42,6 +43,20 @@ def test_published_backbones_are_known_by_their_shape(
     backbone = model.backbone
     shape = {"layer": backbone.get("depth"), "stages": tuple(backbone.get("depths", ()))}[kind]
     assert shape in (blocks, {"mask2former_r50": 50, "mask2former_r101": 101}.get(name))
+
+
+def test_a_file_with_cityscapes_classes_gets_its_recipe(tmp_path: Path) -> None:
+    names = [category["name"] for category in KNOWN["cityscapes"].categories]
+
+    def recipe(*listed: str) -> str:
+        categories = [{"id": 40 - place, "name": name} for place, name in enumerate(listed)]
+        content = {"images": [], "annotations": [], "categories": categories}
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        return classes_of(str(tmp_path / "a.json"), 8).recipe
+
+    assert recipe(*names) == "cityscapes"
+    assert recipe("moped", *names[1:]) == "coco"
+    assert classes_of(None, 8).recipe == "cityscapes"
 
 
 def test_known_classes_are_mmdetections_in_order() -> None:

@@ -35,6 +35,12 @@ class Classes:
     source: str
     categories: list[dict[str, Any]]
 
+    @property
+    def recipe(self) -> str:
+        """Whose model configs fit: cityscapes' where the classes have its names, else coco's."""
+        names = {category["name"] for category in self.categories}
+        return "cityscapes" if names == set(CITYSCAPES.values()) else "coco"
+
 
 def _known() -> dict[str, Classes]:
     words = enumerate(_COCO.split(), start=1)

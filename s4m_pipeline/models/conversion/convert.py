@@ -130,7 +130,7 @@ def _write_ours(
     parts = [_ours(tensors, layout) for tensors in models.values()]
     first = parts[0].tensors
     classes = classes_of(categories, class_count(first, source))
-    model = model or known_model(first, classes.source, source)
+    model = model or known_model(first, classes.recipe, source)
     config = network_config(model, first, class_weights[0], source)
     done = [fitted(part.tensors, part.unmatched, config, model, source) for part in parts]
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -46,12 +46,12 @@ def class_count(tensors: Mapping[str, Tensor], path: Path) -> int:
     return len(_required(tensors, CLASSES, path)) - 1
 
 
-def known_model(tensors: Mapping[str, Tensor], classes: str, path: Path) -> str:
+def known_model(tensors: Mapping[str, Tensor], recipe: str, path: Path) -> str:
     """The model config that has a checkpoint's backbone, with its data set's recipe.
 
     Args:
         tensors: A Mask2Former's tensors under MMDetection's names.
-        classes: Where its classes are known from; all but "cityscapes" gets COCO's recipe.
+        recipe: "coco" or "cityscapes", the data set whose scales and schedule the config has.
         path: The file, for messages.
 
     Raises:
@@ -62,7 +62,7 @@ def known_model(tensors: Mapping[str, Tensor], classes: str, path: Path) -> str:
             blocks = tuple(_count(tensors, block, stage) for stage in range(start, start + 4))
             model = MODELS_OF.get((kind, blocks, len(tensors[first])))
             if model is not None:
-                return f"{model}_{'cityscapes' if classes == 'cityscapes' else 'coco'}"
+                return f"{model}_{recipe}"
     raise UsageError(
         f"{path} has none of the backbones ResNet-50, ResNet-101 and Swin-T, -S, -B and -L.\n"
         "Give --model, a config that has the same network."
