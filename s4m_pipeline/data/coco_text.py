@@ -86,6 +86,8 @@ class CocoText:
                     separator = ",\n"
                 file.write("]}\n")
             partial.replace(path)
+        except FileExistsError as error:
+            raise UsageError(f"{error.filename} is a file, not a folder") from error
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror or error}") from error
 

@@ -62,6 +62,8 @@ def write_list(path: Path, file_names: Iterable[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(lines), encoding="utf-8")
+    except FileExistsError as error:
+        raise UsageError(f"{error.filename} is a file, not a folder") from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
 

@@ -163,6 +163,14 @@ def test_the_file_divided_is_not_replaced(small_set: tuple[Path, Path]) -> None:
         write_split(source, small_set[1], 50, 0, True, source.parent)
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(
+    small_set: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(UsageError, match="out is a file, not a folder"):
+        write_split(*small_set, 50, 0, True, tmp_path / "out")
+
+
 @pytest.mark.parametrize("percent", [0, -1, 101, float("nan")])
 def test_percent_out_of_range(small_set: tuple[Path, Path], percent: float) -> None:
     with pytest.raises(UsageError, match="percent"):
