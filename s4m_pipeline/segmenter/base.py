@@ -83,13 +83,37 @@ class Candidates:
     """What the mask decoder answered for the N instances of one image.
 
     Attributes:
-        logits: float32 (N, C, 4h, 4w) mask logits in the model's frame; C is 3, or 1 for the
-            single-mask output. N and C are never squeezed.
+        parts: float32 (N_i, C, 4h, 4w) mask logits in the model's frame, the N_i adding up to N,
+            as the decoder's passes left them; C is 3, or 1 for the single-mask output. N and C
+            are never squeezed.
         ious: float32 (N, C), the decoder's own estimate of each mask's IoU.
     """
 
-    logits: Tensor
+    parts: tuple[Tensor, ...]
     ious: Tensor
+
+    @property
+    def logits(self) -> Tensor:
+        """float32 (N, C, 4h, 4w), all parts as one; a copy where there are several."""
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+
+    def picked(self, picks: Tensor) -> Tensor:
+        """One candidate of each instance, without a copy of the others.
+
+        Args:
+            picks: int64 (N,), which; on the logits' device.
+
+        Returns:
+            float32 (N, 1, 4h, 4w).
+        """
+        if self.ious.shape[1] == 1:
+            return self.logits
+        rows = torch.arange(len(picks), device=picks.device)
+        found, start = [], 0
+        for part in self.parts:
+            found.append(part[rows[: len(part)], picks[start : start + len(part)], None])
+            start += len(part)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
 class Segmenter(ABC):

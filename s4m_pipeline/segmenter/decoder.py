@@ -109,11 +109,11 @@ class PromptDecoder:
             images = slice(group[0], group[-1] + 1)
             high_res = tuple(level[images] for level in embeddings.high_res)
             added = added_levels(self.mask_decoder, high_res)
-            logits, ious = self._passes(embeddings.image[images], added, rows, multimask)
+            parts, ious = self._passes(embeddings.image[images], added, rows, multimask)
             start = 0
             for image in group:
                 stop = start + len(prompts[image])
-                found[image] = Candidates(logits[start:stop], ious[start:stop])
+                found[image] = Candidates(_rows_between(parts, start, stop), ious[start:stop])
                 start = stop
         return [c or self._nothing(embeddings, multimask) for c in found]
 
@@ -136,7 +136,7 @@ class PromptDecoder:
         h, w = embeddings.image.shape[-2:]
         count = self.mask_decoder.num_multimask_outputs if multimask else 1
         return Candidates(
-            torch.zeros(0, count, 4 * h, 4 * w, device=self.device),
+            (torch.zeros(0, count, 4 * h, 4 * w, device=self.device),),
             torch.zeros(0, count, device=self.device),
         )
 
@@ -180,8 +180,12 @@ class PromptDecoder:
 
     def _passes(
         self, image: Tensor, added: tuple[Tensor, Tensor], rows: _Rows, multimask: bool
-    ) -> tuple[Tensor, Tensor]:
-        """All rows in passes of at most `max_prompts`, fewer where memory runs out."""
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """All rows in passes of at most `max_prompts`, fewer where memory runs out.
+
+        Returns:
+            The logits of each pass, and the predicted IoUs of all.
+        """
         parts: list[tuple[Tensor, Tensor]] = []
         start = 0
         while start < len(rows.images):
@@ -193,10 +197,8 @@ class PromptDecoder:
                 continue
             parts.append(part)
             start += taken
-        if len(parts) == 1:
-            return parts[0]
         logits, ious = zip(*parts, strict=True)
-        return torch.cat(logits), torch.cat(ious)
+        return logits, torch.cat(ious)
 
     def _pass(
         self, image: Tensor, added: tuple[Tensor, Tensor], rows: _Rows, multimask: bool
@@ -246,6 +248,16 @@ class DecodingSegmenter(Segmenter):
 def _rows_of(level: Tensor, pick: slice | Tensor) -> Tensor:
     """The images' rows of a level; one row stands for all."""
     return level if len(level) == 1 else level[pick]
+
+
+def _rows_between(parts: Sequence[Tensor], start: int, stop: int) -> tuple[Tensor, ...]:
+    """The rows from start to stop of parts that follow one another."""
+    found = []
+    for part in parts:
+        if start < len(part) and stop > 0:
+            found.append(part[max(0, start) : stop])
+        start, stop = start - len(part), stop - len(part)
+    return tuple(found)
 
 
 def _sparse(prompts: Prompts, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from s4m_pipeline.execution.transfers import HostCopy
-from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
+from s4m_pipeline.segmenter.base import Embeddings, Frame, Prompts, Segmenter
 from s4m_pipeline.segmenter.choice import choose, wants_multimask
 from s4m_pipeline.segmenter.decisions import Answers, decide
 from s4m_pipeline.segmenter.instances import RefinedMask, TeacherInstance, kept_mask
@@ -161,23 +161,16 @@ def _answer(
     if policy.second_pass:
         limit = MASK_PROMPT_LIMIT
         again = [
-            replace(prompt, masks=_picked(answer, pick).clamp(-limit, limit))
+            replace(prompt, masks=answer.picked(pick).clamp(-limit, limit))
             for prompt, answer, pick in zip(prompts, answers, picks, strict=True)
         ]
         answers = segmenter.decode(embeddings, again, False)
         picks = [torch.zeros_like(pick) for pick in picks]
     return [
         Answers(
-            HostCopy(_picked(answer, pick).float()),
+            HostCopy(answer.picked(pick).float()),
             HostCopy(answer.ious.float()),
             HostCopy(pick),
         )
         for answer, pick in zip(answers, picks, strict=True)
     ]
-
-
-def _picked(candidates: Candidates, picks: Tensor) -> Tensor:
-    """The candidates taken: float (N, 1, 4h, 4w)."""
-    if candidates.logits.shape[1] == 1:
-        return candidates.logits
-    return candidates.logits[torch.arange(len(picks), device=picks.device), picks][:, None]

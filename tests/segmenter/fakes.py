@@ -52,7 +52,7 @@ class ToldSegmenter(Segmenter):
         self.prompts = list(prompts)
         count = 3 if multimask else 1
         return [
-            Candidates(logits[:, :count], ious[:, :count])
+            Candidates((logits[:, :count],), ious[:, :count])
             for logits, ious in zip(self.logits, self.ious, strict=True)
         ]
 
@@ -197,7 +197,7 @@ class PromptedSegmenter(Segmenter):
             logits = [pair[0] for pair in found] or [torch.zeros(count, 32, 32)]
             ious = [pair[1] for pair in found] or [torch.zeros(count)]
             keep = len(found)
-            out.append(Candidates(torch.stack(logits)[:keep], torch.stack(ious)[:keep]))
+            out.append(Candidates((torch.stack(logits)[:keep],), torch.stack(ious)[:keep]))
         return out
 
     def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:

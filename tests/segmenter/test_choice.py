@@ -25,7 +25,7 @@ FRAMES = [make(*shape) for make in (square_frame, padded_frame) for shape in SHA
 def _candidates() -> Candidates:
     discs = [blob_logits((32, 32), (16, 16), r) for r in (4, 8, 12)]
     logits = torch.from_numpy(np.stack([discs, discs]))
-    return Candidates(logits, torch.tensor([[0.2, 0.9, 0.5], [0.7, 0.1, 0.7]]))
+    return Candidates((logits,), torch.tensor([[0.2, 0.9, 0.5], [0.7, 0.1, 0.7]]))
 
 
 def test_choices() -> None:
@@ -35,7 +35,7 @@ def test_choices() -> None:
     ).unsqueeze(1)
     assert choose(candidates, "argmax-iou", teacher).tolist() == [1, 0]
     assert choose(candidates, "closest", teacher).tolist() == [2, 0]
-    single = Candidates(candidates.logits[:, :1], candidates.ious[:, :1])
+    single = Candidates((candidates.logits[:, :1],), candidates.ious[:, :1])
     assert choose(single, "single", teacher).tolist() == [0, 0]
     assert choose(single, "fuse", teacher).tolist() == [0, 0]
 
@@ -44,7 +44,7 @@ def test_closest_is_the_highest_iou_with_the_teacher() -> None:
     rng = np.random.default_rng(0)
     logits = torch.from_numpy(rng.normal(size=(5, 3, 16, 16)).astype(np.float32))
     teacher = torch.from_numpy(rng.normal(size=(5, 1, 16, 16)).astype(np.float32))
-    found = choose(Candidates(logits, torch.zeros(5, 3)), "closest", teacher)
+    found = choose(Candidates((logits,), torch.zeros(5, 3)), "closest", teacher)
     for i in range(5):
         theirs = teacher[i, 0].numpy() > 0
         ious = [(own & theirs).sum() / (own | theirs).sum() for own in logits[i].numpy() > 0]
