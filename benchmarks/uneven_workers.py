@@ -15,7 +15,7 @@ from typing import Any
 from harness import report
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult, make_shards
-from s4m_pipeline.execution.local import Advance, Place, run_shards
+from s4m_pipeline.execution.local import Advance, Place, ShardWorker, run_shards
 
 IMAGES = 2048
 SECONDS = 0.02
@@ -25,7 +25,7 @@ REPEATS = 3
 
 
 @dataclass
-class _Waiting:
+class _Waiting(ShardWorker):
     """Waits as long as its speed makes an image last."""
 
     seconds: float

@@ -10,9 +10,10 @@ import multiprocessing
 import queue
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.errors import S4MError
@@ -21,9 +22,36 @@ Advance = Callable[[int], None]
 """Called with the number of images finished since the last call."""
 
 
-class Worker(Protocol):
-    """What processes shards."""
+class Worker(ABC):
+    """What works through shards, one after another."""
 
+    @abstractmethod
+    def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
+        """Make the rows of shards.
+
+        Args:
+            shards: Taken as there is room for them.
+            advance: Called as images are done.
+
+        Yields:
+            Each shard when it is done, in their order.
+        """
+
+    def process(self, shard: Shard, advance: Advance) -> ShardResult:
+        """Make one shard's rows; see `run`."""
+        ((_, result),) = self.run([shard], advance)
+        return result
+
+
+class ShardWorker(Worker):
+    """What ends a shard before it takes the next."""
+
+    def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
+        """See `Worker.run`."""
+        for shard in shards:
+            yield shard, self.process(shard, advance)
+
+    @abstractmethod
     def process(self, shard: Shard, advance: Advance) -> ShardResult:
         """Make a shard's rows; call ``advance`` as images are done."""
 
@@ -66,9 +94,7 @@ def run_shards(
     """
     if workers <= 1 or len(shards) <= 1:
         if shards:
-            worker = factory(argument, Place())
-            for shard in shards:
-                yield shard, worker.process(shard, advance)
+            yield from factory(argument, Place()).run(shards, advance)
         return
     yield from _run_processes(shards, factory, argument, min(workers, len(shards)), advance)
 
@@ -127,8 +153,8 @@ def _work(factory: WorkerFactory, argument: Any, place: Place, tasks: Any, resul
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     try:
         worker = factory(argument, place)
-        while (shard := tasks.get()) is not None:
-            results.put((shard, worker.process(shard, results.put)))
+        for done in worker.run(iter(tasks.get, None), results.put):
+            results.put(done)
     except S4MError as error:
         results.put(_Failure(error))
     except Exception as error:

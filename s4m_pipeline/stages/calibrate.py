@@ -21,7 +21,7 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord, Instance
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.devices import settle
-from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
+from s4m_pipeline.execution.local import Advance, Place, ShardWorker, WorkerFactory
 from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
 from s4m_pipeline.stages.calibrated_policies import calibration_policies, policy_as_json
 from s4m_pipeline.stages.cross_fit import CrossFit
@@ -141,7 +141,7 @@ class _Measurable:
     pairs: list[Pair]
 
 
-class _Worker:
+class _Worker(ShardWorker):
     def __init__(self, task: _Task, place: Place) -> None:
         self._task = task
         self._segmenter = task.segmenter.build(settle(task.segmenter.device, place), task.records)

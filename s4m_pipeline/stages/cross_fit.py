@@ -20,7 +20,7 @@ from s4m_pipeline.config import RunConfig, TeacherSection
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.devices import settle
-from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
+from s4m_pipeline.execution.local import Advance, Place, ShardWorker, WorkerFactory
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
 from s4m_pipeline.stages.pseudo_label import PredictionSettings, prediction_rows
 from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_prepared
@@ -187,7 +187,7 @@ class _Task:
     batch_size: int
 
 
-class _Worker:
+class _Worker(ShardWorker):
     def __init__(self, task: _Task, place: Place) -> None:
         from s4m_pipeline.models.predictor import Predictor
 

@@ -7,8 +7,7 @@ softmax of the mask logits (METHOD, section 2).
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,8 @@ from s4m_pipeline.execution.devices import settle
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
 from s4m_pipeline.stages.base import Run, Stage, label_categories
 from s4m_pipeline.stages.of_round import OfRound, model_of_round
-from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_prepared
+from s4m_pipeline.stages.sharded import ShardedStage
+from s4m_pipeline.stages.streaming import Batch, OpenShard, StreamingWorker
 from s4m_pipeline.stages.training import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from s4m_pipeline.models.predictor import InstancePredictions
     from s4m_pipeline.models.scaled_image import ScaledImage
 
-    Batch = list[tuple[ImageRecord, ScaledImage]]
-    Predicted = tuple[Batch, list[InstancePredictions]]
+    Predicted = tuple[Batch[OpenShard, ScaledImage], list[InstancePredictions]]
 
 
 class PseudoLabel(OfRound, ShardedStage):
@@ -209,50 +208,62 @@ def _mask_columns(
     }
 
 
-class _Worker:
+class _Worker(StreamingWorker[OpenShard, "ScaledImage"]):
+    stage = PseudoLabel.name
+
     def __init__(self, task: _Task, place: Place) -> None:
         from s4m_pipeline.models.predictor import Predictor
 
         self._task = task
         self._teacher = Predictor(task.checkpoint, settle(task.device, place))
         self._category_ids = [int(c["id"]) for c in self._teacher.categories]
+        self.batch_size = task.batch_size
+        self.streams = self._teacher.device.type != "cpu"
 
-    def process(self, shard: Shard, advance: Advance) -> ShardResult:
-        """Predict a shard's images."""
-        start = time.perf_counter()
-        rows: dict[int, list[dict[str, Any]]] = {}
-        aside: list[dict[str, Any]] = []
+    def open(self, shard: Shard, advance: Advance) -> OpenShard:
+        """All images of a shard are read."""
         records = [self._task.records[image_id] for image_id in shard.image_ids]
-        images = load_prepared(records, PseudoLabel.name, aside, self._teacher.scaled)
-        batches = in_batches(images, self._task.batch_size)
-        with closing(self._found(batches)) as predicted:
-            for batch, found in predicted:
-                for (record, image), predictions in zip(batch, found, strict=True):
-                    rows[record.id] = prediction_rows(
-                        record, image.original, predictions, self._category_ids, self._task.settings
-                    )
-                advance(len(batch))
-        advance(len(aside))
-        flat = [row for image_id in sorted(rows) for row in rows[image_id]]
-        return ShardResult(
-            {"predictions": flat, "quarantine": aside},
-            {"images": len(rows), "instances": len(flat), "quarantined": len(aside)},
-            {"pseudo-label": time.perf_counter() - start},
-            warnings=list(self._teacher.warnings),
-        )
+        return OpenShard(shard, records, {"predictions": [], "quarantine": []})
 
-    def _found(self, batches: Iterable[Batch]) -> Generator[Predicted, None, None]:
-        """Each batch with its predictions; beside a GPU a thread is at the next batch meanwhile.
+    def prepare(self, image: np.ndarray) -> ScaledImage:
+        """Bring an image to the teacher's scale."""
+        return self._teacher.scaled(image)
+
+    def through(
+        self, batches: Iterator[Batch[OpenShard, ScaledImage]]
+    ) -> Generator[tuple[OpenShard, int], None, None]:
+        """Make rows; beside a GPU a thread is at the next batch meanwhile.
 
         The thread does nothing but that: the teacher waits for the GPU many times in a batch.
         """
+        with closing(self._found(batches)) as predicted:
+            for (opened, batch), found in predicted:
+                for (record, image), predictions in zip(batch, found, strict=True):
+                    rows = prediction_rows(
+                        record, image.original, predictions, self._category_ids, self._task.settings
+                    )
+                    opened.add({"predictions": rows})
+                yield opened, len(batch)
+
+    def close(self, done: OpenShard) -> ShardResult:
+        """Count images and rows."""
+        rows, aside = done.tables["predictions"], len(done.tables["quarantine"])
+        return ShardResult(
+            done.tables,
+            {"images": len(done.records) - aside, "instances": len(rows), "quarantined": aside},
+            warnings=list(self._teacher.warnings),
+        )
+
+    def _found(
+        self, batches: Iterator[Batch[OpenShard, ScaledImage]]
+    ) -> Generator[Predicted, None, None]:
         if self._teacher.device.type == "cpu":
             yield from map(self._predict, batches)
         else:
             yield from done_ahead(self._predict, batches, threads=1, ahead=2)
 
-    def _predict(self, batch: Batch) -> Predicted:
-        images = [image for _, image in batch]
+    def _predict(self, batch: Batch[OpenShard, ScaledImage]) -> Predicted:
+        images = [image for _, image in batch[1]]
         return batch, self._teacher.predict(images, self._task.settings.min_score)
 
 

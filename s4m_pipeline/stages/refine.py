@@ -10,8 +10,8 @@ student asks for them.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,7 +43,8 @@ from s4m_pipeline.stages.segmenter_settings import (
     segmenter_digest,
     segmenter_settings,
 )
-from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
+from s4m_pipeline.stages.sharded import ShardedStage
+from s4m_pipeline.stages.streaming import Batch, OpenShard, StreamingWorker
 from s4m_pipeline.stages.structure import TargetSettings
 from s4m_pipeline.stages.thresholds import (
     choose_thresholds,
@@ -178,62 +179,65 @@ class Refine(OfRound, ShardedStage):
         )
 
 
-class _Worker:
+@dataclass(slots=True)
+class _Opened(OpenShard):
+    images: Mapping[int, ImagePredictions]
+
+
+class _Worker(StreamingWorker[_Opened, "np.ndarray"]):
+    stage = Refine.name
+
     def __init__(self, task: RefineTask, place: Place) -> None:
         self._task = task
         self._segmenter = None
+        self.batch_size, self.streams = 1, False
         if task.segmenter is not None:
-            self._segmenter = task.segmenter.build(
-                settle(task.segmenter.device, place), task.records
-            )
+            device = settle(task.segmenter.device, place)
+            self._segmenter = task.segmenter.build(device, task.records)
+            self.batch_size = task.segmenter.batch_size
+            self.streams = self._segmenter.device.type != "cpu"
 
-    def process(self, shard: Shard, advance: Advance) -> ShardResult:
-        """Refine a shard's predictions."""
-        start = time.perf_counter()
+    def open(self, shard: Shard, advance: Advance) -> _Opened:
+        """Read a shard's predictions; only some images need an encoder pass."""
         # What the teacher could not read has no labels; it stays aside in what follows.
         aside = read_rows(self._task.predictions, "quarantine", shard.image_ids)
         left = shard.without(row["image_id"] for row in aside)
-        advance(len(aside))
         tables: dict[str, list[Row]] = {"refined": [], "quarantine": aside}
         if self._task.policy is not None:
             tables["segmented"] = []
         if self._task.targets is not None:
             tables["structure"] = []
-        self._fill(tables, read_images(self._task, left), advance)
-        for name in ("refined", "segmented"):
-            tables.get(name, []).sort(key=lambda row: (row["image_id"], row["instance_id"]))
-        counts = decided_counts(tables)
-        counts["images"] = len(shard.image_ids) - counts["quarantined"]
-        seconds = {"refine": time.perf_counter() - start}
-        warnings = list(self._segmenter.warnings) if self._segmenter else []
-        return ShardResult(tables, counts, seconds, warnings)
+        images = read_images(self._task, left)
+        seen = [image.record for image in images.values() if self._needs_pass(image)]
+        opened = _Opened(shard, seen, tables, images)
+        for image in images.values():
+            if not self._needs_pass(image):
+                opened.add(decided_rows(self._task, image))
+        advance(len(shard.image_ids) - len(seen))
+        return opened
 
-    def _fill(
-        self,
-        tables: dict[str, list[Row]],
-        images: Mapping[int, ImagePredictions],
-        advance: Advance,
-    ) -> None:
-        """Add to the tables what becomes of images; only some need an encoder pass."""
-        unseen = {key: image for key, image in images.items() if not self._needs_pass(image)}
-        for image in unseen.values():
-            _add(tables, decided_rows(self._task, image))
-        advance(len(unseen))
-        records = [image.record for key, image in images.items() if key not in unseen]
-        if not records:
-            return
-        if self._task.segmenter is None:
-            raise ValueError("a policy other than none needs a segmenter")
-        aside: list[Row] = []
-        loaded = load_images(records, Refine.name, aside)
-        batches = in_batches(loaded, self._task.segmenter.batch_size)
-        begun = one_ahead(lambda batch: self._begin(batch, images), batches)
-        for decided in one_ahead(lambda batch: batch.decided(), begun):
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Images go to the segmenter as they are."""
+        return image
+
+    def through(
+        self, batches: Iterator[Batch[_Opened, np.ndarray]]
+    ) -> Generator[tuple[_Opened, int], None, None]:
+        """A GPU has the next batch while the masks of the last are made, and then its maps."""
+        begun = one_ahead(self._begin, batches)
+        for opened, decided in one_ahead(lambda given: (given[0], given[1].decided()), begun):
             for made in decided.tables():
-                _add(tables, made)
-            advance(len(decided.made))
-        tables["quarantine"] += aside
-        advance(len(aside))
+                opened.add(made)
+            yield opened, len(decided.made)
+
+    def close(self, done: _Opened) -> ShardResult:
+        """Put the rows in order and count them."""
+        for name in ("refined", "segmented"):
+            done.tables.get(name, []).sort(key=lambda row: (row["image_id"], row["instance_id"]))
+        counts = decided_counts(done.tables)
+        counts["images"] = len(done.shard.image_ids) - counts["quarantined"]
+        warnings = list(self._segmenter.warnings) if self._segmenter else []
+        return ShardResult(done.tables, counts, warnings=warnings)
 
     def _needs_pass(self, image: ImagePredictions) -> bool:
         """Whether structural targets are wanted or one of its instances is to be prompted."""
@@ -244,22 +248,14 @@ class _Worker:
         choice = policy_of(self._task.policy)
         return any(choice(instance) is not None for instance in image.instances)
 
-    def _begin(
-        self,
-        batch: Sequence[tuple[ImageRecord, np.ndarray]],
-        images: Mapping[int, ImagePredictions],
-    ) -> BegunBatch:
+    def _begin(self, given: Batch[_Opened, np.ndarray]) -> tuple[_Opened, BegunBatch]:
         from s4m_pipeline.stages.refine_batch import begin_batch
 
+        opened, batch = given
         if self._segmenter is None:
-            raise ValueError("no segmenter")
-        seen = [(images[record.id], image) for record, image in batch]
-        return begin_batch(self._task, self._segmenter, seen)
-
-
-def _add(tables: dict[str, list[Row]], made: Mapping[str, list[Row]]) -> None:
-    for name, rows in made.items():
-        tables[name] += rows
+            raise ValueError("a policy other than none needs a segmenter")
+        seen = [(opened.images[record.id], image) for record, image in batch]
+        return opened, begin_batch(self._task, self._segmenter, seen)
 
 
 def _make_worker(task: RefineTask, place: Place) -> _Worker:

@@ -16,7 +16,7 @@ from typing import Any
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
+from s4m_pipeline.execution.local import Advance, Place, ShardWorker, WorkerFactory
 from s4m_pipeline.segmenter.instances import RefinedMask
 from s4m_pipeline.stages.base import Outcome, Run
 from s4m_pipeline.stages.perform import freshness
@@ -128,7 +128,7 @@ class _Task(RefineTask):
     source: Path
 
 
-class _Worker:
+class _Worker(ShardWorker):
     def __init__(self, task: _Task) -> None:
         self._task = task
 

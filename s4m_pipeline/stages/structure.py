@@ -7,8 +7,7 @@ the point are to those of every cell.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +25,8 @@ from s4m_pipeline.stages.segmenter_settings import (
     segmenter_digest,
     segmenter_settings,
 )
-from s4m_pipeline.stages.sharded import ShardedStage, in_batches, load_images
+from s4m_pipeline.stages.sharded import ShardedStage
+from s4m_pipeline.stages.streaming import Batch, OpenShard, StreamingWorker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -178,33 +178,44 @@ class _Task:
     targets: TargetSettings
 
 
-class _Worker:
+class _Worker(StreamingWorker[OpenShard, "np.ndarray"]):
+    stage = Structure.name
+
     def __init__(self, task: _Task, place: Place) -> None:
         self._task = task
         self._segmenter = task.segmenter.build(settle(task.segmenter.device, place), task.records)
+        self.batch_size = task.segmenter.batch_size
+        self.streams = self._segmenter.device.type != "cpu"
 
-    def process(self, shard: Shard, advance: Advance) -> ShardResult:
-        """Make the targets of a shard's images."""
-        start = time.perf_counter()
-        rows: list[dict[str, Any]] = []
-        aside: list[dict[str, Any]] = []
+    def open(self, shard: Shard, advance: Advance) -> OpenShard:
+        """All images of a shard are read."""
         records = [self._task.records[image_id] for image_id in shard.image_ids]
-        images = load_images(records, Structure.name, aside)
-        batches = in_batches(images, self._task.segmenter.batch_size)
-        for begun in one_ahead(self._begin, batches):
-            for one in begun:
-                rows.append(one.row())
-                advance(1)
-        advance(len(aside))
+        return OpenShard(shard, records, {"structure": [], "quarantine": []})
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Images go to the segmenter as they are."""
+        return image
+
+    def through(
+        self, batches: Iterator[Batch[OpenShard, np.ndarray]]
+    ) -> Generator[tuple[OpenShard, int], None, None]:
+        """A GPU has the next batch while the rows of the last one are taken."""
+        for opened, begun in one_ahead(self._begin, batches):
+            opened.add({"structure": [one.row() for one in begun]})
+            yield opened, len(begun)
+
+    def close(self, done: OpenShard) -> ShardResult:
+        """Count the rows."""
+        made, aside = len(done.tables["structure"]), len(done.tables["quarantine"])
         return ShardResult(
-            {"structure": rows, "quarantine": aside},
-            {"images": len(rows), "quarantined": len(aside)},
-            {"structure": time.perf_counter() - start},
+            done.tables,
+            {"images": made, "quarantined": aside},
             warnings=list(self._segmenter.warnings),
         )
 
-    def _begin(self, batch: Sequence[tuple[ImageRecord, np.ndarray]]) -> list[BegunRow]:
-        """Ask for the rows of a batch, so that a GPU has it while the last one's are taken."""
+    def _begin(self, given: Batch[OpenShard, np.ndarray]) -> tuple[OpenShard, list[BegunRow]]:
+        """Ask for the rows of a batch, without waiting for a GPU."""
+        opened, batch = given
         segmenter, task = self._segmenter, self._task
         embeddings = segmenter.encode([image for _, image in batch])
         rows = []
@@ -212,7 +223,7 @@ class _Worker:
             size = (image.shape[0], image.shape[1])
             rles = task.masks.get(record.id, [])
             rows.append(begin_row(segmenter, embeddings, index, record, size, rles, task.targets))
-        return rows
+        return opened, rows
 
 
 def _make_worker(task: _Task, place: Place) -> _Worker:

@@ -3,10 +3,10 @@ import pytest
 from s4m_pipeline.artifacts.shards import ShardResult, make_shards
 from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.execution.devices import resolve_device
-from s4m_pipeline.execution.local import run_shards
+from s4m_pipeline.execution.local import ShardWorker, run_shards
 
 
-class Doubler:
+class Doubler(ShardWorker):
     def __init__(self, factor, place):
         self.factor, self.place = factor, place
 

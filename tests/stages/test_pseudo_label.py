@@ -18,7 +18,7 @@ import torch
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
-from s4m_pipeline.stages import pseudo_label
+from s4m_pipeline.stages import pseudo_label, streaming
 from s4m_pipeline.stages.pseudo_label import PredictionSettings
 
 PATIENCE = 20.0
@@ -62,16 +62,17 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         made._task = pseudo_label._Task(Path(), str(teacher.device), records, settings, 1)
         made._teacher = teacher
         made._category_ids = [7]
+        made.batch_size, made.streams = 1, teacher.device.type != "cpu"
 
-        def load(some: list[ImageRecord], stage: str, aside: list[Any], prepare: Any) -> Any:
-            return ((record, prepare(np.full((4, 6, 3), record.id, np.uint8))) for record in some)
+        def read(path: Path, height: int, width: int) -> np.ndarray:
+            return np.full((height, width, 3), int(path.stem), np.uint8)
 
         def rows_of(record: ImageRecord, size: Any, found: float, *rest: Any) -> list[Any]:
             assert (found, size) == (record.id, (4, 6))
             rows(record.id)
             return [{"image_id": record.id}]
 
-        monkeypatch.setattr(pseudo_label, "load_prepared", load)
+        monkeypatch.setattr(streaming, "read_sized_image", read)
         monkeypatch.setattr(pseudo_label, "prediction_rows", rows_of)
         return made
 

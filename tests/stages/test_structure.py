@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.segmenter import structure as maps
-from s4m_pipeline.stages import structure
+from s4m_pipeline.stages import streaming, structure
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from s4m_pipeline.stages.structure import TargetSettings
 from tests.segmenter.fakes import ToldSegmenter, encode_mask
@@ -41,10 +40,11 @@ def _worker(events: list[Event], images: int, monkeypatch: pytest.MonkeyPatch) -
         TargetSettings(6, GRID, 3),
     )
 
-    def load(records: Sequence[ImageRecord], stage: str, aside: list[Any]) -> Any:
-        return ((r, np.full((HEIGHT, WIDTH, 3), r.id, np.uint8)) for r in records)
+    def read(path: Path, height: int, width: int) -> np.ndarray:
+        return np.full((height, width, 3), int(path.stem), np.uint8)
 
-    monkeypatch.setattr(structure, "load_images", load)
+    worker.batch_size, worker.streams = 2, True
+    monkeypatch.setattr(streaming, "read_sized_image", read)
     return worker
 
 
