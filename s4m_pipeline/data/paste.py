@@ -6,7 +6,7 @@ pastes one image's instances into another, after geometry and before the changes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,21 +25,25 @@ TABLES = ("class_probs", "quality")
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Masks and pixels of a rectangle that lies inside an image.
+    """One instance's rectangle, which lies inside an image.
 
     Attributes:
         x: Left edge in pixels.
         y: Upper edge in pixels.
         pixels: uint8 (h, w, 3).
-        masks: bool (K, h, w), what of the pixels is pasted: the union of the K masks.
-        rows: int64 (K,), places of the masks' instances in the image they come from.
+        mask: uint8 (h, w), 0 or 1: what of the pixels is pasted.
     """
 
     x: int
     y: int
     pixels: np.ndarray
-    masks: np.ndarray
-    rows: np.ndarray
+    mask: np.ndarray
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the image that it covers."""
+        height, width = self.mask.shape
+        return np.s_[self.y : self.y + height, self.x : self.x + width]
 
 
 @TRANSFORMS.register_module()
@@ -84,17 +88,16 @@ class PasteInstances(BaseTransform):
         if not len(rows):
             return results
         size = results["img"].shape[:2]
-        masks = partner["gt_masks"].masks
-        if self.mode == "static":
-            patches = iter([_in_place(partner["img"], masks[rows] > 0, rows, size)])
-        else:
-            patches = _scattered(partner["img"], masks, rows, size)
-        return _paste(results, partner, patches)
+        image, masks = partner["img"], partner["gt_masks"].masks
+        make = _in_place if self.mode == "static" else _scattered
+        patches = [make(image, _as_bytes(masks[row]), size) for row in rows]
+        shown = _put(results, patches, occluding=self.mode == "dynamic")
+        return _join(results, partner, patches, shown, rows)
 
     def _moving(self, partner: dict[str, Any]) -> np.ndarray:
         """Places of the instances that are large enough and no ignored ones: int64 (K,)."""
         masks = partner["gt_masks"].masks
-        areas = masks.astype(bool).sum((1, 2))
+        areas = np.array([cv2.countNonZero(_as_bytes(mask)) for mask in masks], np.int64)
         canvas = self.canvas or partner["img"][..., 0].size
         large = (areas > 0) & (areas >= self.min_area * canvas)
         return np.flatnonzero(large & (partner["gt_ignore_flags"] == 0))
@@ -103,30 +106,39 @@ class PasteInstances(BaseTransform):
         return f"PasteInstances(mode={self.mode!r}, min_area={self.min_area}, canvas={self.canvas})"
 
 
-def _in_place(
-    image: np.ndarray, masks: np.ndarray, rows: np.ndarray, size: tuple[int, int]
-) -> Patch:
-    """All masks together, at the pixels where they are; cut to an image of ``size``."""
-    height, width = (min(a, b) for a, b in zip(size, image.shape[:2], strict=True))
-    return Patch(0, 0, image[:height, :width], masks[:, :height, :width], rows)
+def _as_bytes(mask: np.ndarray) -> np.ndarray:
+    """The mask as OpenCV takes it: uint8 (H, W), what is not 0 is in it."""
+    return mask.astype(np.uint8, copy=False)
 
 
-def _scattered(
-    image: np.ndarray, masks: np.ndarray, rows: np.ndarray, size: tuple[int, int]
-) -> Iterator[Patch]:
-    """Each mask alone, rescaled and anywhere in an image of ``size``."""
-    for row in rows:
-        ys, xs = np.nonzero(masks[row])
-        window = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
-        factor = np.random.uniform(*SCALES)
-        height, width = (max(1, round(side * factor)) for side in masks[row][window].shape)
-        mask = cv2.resize(
-            masks[row][window].astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
-        )
-        pixels = cv2.resize(image[window], (width, height), interpolation=cv2.INTER_LINEAR)
-        x, y = _anywhere(size[1] - width), _anywhere(size[0] - height)
-        inside = np.s_[max(0, -y) : size[0] - y, max(0, -x) : size[1] - x]
-        yield Patch(max(0, x), max(0, y), pixels[inside], mask[inside][None] > 0, np.array([row]))
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the least rectangle around a mask, uint8 (H, W)."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return np.s_[y : y + height, x : x + width]
+
+
+def _in_place(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> Patch:
+    """An instance at the pixels where it is; cut to an image of ``size``, maybe to nothing."""
+    mask = mask[: size[0], : size[1]]
+    window = _box(mask)
+    return Patch(window[1].start, window[0].start, image[window], _ones(mask[window]))
+
+
+def _scattered(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> Patch:
+    """An instance rescaled and anywhere in an image of ``size``."""
+    window = _box(mask)
+    factor = np.random.uniform(*SCALES)
+    height, width = (max(1, round(side * factor)) for side in mask[window].shape)
+    scaled = cv2.resize(mask[window], (width, height), interpolation=cv2.INTER_NEAREST)
+    pixels = cv2.resize(image[window], (width, height), interpolation=cv2.INTER_LINEAR)
+    x, y = _anywhere(size[1] - width), _anywhere(size[0] - height)
+    inside = np.s_[max(0, -y) : size[0] - y, max(0, -x) : size[1] - x]
+    return Patch(max(0, x), max(0, y), pixels[inside], _ones(scaled[inside]))
+
+
+def _ones(mask: np.ndarray) -> np.ndarray:
+    """The mask with 1 for whatever is not 0."""
+    return (mask > 0).view(np.uint8)
 
 
 def _anywhere(room: int) -> int:
@@ -134,36 +146,43 @@ def _anywhere(room: int) -> int:
     return int(np.random.randint(min(0, room), max(0, room) + 1))
 
 
-def _paste(
-    results: dict[str, Any], partner: dict[str, Any], patches: Iterator[Patch]
-) -> dict[str, Any]:
-    """Put patches into an image one after the other and bring its instances up to date."""
-    image = results["img"]
-    canvas = [(results["gt_masks"].masks > 0).astype(np.uint8)]
-    pasted = np.zeros(image.shape[:2], bool)
-    rows = []
-    for patch in patches:
-        height, width = patch.pixels.shape[:2]
-        window = np.s_[patch.y : patch.y + height, patch.x : patch.x + width]
-        union = patch.masks.any(0)
-        for masks in canvas:
-            masks[(slice(None), *window)] &= ~union
-        moved = np.zeros((len(patch.masks), *image.shape[:2]), np.uint8)
-        moved[(slice(None), *window)] = patch.masks
-        canvas.append(moved)
-        image[window][union] = patch.pixels[union]
-        pasted[window] |= union
-        rows.append(patch.rows)
-    results["pasted"] = pasted
-    return _join(results, partner, np.concatenate(canvas), np.concatenate(rows))
+def _put(results: dict[str, Any], patches: Sequence[Patch], occluding: bool) -> list[np.ndarray]:
+    """Put patches into an image one after the other, and add ``pasted``.
+
+    From the last to the first, with the union of what came after: each pixel is written once.
+
+    Args:
+        results: Of the image, whose contiguous pixels are changed in place.
+        patches: In the order in which they are pasted.
+        occluding: Whether a patch hides those before it; otherwise they share pixels.
+
+    Returns:
+        What is to be seen of each patch's mask: uint8 (h, w).
+    """
+    pasted = np.zeros(results["img"].shape[:2], np.uint8)
+    shown = []
+    for patch in reversed(patches):
+        covered = pasted[patch.window]
+        fresh: np.ndarray = patch.mask & ~covered
+        if fresh.size:
+            cv2.copyTo(patch.pixels, fresh, results["img"][patch.window])
+        covered |= fresh
+        shown.append(fresh if occluding else patch.mask)
+    results["pasted"] = pasted.view(bool)
+    return shown[::-1]
 
 
 def _join(
-    results: dict[str, Any], partner: dict[str, Any], masks: np.ndarray, rows: np.ndarray
+    results: dict[str, Any],
+    partner: dict[str, Any],
+    patches: Sequence[Patch],
+    shown: Sequence[np.ndarray],
+    rows: np.ndarray,
 ) -> dict[str, Any]:
     """Add a partner's instances ``rows`` behind an image's own; empty masks are dropped."""
-    kept = masks.any((1, 2))
-    results["gt_masks"] = BitmapMasks(masks[kept], *masks.shape[1:])
+    masks, kept = _visible(results["gt_masks"].masks, ~results["pasted"], patches, shown)
+    results["gt_masks"] = BitmapMasks(masks[:0], *masks.shape[1:])
+    results["gt_masks"].masks = masks  # not through the constructor, which would copy all
     results["gt_bboxes"] = results["gt_masks"].get_bboxes(type(results["gt_bboxes"]))
     for key in ("gt_bboxes_labels", "gt_ignore_flags"):
         results[key] = np.concatenate([results[key], partner[key][rows]])[kept]
@@ -180,3 +199,33 @@ def _join(
     ids = np.concatenate([own, first + partner["gt_instances_ids"][rows]])
     results["gt_instances_ids"] = ids[kept]
     return results
+
+
+def _visible(
+    own: np.ndarray, free: np.ndarray, patches: Sequence[Patch], shown: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The masks that are left of an image's own and of the patches, each plane written once.
+
+    Args:
+        own: (N, H, W), what is not 0 is in a mask.
+        free: bool (H, W), where nothing was pasted.
+        patches: K of them.
+        shown: What is to be seen of each.
+
+    Returns:
+        uint8 (M, H, W), and which of all N + K masks they are: bool (N + K,).
+    """
+    masks = np.zeros((len(own) + len(patches), *free.shape), np.uint8)
+    kept = np.zeros(len(masks), bool)
+    count = 0  # an empty mask's plane stays 0, for the next one to be written there
+    for place, mask in enumerate(own):
+        np.greater(mask, 0, out=masks[count].view(bool))
+        masks[count] &= free.view(np.uint8)
+        kept[place] = cv2.hasNonZero(masks[count])
+        count += int(kept[place])
+    for place, (patch, mask) in enumerate(zip(patches, shown, strict=True), len(own)):
+        if mask.any():
+            masks[count][patch.window] = mask
+            kept[place] = True
+            count += 1
+    return masks[:count], kept

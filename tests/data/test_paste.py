@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -190,6 +191,67 @@ def test_dynamic_paste_rescales_places_and_occludes() -> None:
     assert {round(x * 15) for x, _ in factors} >= {12, 13, 15, 17, 18}
     assert all(x == y for x, y in factors), "both sides by one factor"
     assert overlaps > 0
+
+
+def drawn_patch(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> list[Any]:
+    """A mask and its pixels on a plane of ``size``, drawn as a dynamic paste draws them."""
+    ys, xs = np.nonzero(mask)
+    cut = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    factor = np.random.uniform(0.8, 1.2)
+    height, width = (max(1, round(side * factor)) for side in mask[cut].shape)
+    small = cv2.resize(mask[cut], (width, height), interpolation=cv2.INTER_NEAREST)
+    pixels = cv2.resize(image[cut], (width, height), interpolation=cv2.INTER_LINEAR)
+    room = [size[1] - width, size[0] - height]
+    x, y = (np.random.randint(min(0, free), max(0, free) + 1) for free in room)
+    plane, colours = np.zeros(size, bool), np.zeros((*size, 3), np.uint8)
+    for row in range(max(0, y), min(size[0], y + height)):
+        for column in range(max(0, x), min(size[1], x + width)):
+            plane[row, column] = small[row - y, column - x] > 0
+            colours[row, column] = pixels[row - y, column - x]
+    return [plane, colours]
+
+
+@pytest.mark.parametrize("one", [1, 255])
+@pytest.mark.parametrize("sizes", [((22, 22), (22, 22)), ((20, 26), (60, 44))])
+def test_dynamic_paste_equals_full_planes_pasted_in_turn(
+    sizes: tuple[tuple[int, int], tuple[int, int]], one: int
+) -> None:
+    vanished = 0
+    for draw in range(12):
+        own = random_results(draw, sizes[0], 6, 100)
+        partner = random_results(draw + 50, sizes[1], 7, 200)
+        for results in (own, partner):
+            results["gt_masks"].masks *= np.uint8(one)
+        own["gt_masks"].masks[2] = one * rectangle(*sizes[0], 12, 10, 1, 1)
+        partner["img"] = partner["img"][:, ::-1]  # as a flip leaves it, a view that runs backwards
+        image, pasted = own["img"].copy(), np.zeros(sizes[0], bool)
+        planes = list(own["gt_masks"].masks > 0)
+        moving = [k for k in range(7) if k != 1]
+        with seeded(3, draw):
+            for k in moving:
+                mask = partner["gt_masks"].masks[k]
+                plane, colours = drawn_patch(partner["img"], mask, sizes[0])
+                planes = [before & ~plane for before in planes]
+                planes.append(plane)
+                image[plane] = colours[plane]
+                pasted |= plane
+        before = [results["img"].copy() for results in (own, partner)]
+        with seeded(3, draw):
+            result = PasteInstances("dynamic", 0.0)({**own, "mix_results": [partner]})
+        kept = np.array([plane.any() for plane in planes])
+        found = result["gt_masks"].masks
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, np.stack(planes)[kept])
+        assert np.array_equal(result["img"], image)
+        assert result["pasted"].dtype == bool
+        assert np.array_equal(result["pasted"], pasted)
+        assert np.array_equal(result["gt_bboxes"].tensor.numpy(), boxes_by_loop(found))
+        labels = [*own["gt_bboxes_labels"], *partner["gt_bboxes_labels"][moving]]
+        assert result["gt_bboxes_labels"].tolist() == np.array(labels)[kept].tolist()
+        for results, pixels in zip((own, partner), before, strict=True):
+            assert np.array_equal(results["img"], pixels), "the images themselves stay"
+        vanished += (~kept).sum()
+    assert vanished > 0
 
 
 def test_an_instance_larger_than_the_image_is_cut() -> None:
