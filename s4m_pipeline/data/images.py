@@ -45,8 +45,8 @@ def read_image(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            return np.array(_to_rgb(upright), dtype=np.uint8)
+            ImageOps.exif_transpose(opened, in_place=True)
+            return np.array(_to_rgb(opened), dtype=np.uint8)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -151,7 +151,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         shift = 8 if values.max(initial=0) > 255 else 0
         return Image.fromarray((values >> shift).clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which copies RGB, too
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms.base import BaseTransform
@@ -20,6 +21,7 @@ from s4m_pipeline.data import paste as paste  # registers its transform
 from s4m_pipeline.data import strong_augmentation as strong_augmentation  # registers its transforms
 from s4m_pipeline.data.images import read_sized_image
 from s4m_pipeline.data.paste import TABLES
+from s4m_pipeline.data.planes import planes
 from s4m_pipeline.data.structure_store import StructureRow, open_structure
 
 META_KEYS = (
@@ -57,7 +59,7 @@ class LoadImage(BaseTransform):
             Path(results["img_path"]), results.get("height") or 0, results.get("width") or 0
         )
         if self.channel_order == "bgr":
-            image = np.ascontiguousarray(image[..., ::-1])
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results
@@ -123,7 +125,7 @@ class PackInstances(PackDetInputs):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Make ``inputs`` uint8 (3, H, W) and ``data_samples``."""
-        packed = super().transform(results)
+        packed = super().transform({**results, **_as_planes(results)})
         sample = packed["data_samples"]
         for table in TABLES:
             if table in results:
@@ -136,6 +138,14 @@ class PackInstances(PackDetInputs):
             if "pasted" in results:
                 sample.structure.hidden = torch.from_numpy(results["pasted"])
         return packed
+
+
+def _as_planes(results: dict[str, Any]) -> dict[str, np.ndarray]:
+    """``img`` as a view of its planes, which MMDetection's packing takes without a copy."""
+    image = results.get("img")
+    if image is None or image.ndim != 3:
+        return {}
+    return {"img": planes(image).transpose(1, 2, 0)}
 
 
 def _kept_rows(results: dict[str, Any], table: str) -> torch.Tensor:

@@ -10,6 +10,8 @@ import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
+from s4m_pipeline.data.planes import planes
+
 UNIT = 32
 """Sides of the network's input are multiples of this."""
 
@@ -51,9 +53,8 @@ def scale_image(image: np.ndarray, scale: tuple[int, int]) -> ScaledImage:
         image: uint8 (H, W, 3) RGB.
         scale: Long and short side (in either order) within which it is to fit.
     """
-    # channels are turned around afterwards: before, OpenCV would copy the image value by value
     resized = mmcv.imrescale(image, tuple(scale), interpolation="bilinear")
-    tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)[::-1]))
+    tensor = torch.from_numpy(planes(resized, backwards=True))
     return ScaledImage(tensor, resized.shape[:2], image.shape[:2])
 
 

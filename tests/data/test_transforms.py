@@ -14,6 +14,7 @@ from s4m_pipeline.models.openmmlab import prepare
 
 prepare()
 
+from mmdet.datasets.transforms import PackDetInputs  # noqa: E402
 from mmdet.registry import TRANSFORMS  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
@@ -305,6 +306,18 @@ def test_loading_is_strict(tmp_path: Path) -> None:
         LoadImage()({"img_path": str(path), "height": 7, "width": 9})
     with pytest.raises(UsageError, match="no such image"):
         LoadImage()({"img_path": str(tmp_path / "b.png")})
+
+
+@pytest.mark.parametrize("view", [np.s_[:, :], np.s_[:, ::-1], np.s_[1:, :3]])
+def test_pixels_are_packed_as_mmdetection_packs_them(view: tuple[slice, slice]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 4, 3), dtype=np.uint8)[view]
+    results = {"img": pixels, "img_id": 3}
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        found = PackInstances()(results)["inputs"]
+        expected = PackDetInputs(meta_keys=("img_id",))(results)["inputs"]
+    assert torch.equal(found, expected)
+    assert found.is_contiguous()
+    assert results["img"] is pixels
 
 
 def test_branch_is_packed() -> None:
