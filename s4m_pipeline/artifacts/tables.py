@@ -181,13 +181,16 @@ def categories_of(table: pa.Table) -> list[dict[str, Any]]:
     return list(json.loads((table.schema.metadata or {}).get(b"categories", b"[]")))
 
 
-def read_rows(folder: Path, table: str, image_ids: Sequence[int]) -> list[dict[str, Any]]:
+def read_rows(
+    folder: Path, table: str, image_ids: Sequence[int], columns: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
     """Read the rows of some images, leaving row groups of other images unread.
 
     Args:
         folder: The artifact's folder.
         table: A name in ``schemas.SCHEMAS``.
         image_ids: The images.
+        columns: The columns to read, ``image_id`` among them; all when None.
 
     Returns:
         One mapping a row, in the table's order.
@@ -199,14 +202,14 @@ def read_rows(folder: Path, table: str, image_ids: Sequence[int]) -> list[dict[s
         return []
     low, high = min(image_ids), max(image_ids)
     keep = [("image_id", ">=", low), ("image_id", "<=", high)]
-    wanted = set(image_ids)
+    wanted, names = set(image_ids), None if columns is None else list(columns)
     rows: list[dict[str, Any]] = []
     for path in table_files(folder, table):
         first, last = _image_span(path, table)
         if last < low or first > high:
             continue
         try:
-            found = pq.read_table(path, filters=keep, partitioning=None)
+            found = pq.read_table(path, columns=names, filters=keep, partitioning=None)
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
         rows += [row for row in found.to_pylist() if row["image_id"] in wanted]

@@ -33,6 +33,10 @@ THRESHOLD_SETTINGS = frozenset({"score", "thresholds", "precision", "min_area"})
 THRESHOLD_INPUTS = frozenset({"labelled", "cross-fit"})
 """What two refinements may differ in for one to be made of the other."""
 
+_KEY = ("image_id", "instance_id")
+_DECISIVE = (*_KEY, "category_id", "score", "soft_mask")
+"""What tells whether a prediction is to become a label."""
+
 
 class Rethreshold(Refine):
     """A refine artifact made of an earlier one."""
@@ -110,8 +114,8 @@ def require_masks(task: RefineTask, source: Path, called_with: str) -> None:
     missing, ids = 0, sorted(task.records)
     for start in range(0, len(ids), 1024):
         part = ids[start : start + 1024]
-        stored = {_key(row) for row in read_rows(source, "segmented", part)}
-        for row in read_rows(task.predictions, "predictions", part):
+        stored = {_key(row) for row in read_rows(source, "segmented", part, _KEY)}
+        for row in read_rows(task.predictions, "predictions", part, _DECISIVE):
             wanted = not drop_reason(row, task.scores[row["category_id"]], task.min_area)
             missing += wanted and _key(row) not in stored
     if missing:

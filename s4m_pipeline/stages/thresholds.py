@@ -52,7 +52,7 @@ def choose_thresholds(run: Run, predictions: Path, images: int) -> Thresholds:
         images: How many images were predicted, those without any prediction included.
     """
     from s4m_pipeline.data import thresholds
-    from s4m_pipeline.stages.scored_predictions import judged_predictions, scored_predictions
+    from s4m_pipeline.stages.scored_predictions import judged_predictions, prediction_scores
 
     section, labelled = run.config.pseudo_label, run.images.labelled
     categories = [category.id for category in labelled.categories]
@@ -62,7 +62,7 @@ def choose_thresholds(run: Run, predictions: Path, images: int) -> Thresholds:
     if section.thresholds == "precision":
         scores, true = judged_predictions(run, run.require(CrossFit()), floor)
         return thresholds.precision_thresholds(scores, true, categories, section.precision, floor)
-    _, category, score, _ = scored_predictions(predictions, floor, section.min_area)
+    category, score = prediction_scores(predictions, floor, section.min_area)
     scores = {key: score[category == key] for key in categories}
     counts = labelled_counts(run)
     return thresholds.rate_thresholds(scores, images, counts, len(labelled.images), floor)

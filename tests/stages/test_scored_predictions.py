@@ -1,0 +1,123 @@
+"""What thresholds are chosen by: against plain loops, nothing at all, and no more than needed."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from s4m_pipeline.artifacts.manifest import read_manifest
+from s4m_pipeline.artifacts.tables import read_rows, read_table, write_table
+from s4m_pipeline.stages import scored_predictions
+from s4m_pipeline.stages.base import label_categories
+from s4m_pipeline.stages.cross_fit import CrossFit
+from s4m_pipeline.stages.held_out import HeldOut
+from s4m_pipeline.stages.perform import perform
+from s4m_pipeline.stages.pseudo_label import PseudoLabel
+from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.rethreshold import Rethreshold
+from s4m_pipeline.stages.scored_predictions import judged_predictions, prediction_scores
+from s4m_pipeline.stages.thresholds import choose_thresholds
+
+BY_PRECISION = ("pseudo_label.thresholds=precision", "calibration.iterations=3")
+
+
+@pytest.fixture(scope="module")
+def cross_fitted(finished, tmp_path_factory):
+    workshop = finished.copy(tmp_path_factory.mktemp("scored") / "run")
+    perform(workshop.run(*BY_PRECISION), CrossFit())
+    return workshop
+
+
+@pytest.fixture
+def columns_read(monkeypatch):
+    """The columns of each reading of predictions."""
+    read = []
+    real = pq.read_table
+
+    def noting(path, columns=None, **settings):
+        read.append(columns)
+        return real(path, columns=columns, **settings)
+
+    monkeypatch.setattr(pq, "read_table", noting)
+    return read
+
+
+def test_without_a_prediction_above_the_floor_no_score_reaches_a_precision(cross_fitted):
+    run = cross_fitted.run(*BY_PRECISION, "refine.min_score=1")
+    scores, true = judged_predictions(run, run.folder(CrossFit()), 1.0)
+    keys = {category.id for category in run.images.labelled.categories}
+    assert {key: len(found) for key, found in scores.items()} == dict.fromkeys(keys, 0)
+    assert {key: len(found) for key, found in true.items()} == dict.fromkeys(keys, 0)
+    chosen = choose_thresholds(run, run.folder(PseudoLabel()), 18)
+    assert chosen.scores == dict.fromkeys(keys, 1.0)
+    rate = cross_fitted.run("pseudo_label.thresholds=rate", "refine.min_score=1")
+    found = choose_thresholds(rate, rate.folder(PseudoLabel()), 18)
+    assert found.scores == dict.fromkeys(keys, 1.0)
+
+
+def test_without_a_prediction_above_the_floor_there_are_no_labels(cross_fitted, tmp_path, s4m):
+    copy = cross_fitted.copy(tmp_path / "run")
+    floor = "refine.min_score=1"
+    perform(copy.run(floor), Refine())
+    code, _, err = s4m("refine", "--rethreshold", "-c", copy.config, *BY_PRECISION, floor)
+    assert code == 0, err
+    assert "no score reaches pseudo_label.precision" in err
+    run = copy.run(*BY_PRECISION, floor)
+    assert read_manifest(run.folder(Rethreshold())).counts["instances"] == 0
+    made = perform(run, HeldOut(1))
+    assert made.metrics["labels"]["labels"] == 0
+    assert made.metrics["quality"] == 0
+
+
+def test_predictions_are_true_that_are_the_first_of_an_instance(finished, tmp_path):
+    """Each instance is predicted three times: too small to count, rightly, and once again."""
+    run = finished.run("pseudo_label.min_area=1")
+    labelled = run.images.labelled
+    rows = read_table(run.folder(PseudoLabel()), "predictions").to_pylist()[:1]
+    made, right, again = [], {}, {}
+    for shard, images in enumerate((labelled.images[:2], [], labelled.images[2:])):
+        for record in images:
+            for n, instance in enumerate(labelled.instances[record.id]):
+                one = rows[0] | {"image_id": record.id, "category_id": instance.category_id}
+                one |= {"mask_rle": instance.rle, "score": 0.75 + n / 64}
+                made += [one | {"score": 0.96875, "soft_mask": b"\x09"}, one]
+                made.append(one | {"score": 0.5 + n / 64})
+                right.setdefault(instance.category_id, []).append(0.75 + n / 64)
+                again.setdefault(instance.category_id, []).append(0.5 + n / 64)
+        path = tmp_path / f"predictions/{shard:05d}.parquet"
+        write_table(path, "predictions", made, label_categories(labelled.categories))
+        made = []
+    scores, true = judged_predictions(run, tmp_path, 0.3)
+    for key in (category.id for category in labelled.categories):
+        assert sorted(scores[key][true[key]].tolist()) == sorted(right.get(key, []))
+        assert sorted(scores[key][~true[key]].tolist()) == sorted(again.get(key, []))
+    high, _ = judged_predictions(run, tmp_path, 0.7)
+    assert sum(map(len, high.values())) == sum(map(len, right.values()))
+
+
+def test_scores_alone_are_read_and_kept_without_the_masks(finished, columns_read):
+    folder = finished.run().folder(PseudoLabel())
+    scored_predictions._scores.cache_clear()
+    category, score = prediction_scores(folder, 0.03, 20.0)
+    assert columns_read
+    assert all(set(names) == {"category_id", "score", "soft_mask"} for names in columns_read)
+    rows = [
+        (row["category_id"], row["score"])
+        for row in read_table(folder, "predictions").to_pylist()
+        if row["score"] > 0.03 and np.frombuffer(row["soft_mask"], np.uint8).sum() / 255 > 20
+    ]
+    assert list(zip(category.tolist(), score.tolist(), strict=True)) == rows
+    columns_read.clear()
+    assert prediction_scores(folder, 0.03, 20.0)[1] is score
+    assert columns_read == []
+
+
+def test_some_columns_of_some_images_are_those_of_their_rows(finished, columns_read):
+    folder = finished.run().folder(PseudoLabel())
+    ids = read_table(folder, "predictions", ["image_id"])["image_id"].to_pylist()
+    some = sorted(set(ids))[1:4]
+    whole = read_rows(folder, "predictions", some)
+    columns_read.clear()
+    names = ("image_id", "instance_id", "score")
+    found = read_rows(folder, "predictions", some, names)
+    assert found == [{name: row[name] for name in names} for row in whole]
+    assert columns_read == [list(names)] * len(columns_read)
