@@ -149,6 +149,12 @@ def gain_of(measured: Measured, seed: int) -> Gain:
     return Gain(count, before, after, low, high)
 
 
+def gains_by_size(measured: Measured, seed: int) -> dict[str, Gain]:
+    """Gains of some measurements of one policy by size; ``seed`` of the intervals."""
+    sizes = size_names(measured.area)
+    return {size: gain_of(measured.take(sizes == size), seed) for size in SIZES}
+
+
 def gains_by(
     measured: Measured, categories: Sequence[int], seed: int
 ) -> dict[str, dict[str, dict[Any, Gain]]]:
@@ -165,10 +171,9 @@ def gains_by(
     found: dict[str, dict[str, dict[Any, Gain]]] = {}
     for policy in dict.fromkeys(measured.policy.tolist()):
         own = measured.take(measured.policy == policy)
-        sizes = size_names(own.area)
         found[policy] = {
             "all": {"all": gain_of(own, seed)},
-            "size": {size: gain_of(own.take(sizes == size), seed) for size in SIZES},
+            "size": gains_by_size(own, seed),
             "class": {key: gain_of(own.take(own.category_id == key), seed) for key in categories},
         }
     return found
@@ -191,10 +196,11 @@ def best_policy(gains: Mapping[str, Mapping[str, Mapping[Any, Gain]]]) -> str | 
 def hurts(gain: Gain, overall: Gain, enough: int = ENOUGH) -> bool:
     """Whether refinement is to be left off for a class or size.
 
-    Its own mean gain decides where it has ``enough`` instances, the overall one elsewhere.
+    Its own mean gain decides where it has ``enough`` instances and they gained or lost; elsewhere
+    the overall one, which has to be above 0.
     """
-    decisive = gain if gain.instances >= enough else overall
-    return decisive.gain < 0
+    own = gain.gain if gain.instances >= enough else 0.0
+    return own < 0 or (own == 0 and overall.gain <= 0)
 
 
 def as_json(gains: Mapping[str, Mapping[str, Mapping[Any, Gain]]]) -> dict[str, Any]:

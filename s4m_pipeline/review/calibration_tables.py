@@ -44,13 +44,18 @@ def part_table(metrics: Mapping[str, Any], names: Mapping[int, str]) -> Table:
     best, off = metrics["best"], metrics["off"]
     gains = metrics["gains"][best]
     rows: list[list[Cell]] = []
-    for size, gain in gains["size"].items():
-        rows.append([size, *_figures(gain), _switch(off["everywhere"] or size in off["sizes"])])
+    for size, gain in metrics["sizes"].items():
+        rows.append([size, *_figures(gain), _switch(size in off["sizes"])])
     for key, name in names.items():
-        switch = _switch(off["everywhere"] or key in off["classes"])
+        switch = _switch(key in off["classes"])
         rows.append([name, *_figures(gains["class"][str(key)]), switch])
-    note = "Sizes are of the teacher's masks: small below 32 x 32 pixels, medium below 96 x 96."
-    return Table(f"Best: {best}", ["", *HEADS, "auto"], rows, note, tones=_ON_OFF)
+    note = (
+        "Sizes are of the teacher's masks, of the classes that auto refines: small below 32 x 32 "
+        "pixels, medium below 96 x 96."
+    )
+    chosen = metrics["chosen"]
+    title = f"Best: {best}" if chosen else f"Too few instances to choose by; auto takes: {best}"
+    return Table(title, ["", *HEADS, "auto"], rows, note, tones=_ON_OFF)
 
 
 def _figures(gain: Mapping[str, Any]) -> list[Cell]:

@@ -5,6 +5,7 @@ Predictions are those of ``cross-fit``, by teachers that did not see the images.
 of those whose mask overlaps a true instance of their class, the IoU with it is measured before and
 after. The policy whose gain is surest (the highest lower end of its 95 % interval) is what
 ``refine.policy: auto`` takes; it is left off for classes and sizes where it makes masks worse.
+Too few instances choose none: ``auto`` then takes ``points``, whatever policy was configured.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from s4m_pipeline.stages.calibration_pairs import Pair
 
 
+RULE = 2
+"""Number of the rule by which a calibration chooses: one more with every change of it."""
+
+
 class Calibrate(ShardedStage):
     """What each policy brings on the labelled images."""
 
@@ -51,9 +56,10 @@ class Calibrate(ShardedStage):
         return "refine --calibrate"
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """The policies, which predictions are measured, the segmenter and the intervals' seed."""
+        """The rule, the policies, what is measured, the segmenter and the intervals' seed."""
         policies = calibration_policies(config)
         return {
+            "rule": RULE,
             "seed": config.seed,
             "min_score": config.refine.min_score,
             "policies": {name: policy_as_json(policy) for name, policy in policies.items()},
@@ -102,7 +108,6 @@ class Calibrate(ShardedStage):
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Measure, then choose."""
-        from s4m_pipeline.data.calibration import ENOUGH
         from s4m_pipeline.stages.calibration_choice import choice_of, measured
 
         made = super().make(run, folder)
@@ -115,10 +120,10 @@ class Calibrate(ShardedStage):
             )
         categories = [category.id for category in run.images.labelled.categories]
         made.metrics |= choice_of(found, categories, run.config)
-        if made.counts["instances"] < ENOUGH:
+        if not made.metrics["chosen"]:
             run.reporter.warn(
                 f"{made.counts['instances']} instances could be measured, too few to choose by: "
-                f"refine.policy=auto keeps {made.metrics['best']!r}"
+                f"keep the policy that you have; refine.policy=auto is {made.metrics['best']!r}"
             )
         return made
 

@@ -12,6 +12,7 @@ from s4m_pipeline.stages.refine_policies import refine_policy
 
 S4M_RULE = "S4M's rule"
 S4M_POINTS = 3
+FALLBACK = "points"
 PROMPTS = ("points", "box", "box+mask", "box+points")
 COMPARED = (
     ("points", "single"),
@@ -36,7 +37,8 @@ def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
     Prompts and choice of mask vary; all else (gate, number of points, fusion's weight ...) is the
     section's, but S4M's own rule has three points and no gate, and the mean of four equal weights.
     The section's candidate and its ``fuse_policies`` are compared with every prompt. So the
-    section's own policy is among them, and the list is the same whatever ``refine.policy`` says.
+    section's own policy is among them, and the list is the same whatever ``refine.policy`` says:
+    that is in no fingerprint of a calibration.
     """
     section = config.refine
     plain = replace(refine_policy(section), fuse_policies=(), fuse_prompt_weights=())
@@ -65,9 +67,9 @@ def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
     return found
 
 
-def own_policy(section: RefineSection) -> str:
-    """The name of the section's own policy; that of ``points`` where it names none."""
-    return _name(section.policy if section.policy in PROMPTS else "points", section)
+def fallback_policy(section: RefineSection) -> str:
+    """The name of what ``refine.policy: auto`` takes where too few instances were measured."""
+    return _name(FALLBACK, section)
 
 
 def _name(prompt: str, section: RefineSection) -> str:
@@ -96,7 +98,7 @@ def policies_by_class(
     policy = RefinePolicy(**choice["policy"])
     classes = set(off["classes"])
     return {
-        (key, size): None if off["everywhere"] or key in classes or size in off["sizes"] else policy
+        (key, size): None if key in classes or size in off["sizes"] else policy
         for key in categories
         for size in SIZES
     }

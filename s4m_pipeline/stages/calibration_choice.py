@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data import calibration
 from s4m_pipeline.stages.calibrated_policies import (
     calibration_policies,
-    own_policy,
+    fallback_policy,
     policy_as_json,
 )
 
@@ -26,27 +27,44 @@ def choice_of(
     Args:
         found: The measurements.
         categories: All category ids.
-        config: The run, for its policies and seed.
+        config: The run, for its policies and seed. What is in no fingerprint of a calibration,
+            such as ``refine.policy``, must not be looked at.
 
     Returns:
-        ``best`` (the policy's name), ``policy`` (its settings), ``off`` (``everywhere``, and the
-        ``classes`` and ``sizes`` without refinement) and ``gains`` (by policy). Fewer than
-        ``calibration.ENOUGH`` instances leave the configured policy, everywhere on.
+        ``best`` (the policy's name), ``chosen`` (whether enough instances spoke for it), ``policy``
+        (its settings), ``off`` (the ``classes`` and ``sizes`` without refinement), ``sizes`` (its
+        gains by size over the classes that are refined) and ``gains`` (by policy). Fewer than
+        ``calibration.ENOUGH`` instances choose nothing: ``best`` is the fallback, everywhere on.
     """
     gains = calibration.gains_by(found, categories, config.seed)
     best = calibration.best_policy(gains)
     if best is None:
         raise ValueError("nothing was measured")
-    overall = gains[best]["all"]["all"]
-    off: dict[str, Any] = {"classes": [], "sizes": [], "everywhere": overall.gain <= 0}
-    if overall.instances < calibration.ENOUGH:
-        best, off["everywhere"] = own_policy(config.refine), False
-    else:
-        for part, kind in (("classes", "class"), ("sizes", "size")):
-            hurt = [k for k, v in gains[best][kind].items() if calibration.hurts(v, overall)]
-            off[part] = hurt
-    policy = policy_as_json(calibration_policies(config)[best])
-    return {"best": best, "policy": policy, "off": off, "gains": calibration.as_json(gains)}
+    chosen = gains[best]["all"]["all"].instances >= calibration.ENOUGH
+    if not chosen:
+        best = fallback_policy(config.refine)
+    off: dict[str, list[Any]] = {"classes": [], "sizes": []}
+    sizes = gains[best]["size"]
+    if chosen:
+        off["classes"] = _hurt(gains[best]["class"], gains[best]["all"]["all"])
+        own = found.take(found.policy == best)
+        # a class that is off says nothing about the size of others
+        own = own.take(~np.isin(own.category_id, off["classes"]))
+        sizes = calibration.gains_by_size(own, config.seed)
+        off["sizes"] = _hurt(sizes, calibration.gain_of(own, config.seed))
+    return {
+        "best": best,
+        "chosen": chosen,
+        "policy": policy_as_json(calibration_policies(config)[best]),
+        "off": off,
+        "sizes": {size: asdict(gain) for size, gain in sizes.items()},
+        "gains": calibration.as_json(gains),
+    }
+
+
+def _hurt(gains: Mapping[Any, calibration.Gain], overall: calibration.Gain) -> list[Any]:
+    """The classes or sizes for which refinement is to be left off."""
+    return [key for key, gain in gains.items() if calibration.hurts(gain, overall)]
 
 
 def measured(folder: Path) -> calibration.Measured:

@@ -124,6 +124,10 @@ def test_refinement_is_off_where_it_hurts():
     few = c.Gain(9, 0.5, 0.4, -0.2, 0.0)
     assert not c.hurts(few, gains["b"]["all"]["all"])
     assert c.hurts(c.Gain(10, 0.5, 0.4, -0.2, 0.0), gains["b"]["all"]["all"])
+    same = c.Gain(10, 0.5, 0.5, 0.0, 0.0)  # neither gained nor lost: the overall answer
+    assert not c.hurts(same, gains["b"]["all"]["all"])
+    assert c.hurts(same, overall)
+    assert c.hurts(same, same)
 
 
 def test_no_measurement_has_no_best_policy():

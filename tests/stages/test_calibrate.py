@@ -10,13 +10,9 @@ from s4m_pipeline.artifacts.manifest import read_manifest, verify
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.data.calibration import ENOUGH, Measured
 from s4m_pipeline.segmenter.policies import RefinePolicy
+from s4m_pipeline.stages import calibrate
 from s4m_pipeline.stages.calibrate import Calibrate
-from s4m_pipeline.stages.calibrated_policies import (
-    S4M_RULE,
-    calibration_policies,
-    own_policy,
-    policies_by_class,
-)
+from s4m_pipeline.stages.calibrated_policies import S4M_RULE, calibration_policies
 from s4m_pipeline.stages.calibration_choice import choice_of, measured
 from s4m_pipeline.stages.cross_fit import FOLDS, CrossFit
 from s4m_pipeline.stages.perform import freshness, perform
@@ -146,7 +142,7 @@ def test_the_choice_is_the_policy_with_the_surest_gain(calibrated):
     }
     low = {name: metrics["gains"][name]["all"]["all"]["low"] for name in means}
     assert metrics["best"] == max(low, key=low.get)
-    assert metrics["off"]["everywhere"] == (means[metrics["best"]] <= 0)
+    assert metrics["chosen"]
     policies = calibration_policies(run.config)
     assert RefinePolicy(**metrics["policy"]) == policies[metrics["best"]]
     for name, mean in means.items():
@@ -186,7 +182,7 @@ def test_s4ms_own_rule_is_compared_with_three_points_and_no_gate(finished):
 def test_the_configured_policy_is_compared_and_auto_changes_no_calibration(finished, settings):
     config = finished.run(*settings).config
     policies = calibration_policies(config)
-    assert policies[own_policy(config.refine)] == refine_policy(config.refine)
+    assert refine_policy(config.refine) in policies.values()
     auto = finished.run(*settings, "refine.policy=auto")
     assert calibration_policies(auto.config) == policies
     assert auto.fingerprint(Calibrate()) == finished.run(*settings).fingerprint(Calibrate())
@@ -199,37 +195,28 @@ def test_in_the_mean_of_four_each_has_a_quarter(finished):
     assert policies["points, fuse"].fuse_weight == 0.7
 
 
-def measurements(instances):
-    """All policies; the box policy gains, the others lose."""
-    names = ["points, fuse", "box, single"]
-    return Measured(
-        image_id=np.repeat(np.arange(instances), 2),
-        category_id=np.ones(2 * instances, np.int64),
-        area=np.full(2 * instances, 500),
-        policy=np.array(instances * names, dtype=object),
-        before=np.full(2 * instances, 0.5),
-        after=np.tile([0.4, 0.6], instances),
-    )
-
-
-def test_a_handful_of_instances_changes_no_policy(finished):
-    config = finished.run("refine.policy=auto").config
-    few = choice_of(measurements(9), [1], config)
-    assert few["best"] == "points, fuse"
-    assert RefinePolicy(**few["policy"]) == calibration_policies(config)["points, fuse"]
-    assert few["off"] == {"classes": [], "sizes": [], "everywhere": False}
-    assert choice_of(measurements(10), [1], config)["best"] == "box, single"
-
-
 def test_a_choice_by_too_few_instances_is_warned_of(calibrated, tmp_path, s4m):
     copy = calibrated.copy(tmp_path / "run")
     settings = (*SETTINGS, "refine.fuse_weight=0.7")
-    code, _, err = s4m("refine", "--calibrate", "-c", copy.config, *settings)
+    code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *settings)
     count = read_manifest(copy.run(*settings).folder(Calibrate())).counts["instances"]
     assert 0 < count < ENOUGH
     assert f"{count} instances could be measured, too few to choose by" in err
-    assert "refine.policy=auto keeps 'box+points, fuse'" in err
+    assert "keep the policy that you have; refine.policy=auto is 'points, fuse'" in err
+    assert "Too few instances to choose by; auto takes: points, fuse" in out
     assert code == 0
+    auto = copy.run(*settings, "refine.policy=auto")
+    assert freshness(auto, Calibrate()).state == "fresh"
+    assert set(Refine().policy(auto).values()) == {
+        calibration_policies(auto.config)["points, fuse"]
+    }
+
+
+def test_a_calibration_by_another_rule_is_stale(calibrated, monkeypatch):
+    monkeypatch.setattr(calibrate, "RULE", calibrate.RULE + 1)
+    found = freshness(calibrated.run(*SETTINGS), Calibrate())
+    assert found.state == "stale"
+    assert "rule" in found.why
 
 
 def test_calibrating_where_only_thresholds_need_it_prints_the_predictions_folder(
@@ -242,20 +229,6 @@ def test_calibrating_where_only_thresholds_need_it_prints_the_predictions_folder
     assert (code, out.strip()) == (0, str(copy.run(*settings).folder(CrossFit()))), err
 
 
-def choice(everywhere=False, classes=(), sizes=()):
-    policy = {"policy": "box", "points": 3, "candidate": "fuse", "min_agreement": 0.3}
-    off = {"everywhere": everywhere, "classes": list(classes), "sizes": list(sizes)}
-    return {"policy": policy, "off": off}
-
-
-def test_refinement_is_off_for_the_classes_and_sizes_where_it_hurts():
-    found = policies_by_class(choice(classes=[2], sizes=["small"]), [1, 2])
-    on = {key for key, policy in found.items() if policy is not None}
-    assert on == {(1, "medium"), (1, "large")}
-    assert len(found) == 6
-    assert set(policies_by_class(choice(everywhere=True), [1]).values()) == {None}
-
-
 def test_auto_refines_as_the_calibration_says(calibrated, tmp_path):
     copy = calibrated.copy(tmp_path / "run")
     settings = (*SETTINGS, "refine.policy=auto")
@@ -263,7 +236,9 @@ def test_auto_refines_as_the_calibration_says(calibrated, tmp_path):
     assert [s.name for s in stages_of(run.config)][2:4] == ["cross-fit", "calibrate"]
     folder = run.folder(Calibrate())
     manifest = read_manifest(folder)  # of box+points: auto compares the same policies
-    manifest.metrics |= choice(classes=[1]) | {"best": "made up"}
+    policy = {"policy": "box", "points": 3, "candidate": "fuse", "min_agreement": 0.3}
+    off = {"classes": [1], "sizes": []}
+    manifest.metrics |= {"policy": policy, "off": off, "best": "made up"}
     path = folder / "manifest.json"
     path.write_text(json.dumps(manifest.to_dict()))
     made = perform(run, Refine())
