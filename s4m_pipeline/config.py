@@ -8,9 +8,17 @@ artifact's fingerprint.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 RANDOM = "random"
 """In place of a file of weights: start from random ones."""
@@ -27,6 +35,28 @@ class Section(BaseModel):
     """A section of the run's file: unknown keys are faults."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
+        """Undo that YAML reads ``off`` as false; refuse a boolean in place of a number."""
+        if not isinstance(value, bool):
+            return value
+        taken = _alternatives(cls.model_fields[str(info.field_name)].annotation)
+        if bool in taken:
+            return value
+        if not value and "off" in taken:
+            return "off"
+        null = "; null switches it off" if type(None) in taken else ""
+        raise ValueError(f"takes no boolean, as which YAML reads off, no, on and yes{null}")
+
+
+def _alternatives(annotation: Any) -> set[Any]:
+    """The types and literal values that an annotation allows."""
+    parts = get_args(annotation)
+    if not parts:
+        return {annotation}
+    return set().union(*(_alternatives(part) for part in parts))
 
 
 class LabelledSet(Section):

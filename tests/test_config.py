@@ -67,6 +67,37 @@ def test_wrong_settings_are_named(run_file, overrides, message):
     assert len(str(caught.value).splitlines()) <= 3
 
 
+@pytest.mark.parametrize("written", ["off", "Off", "no", "'off'"])
+def test_off_is_the_word_though_yaml_reads_it_as_false(run_file, written):
+    assert load_config(run_file(), [f"student.paste={written}"]).student.paste == "off"
+    text = MINIMAL + f"student: {{paste: {written}}}\n"
+    assert load_config(run_file(text)).student.paste == "off"
+
+
+def test_none_is_a_word_and_booleans_stay_booleans(run_file):
+    overrides = ["refine.policy=none", "refine.second_pass=on", "student.ignore_score=null"]
+    config = load_config(run_file(), [*overrides, "segmenter.compile=off"])
+    assert (config.refine.policy, config.refine.second_pass) == ("none", True)
+    assert (config.student.ignore_score, config.segmenter.compile) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("student.paste=on", r"student\.paste: takes no boolean.*found True"),
+        ("refine.duplicate_iou=off", r"refine\.duplicate_iou: takes no boolean.*found False"),
+        ("student.ignore_score=off", r"student\.ignore_score: .*null switches it off"),
+        ("refine.max_area_ratio=no", r"refine\.max_area_ratio: .*null switches it off"),
+        ("teacher.iterations=yes", r"teacher\.iterations: takes no boolean"),
+        ("refine.policy=off", r"refine\.policy: takes no boolean"),
+    ],
+)
+def test_a_boolean_is_no_number_and_no_other_word(run_file, override, message):
+    """Taken for 0, 'off' would call any two masks duplicates, or ignore all predictions."""
+    with pytest.raises(UsageError, match=message):
+        load_config(run_file(), [override])
+
+
 def test_all_faults_are_reported_at_once(run_file):
     with pytest.raises(UsageError) as caught:
         load_config(run_file(), ["refine.pointz=5", "teacher.iterations=0"])
