@@ -39,10 +39,12 @@ def coco_ap(
         engine: "faster-coco-eval" or "pycocotools"; the default one when None.
 
     Returns:
-        For each kind a dict of ``AP`` (mean over the IoU thresholds 0.5 to 0.95), ``AP50``,
-        ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``, ``AR``, ``AR_small``, ``AR_medium`` and
-        ``AR_large``, each 0 to 1 or None where there is no true instance; and ``per_class``: by
-        category name the same, and ``instances``, the number of true ones without crowds.
+        For each kind COCO's twelve figures: ``AP`` (mean over the IoU thresholds 0.5 to 0.95),
+        ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``, ``AR1`` and ``AR10`` (of so
+        many detections an image and class), ``AR``, ``AR_small``, ``AR_medium`` and ``AR_large``,
+        each 0 to 1 or None where there is no true instance; and ``per_class``: by category name
+        the same, and ``instances``, the number of true ones without crowds. Size and box of a true
+        instance are those that its file tells, as in COCO's own evaluation.
 
     Raises:
         UsageError: A detection is of an image or category that the truth does not have.
@@ -90,6 +92,8 @@ def _figures(tables: CocoTables, classes: slice) -> dict[str, Any]:
     }
     for name, place in AREAS.items():
         figures[f"AP_{name}"] = _mean(precision[..., place])
+    for limit, few in tables.recall_of_few.items():
+        figures[f"AR{limit}"] = _mean(few[:, classes, 0])
     figures["AR"] = _mean(recall[..., 0])
     for name, place in AREAS.items():
         figures[f"AR_{name}"] = _mean(recall[..., place])

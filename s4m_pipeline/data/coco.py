@@ -1,7 +1,8 @@
 """Image sets: COCO files and plain folders, read into one checked form. No torch.
 
 COCO's conventions: ``bbox`` is x, y, width, height in pixels; masks are COCO's compressed RLE.
-Box and area are always taken from the mask, because exporters often write something else there.
+A label's box and area are taken from its mask, because exporters often write something else there.
+What the file tells is kept beside them, for COCO's metric, which counts by it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.data.entry_values import told_area, told_bbox
 from s4m_pipeline.data.image_set import (
     Category,
     ImageRecord,
@@ -238,10 +240,13 @@ def _add_instances(
             ) from error
     boxes, areas = bbox_areas(rles, image.height, image.width)
     kept = []
-    for entry, rle, box, area in zip(entries, rles, boxes, areas, strict=True):
-        if area == 0:
+    for place, (entry, rle, box, area) in enumerate(zip(entries, rles, boxes, areas, strict=True)):
+        crowd, told = bool(entry.get("iscrowd", 0)), (told_bbox(entry), told_area(entry))
+        instance = Instance(entry["category_id"], rle, box, area, crowd, *told)
+        if area:
+            kept.append(instance)
+        else:
             found.empty_masks.append(entry.get("id", -1))
-            continue
-        kept.append(Instance(entry["category_id"], rle, box, area, bool(entry.get("iscrowd", 0))))
+            found.empty.setdefault(image.id, []).append((place, instance))
     if kept:
         found.instances[image.id] = kept

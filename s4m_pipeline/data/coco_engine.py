@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.image_set import ImageSet
+from s4m_pipeline.data.image_set import ImageRecord, ImageSet, Instance
 
 ENGINES = ("faster-coco-eval", "pycocotools")
+FEW = (1, 10)
+"""Detections an image and class of COCO's AR1 and AR10."""
 
 
 class CocoTables(NamedTuple):
@@ -25,11 +27,14 @@ class CocoTables(NamedTuple):
         precision: (IoU thresholds 0.5 to 0.95, recalls, classes, area ranges).
         recall: (IoU thresholds, classes, area ranges).
         category_ids: Of the classes.
+        recall_of_few: As ``recall``, by the number of detections an image and class that count:
+            1 and 10.
     """
 
     precision: np.ndarray
     recall: np.ndarray
     category_ids: list[int]
+    recall_of_few: dict[int, np.ndarray]
 
 
 def default_engine() -> str:
@@ -72,7 +77,9 @@ def coco_tables(
         truth.createIndex()
         found.createIndex()
         evaluation = eval_class(truth, found, iou_kind)
-        evaluation.params.maxDets = [1, 10, max_dets]
+        # both engines sort this list, so that the last one need not be max_dets
+        limits = sorted({min(limit, max_dets) for limit in (*FEW, max_dets)})
+        evaluation.params.maxDets = limits
         evaluation.evaluate()
         evaluation.accumulate()
     ids = [int(category_id) for category_id in evaluation.params.catIds]
@@ -81,35 +88,28 @@ def coco_tables(
         len(evaluation.params.recThrs),
         len(ids),
         len(evaluation.params.areaRng),
-        3,
+        len(limits),
     )
     precision = np.asarray(evaluation.eval["precision"]).reshape(shape)
     recall = np.asarray(evaluation.eval["recall"]).reshape(shape[:1] + shape[2:])
-    return CocoTables(precision[..., -1], recall[..., -1], ids)
+    few = {limit: recall[..., limits.index(min(limit, max_dets))] for limit in FEW}
+    return CocoTables(precision[..., -1], recall[..., -1], ids, few)
 
 
 def to_coco_dict(found: ImageSet) -> dict[str, Any]:
-    """Write an image set as a COCO dict.
+    """Write an image set as the COCO dict that the metric counts by.
 
-    Annotation ids count from 1: pycocotools takes a match with id 0 for no match.
+    Box and area are the file's where it tells them, else the mask's, and annotations whose mask
+    has no pixel are among the others: so COCO's own evaluation of the file has it. Annotation ids
+    count from 1: pycocotools takes a match with id 0 for no match.
     """
-    annotations: list[dict[str, Any]] = []
-    for image in found.images:
-        for instance in found.instances.get(image.id, []):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image.id,
-                    "category_id": instance.category_id,
-                    "bbox": list(instance.bbox),
-                    "area": instance.area,
-                    "iscrowd": int(instance.iscrowd),
-                    "segmentation": {
-                        "size": [image.height, image.width],
-                        "counts": instance.rle.decode("ascii"),
-                    },
-                }
-            )
+    annotations = [
+        _as_annotation(image, instance)
+        for image in found.images
+        for instance in _counted(found, image.id)
+    ]
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
     return {
         "info": {},
         "images": [
@@ -118,6 +118,29 @@ def to_coco_dict(found: ImageSet) -> dict[str, Any]:
         ],
         "annotations": annotations,
         "categories": [{"id": c.id, "name": c.name} for c in found.categories],
+    }
+
+
+def _counted(found: ImageSet, image_id: int) -> list[Instance]:
+    """An image's annotations in the file's order, those without a pixel too."""
+    counted = list(found.instances.get(image_id, []))
+    for place, instance in found.empty.get(image_id, []):
+        counted.insert(place, instance)
+    return counted
+
+
+def _as_annotation(image: ImageRecord, instance: Instance) -> dict[str, Any]:
+    bbox, area = instance.told_bbox, instance.told_area
+    return {
+        "image_id": image.id,
+        "category_id": instance.category_id,
+        "bbox": list(instance.bbox if bbox is None else bbox),
+        "area": instance.area if area is None else area,
+        "iscrowd": int(instance.iscrowd),
+        "segmentation": {
+            "size": [image.height, image.width],
+            "counts": instance.rle.decode("ascii"),
+        },
     }
 
 

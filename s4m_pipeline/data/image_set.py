@@ -46,6 +46,9 @@ class Instance:
         bbox: x, y, width, height of the mask in pixels.
         area: The mask's pixels.
         iscrowd: Whether it stands for a crowd of objects.
+        told_bbox: The box that the file tells, by which COCO's metric counts; None where it tells
+            none that can be used.
+        told_area: Likewise the area, which may be of polygons and then is no whole number.
     """
 
     category_id: int
@@ -53,6 +56,8 @@ class Instance:
     bbox: tuple[float, float, float, float]
     area: int
     iscrowd: bool
+    told_bbox: tuple[float, float, float, float] | None = None
+    told_area: float | None = None
 
 
 @dataclass(slots=True)
@@ -64,12 +69,15 @@ class ImageSet:
         images: Sorted by id.
         instances: Labels by image id; an image without any has no entry.
         empty_masks: Ids of annotations left out because their mask has no pixel.
+        empty: Those annotations by image id, each with its place among the image's annotations.
+            They are no labels, but COCO's metric counts them as instances that were missed.
     """
 
     categories: list[Category]
     images: list[ImageRecord]
     instances: dict[int, list[Instance]] = field(default_factory=dict)
     empty_masks: list[int] = field(default_factory=list)
+    empty: dict[int, list[tuple[int, Instance]]] = field(default_factory=dict)
 
     @property
     def instance_count(self) -> int:

@@ -204,6 +204,7 @@ def without_images(truth: ImageSet, image_ids: set[int]) -> ImageSet:
         truth.categories,
         [image for image in truth.images if image.id not in image_ids],
         {key: value for key, value in truth.instances.items() if key not in image_ids},
+        empty={key: value for key, value in truth.empty.items() if key not in image_ids},
     )
 
 

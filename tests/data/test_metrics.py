@@ -36,6 +36,15 @@ def _detection(
     }
 
 
+def _sound_content() -> dict[str, Any]:
+    """The small set's file with the boxes and areas of its masks."""
+    content = coco_content()
+    boxes = [box for number in range(6) for _, box in boxes_of(number)]
+    for entry, box in zip(content["annotations"], boxes, strict=True):
+        entry |= {"bbox": list(box), "area": box[2] * box[3]}
+    return content
+
+
 def _perfect(truth: ImageSet) -> list[dict[str, Any]]:
     return [
         _detection(truth, number, box, category_id, 0.9)
@@ -46,7 +55,7 @@ def _perfect(truth: ImageSet) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("engine", ["faster-coco-eval", "pycocotools"])
 def test_perfect_none_and_half(small_set: tuple[Path, Path], engine: str) -> None:
-    truth = read_coco(*small_set)
+    truth = read_coco(write_json(small_set[0], _sound_content()), small_set[1])
     perfect = coco_ap(truth, _perfect(truth), engine=engine)
     for kind in ("segm", "bbox"):
         # annotation ids from 0 would cost one match in pycocotools
@@ -65,7 +74,7 @@ def test_perfect_none_and_half(small_set: tuple[Path, Path], engine: str) -> Non
 
 def test_iou_thresholds_by_hand(small_set: tuple[Path, Path]) -> None:
     """A single instance found with IoU 0.6 counts at thresholds 0.5, 0.55 and 0.6."""
-    content = coco_content()
+    content = _sound_content()
     content["annotations"] = content["annotations"][1:2]  # box 18, 15, 9, 13 in image 0
     write_json(small_set[0], content)
     truth = read_coco(*small_set)
@@ -159,9 +168,9 @@ def test_recall_by_size_is_that_of_cocos_own_summary() -> None:
     assert [dog[name] for name in recalls] == pytest.approx(evaluation.stats[8:].tolist())
 
 
-def test_the_masks_area_decides_the_size_range(small_set: tuple[Path, Path]) -> None:
+def test_a_detections_mask_or_box_decides_its_size_range(small_set: tuple[Path, Path]) -> None:
     """A thin L in a large box is small by its mask, so it counts as a false alarm among small."""
-    truth = read_coco(*small_set)
+    truth = read_coco(write_json(small_set[0], _sound_content()), small_set[1])
     image = truth.images[5]
     thin = rectangle(image.height, image.width, 2, 2, 50, 3)
     thin |= rectangle(image.height, image.width, 2, 2, 3, 50)
@@ -173,6 +182,16 @@ def test_the_masks_area_decides_the_size_range(small_set: tuple[Path, Path]) -> 
     assert figures["segm"]["AP_small"] < 0.95
     assert figures["bbox"]["AP_small"] == pytest.approx(1.0)
     assert all(a["id"] > 0 for a in to_coco_dict(truth)["annotations"])
+
+
+def test_the_files_area_decides_a_true_instances_size_range(small_set: tuple[Path, Path]) -> None:
+    content = _sound_content()
+    content["annotations"][0]["area"] = 32**2 + 0.5
+    truth = read_coco(write_json(small_set[0], content), small_set[1])
+    figures = coco_ap(truth, _perfect(truth)[1:])
+    for kind in ("segm", "bbox"):
+        assert figures[kind]["AP_small"] == pytest.approx(1.0)
+        assert figures[kind]["AP_medium"] == 0.0
 
 
 def test_unknown_image_or_category(small_set: tuple[Path, Path]) -> None:

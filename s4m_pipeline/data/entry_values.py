@@ -1,0 +1,81 @@
+"""Values in a COCO file's entries: which ids, names, sizes and numbers can be used. No torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+LARGEST_IMAGE_ID = 2**63 - 1
+"""Tables hold image ids in 64 bits; faster-coco-eval takes none below 0."""
+CATEGORY_IDS = range(-(2**31), 2**31)
+"""Tables hold category ids in 32 bits."""
+MOST_PIXELS = 2**31 - 1
+"""Of an image: tables hold areas in 32 bits, and COCO's run lengths count no further."""
+
+Box = tuple[float, float, float, float]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; true and false are none."""
+    return type(value) is int
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number that a float can hold; NaN, infinity and 10^400 are none."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value is text that can be written to a file: not empty, no lone surrogates."""
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def image_id_fault(image_id: int) -> str | None:
+    """Say why a whole number cannot be an image's id, or None when it can."""
+    if 0 <= image_id <= LARGEST_IMAGE_ID:
+        return None
+    return f"image id {image_id} is out of range: ids go from 0 to {LARGEST_IMAGE_ID}"
+
+
+def category_id_fault(category_id: int) -> str | None:
+    """Say why a whole number cannot be a category's id, or None when it can."""
+    if category_id in CATEGORY_IDS:
+        return None
+    return (
+        f"category id {category_id} is out of range: "
+        f"ids go from {CATEGORY_IDS[0]} to {CATEGORY_IDS[-1]}"
+    )
+
+
+def is_size(height: Any, width: Any) -> bool:
+    """Whether two values can be an image's height and width in pixels."""
+    if not is_whole(height) or not is_whole(width):
+        return False
+    return min(height, width) > 0 and height * width <= MOST_PIXELS
+
+
+def told_area(entry: Mapping[str, Any]) -> float | None:
+    """The area that an annotation tells, in pixels; None where that is no number from 0 up."""
+    area: Any = entry.get("area")
+    return float(area) if is_finite(area) and area >= 0 else None
+
+
+def told_bbox(entry: Mapping[str, Any]) -> Box | None:
+    """The box that an annotation tells: x, y, width, height in pixels.
+
+    None where these are not four numbers, or a side is below 0.
+    """
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(is_finite(value) for value in box):
+        return None
+    x, y, width, height = (float(value) for value in box)
+    return (x, y, width, height) if min(width, height) >= 0 else None
