@@ -160,6 +160,15 @@ def unpacked(bits: Tensor, width: int) -> Tensor:
     return pixels.flatten(-2)[..., :width]
 
 
+def union(masks: BitmapMasks) -> np.ndarray:
+    """Where any of the masks is, bool (H, W); of bits, only the union's become pixels."""
+    if isinstance(masks, PackedMasks) and not masks.decoded:
+        joined = np.bitwise_or.reduce(masks.bits(), axis=0)
+        return np.unpackbits(joined, axis=-1, count=masks.width).view(bool)
+    pixels: np.ndarray = masks.to_ndarray().any(0)
+    return pixels
+
+
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Put a batch together as MMEngine's ``pseudo_collate``; a data worker packs its masks first.
 

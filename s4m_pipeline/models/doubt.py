@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s4m_pipeline.data.packed_masks import union
 from s4m_pipeline.execution.transfers import to_device
 
 UNLABELLED = "unlabelled"
@@ -26,7 +27,7 @@ def doubtful_pixels(sample: Any) -> Tensor | None:
     prediction of a labelled object does not excuse queries that repeat it.
 
     Args:
-        sample: The image's data sample; its masks are padded to ``batch_input_shape``.
+        sample: The image's data sample; its labels' masks are padded to ``batch_input_shape``.
 
     Returns:
         bool (H, W) over the padded input; None for a labelled image and where nothing is ignored.
@@ -35,9 +36,11 @@ def doubtful_pixels(sample: Any) -> Tensor | None:
     if sample.metainfo.get("branch") != UNLABELLED or ignored is None or not len(ignored):
         return None
     labels = sample.gt_instances
-    padded = ignored.masks.pad(tuple(sample.metainfo["batch_input_shape"]), pad_val=0)
-    doubtful = padded.to_ndarray().any(0) & ~labels.masks.to_ndarray().any(0)
-    return to_device(torch.from_numpy(np.ascontiguousarray(doubtful)), labels.labels.device)
+    doubtful = np.zeros(sample.metainfo["batch_input_shape"], bool)
+    inside = union(ignored.masks)
+    doubtful[: inside.shape[0], : inside.shape[1]] = inside
+    doubtful &= ~union(labels.masks)
+    return to_device(torch.from_numpy(doubtful), labels.labels.device)
 
 
 def hide_pixels(logits: Tensor, doubtful: Tensor) -> Tensor:

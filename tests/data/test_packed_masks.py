@@ -21,7 +21,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from s4m_pipeline.data.packed_masks import PackedMasks, collate, pack, unpacked  # noqa: E402
+from s4m_pipeline.data.packed_masks import PackedMasks, collate, pack, union, unpacked  # noqa: E402
 
 SHAPES = [(5, 13, 21), (1, 8, 8), (0, 9, 30), (3, 1, 1), (2, 40, 64)]
 """Number, height and width of each image's masks."""
@@ -166,3 +166,23 @@ def test_bits_become_the_pixels_that_numpy_packed(width: int) -> None:
     found = unpacked(torch.from_numpy(np.packbits(pixels, axis=-1)), width)
     assert found.dtype == torch.uint8
     assert np.array_equal(found.numpy(), pixels)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_union_is_that_of_the_pixels_and_decodes_none(shape: tuple[int, int, int]) -> None:
+    masks = bitmaps(shape)
+    masks.masks &= bitmaps(shape, 1).masks & bitmaps(shape, 2).masks
+    [packed] = pack([masks])
+    expected = np.zeros(shape[1:], bool)
+    for mask in masks.masks:
+        expected |= mask == 1
+    found = union(packed)
+    assert found.dtype == bool
+    assert np.array_equal(found, expected)
+    assert isinstance(packed, PackedMasks)
+    assert not packed.decoded
+    assert np.array_equal(union(masks), expected)
+    grown = union(packed.pad((shape[1] + 3, shape[2] + 11)))
+    assert np.array_equal(grown, np.pad(expected, ((0, 3), (0, 11))))
+    packed.masks[:, 0] = 1  # from here on the pixels count
+    assert union(packed)[0].all() == (shape[0] > 0)

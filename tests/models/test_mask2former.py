@@ -21,6 +21,7 @@ from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
+from s4m_pipeline.data.packed_masks import pack  # noqa: E402
 from s4m_pipeline.errors import UsageError  # noqa: E402
 from s4m_pipeline.models.doubt import doubtful_pixels, hide_points, mostly_inside  # noqa: E402
 from s4m_pipeline.models.matching import match  # noqa: E402
@@ -230,6 +231,21 @@ def test_doubt_is_the_ignored_pixels_that_no_label_covers() -> None:
     assert padded is not None
     assert padded.shape == (SIDE, SIDE)
     assert padded.sum() == 8 * 28
+
+
+def test_doubt_of_a_workers_bits_is_that_of_the_pixels() -> None:
+    plain, packed = (sample_of(ignored=(DOUBT, LEFT)) for _ in range(2))
+    for sample in (plain, packed):  # ignored masks are padded only here
+        ignored = sample.ignored_instances
+        ignored.masks = ignored.masks.crop(np.array([0, 0, 50, 45]))
+    for found in (packed.gt_instances, packed.ignored_instances):
+        [found.masks] = pack([found.masks])
+    expected, found = doubtful_pixels(plain), doubtful_pixels(packed)
+    assert expected is not None
+    assert found is not None
+    assert expected.any()
+    assert torch.equal(found, expected)
+    assert not packed.gt_instances.masks.decoded
 
 
 def test_inside_means_more_than_half() -> None:
