@@ -113,6 +113,9 @@ def evaluate(
     labels: Annotated[
         bool, typer.Option("--labels", help="Judge the pseudo-labels by --annotations instead.")
     ] = False,
+    number: Annotated[
+        int | None, typer.Option("--round", help="Of which round, with --labels.", show_default="1")
+    ] = None,
     as_json: Json = False,
     dry_run: DryRun = False,
     force: Force = False,
@@ -120,15 +123,18 @@ def evaluate(
 ) -> None:
     """AP of a checkpoint, or of all of them, on an image set; or the pseudo-labels' quality."""
     from s4m_pipeline.commands.printing import print_evaluations, print_plan, print_quality
-    from s4m_pipeline.errors import DONE
+    from s4m_pipeline.errors import DONE, UsageError
     from s4m_pipeline.stages.compare import ALL, evaluate_all, evaluations, later_rounds
     from s4m_pipeline.stages.evaluate import evaluated_set
     from s4m_pipeline.stages.label_quality import label_quality_of_run
     from s4m_pipeline.stages.perform import exit_code
 
+    if number is not None and not labels:
+        raise UsageError("--round goes with --labels; a round's student is --of student-2")
     run = open_run(config, overrides)
     if labels:
-        print_quality(label_quality_of_run(run, annotations), as_json)
+        number = 1 if number is None else number
+        print_quality(label_quality_of_run(run, annotations, number), as_json)
         return
     name, source = evaluated_set(split, images, annotations)
     of = ALL if compare else of

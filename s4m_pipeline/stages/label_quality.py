@@ -9,14 +9,16 @@ import pyarrow as pa
 
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import LabelledSet
-from s4m_pipeline.data.image_set import ImageSet
+from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.image_sets import read_labelled
+from s4m_pipeline.stages.of_round import check_round
 from s4m_pipeline.stages.refine import Refine
 
+_SIZE = ["file_name", "height", "width"]
 _COLUMNS = [
-    "file_name",
+    *_SIZE,
     "category_id",
     "score",
     "mask_rle",
@@ -33,16 +35,21 @@ def label_quality_of_run(
     Args:
         run: The run, its ``refine`` artifact made.
         annotations: COCO file with the masks of the unlabelled images (others in it are ignored).
-        round_number: The round whose labels are judged.
+        round_number: The round whose labels are judged, from 1.
 
     Returns:
         ``{"teacher": figures, "refined": figures}`` as ``data.label_quality`` makes them: the same
         instances, once with the teacher's masks and once with the final ones.
+
+    Raises:
+        UsageError: There is no such round or truth, or the truth numbers its classes otherwise,
+            has none of the images, or has one in another size.
     """
     from s4m_pipeline.data.label_quality import label_quality
 
     if annotations is None:
         raise UsageError("--labels needs --annotations: the COCO file with the true masks")
+    check_round(round_number)
     folder = run.require(Refine(round_number))
     images = run.images.unlabelled
     section = run.config.data.unlabelled
@@ -51,8 +58,11 @@ def label_quality_of_run(
     everything = read_labelled(
         LabelledSet(images=section.images, annotations=annotations), str(annotations)
     )
+    labelled = run.images.labelled.categories
+    check_same_categories(labelled, everything.categories, "data.labelled", str(annotations))
     truth = _only(everything, {image.file_name for image in images.images})
     table = read_table(folder, "refined", _COLUMNS)
+    _check_sizes(truth, table, annotations)
     ids = truth.id_of_file()
     return {
         name: label_quality(truth, _labels(table, column, ids))
@@ -67,6 +77,19 @@ def _only(truth: ImageSet, names: set[str]) -> ImageSet:
     ids = {image.id for image in images}
     instances = {key: value for key, value in truth.instances.items() if key in ids}
     return ImageSet(truth.categories, images, instances)
+
+
+def _check_sizes(truth: ImageSet, table: pa.Table, annotations: Path) -> None:
+    """Masks of other sizes cannot be compared."""
+    sizes = {image.file_name: (image.height, image.width) for image in truth.images}
+    for row in table.group_by(_SIZE).aggregate([]).to_pylist():
+        size = (row["height"], row["width"])
+        if sizes.get(row["file_name"], size) != size:
+            height, width = sizes[row["file_name"]]
+            raise UsageError(
+                f"{annotations}: {row['file_name']} has {width} x {height} pixels, "
+                f"its labels {row['width']} x {row['height']}"
+            )
 
 
 def _labels(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Stage
 
 
@@ -31,6 +32,12 @@ class OfRound(Stage):
     def command(self) -> str:
         """Later rounds are made by ``run``."""
         return self.name if self.round == 1 else f"run --rounds {self.round}"
+
+
+def check_round(number: int) -> None:
+    """Raise UsageError where a number is none of a round."""
+    if number < 1:
+        raise UsageError(f"there is no round {number}: rounds count from 1")
 
 
 def model_of_round(number: int) -> Stage:

@@ -7,7 +7,7 @@ from pathlib import Path
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Run, Stage
 from s4m_pipeline.stages.label_page import write_label_page
-from s4m_pipeline.stages.of_round import OfRound
+from s4m_pipeline.stages.of_round import OfRound, check_round
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
 from s4m_pipeline.stages.train_student import TrainStudent
@@ -45,8 +45,7 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
 
 def _stage(name: str, number: int) -> Stage:
     """The stage of a name, of a round."""
-    if number < 1:
-        raise UsageError(f"there is no round {number}: rounds count from 1")
+    check_round(number)
     if name == TrainTeacher.name:
         if number > 1:
             raise UsageError(f"a round's teacher is the last one's student: there is one {name}")

@@ -27,7 +27,7 @@ def test_a_training_artifact_on_another_image_set_gives_the_same_figures(finishe
     assert set(figures) == {"segm", "bbox", "boundary", "engine"}
     assert set(figures["segm"]["per_class"]["disc"]) == {
         *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
-        *("AR", "AR_small", "AR_medium", "AR_large", "instances"),
+        *("AR1", "AR10", "AR", "AR_small", "AR_medium", "AR_large", "instances"),
     }
     assert figures["engine"].split()[0] in ("faster-coco-eval", "pycocotools")
 
@@ -67,6 +67,7 @@ def test_what_the_model_had_to_give_up_is_told_and_stands_in_the_manifest(
         (("--images", "scenes"), "--annotations"),
         (("--of", "nobody"), "nobody"),
         (("--labels",), "--annotations"),
+        (("--round", "2"), "--of student-2"),
         (("--metric", "voc"), "--metric"),
         (("--compare", "--no-averaged"), "--no-averaged"),
     ],
@@ -179,3 +180,31 @@ def test_label_quality_counts_labels_of_both_kinds(finished, s4m):
     assert set(figures) == {"teacher", "refined"}
     assert figures["teacher"]["labels"] == figures["refined"]["labels"] > 0
     assert figures["teacher"]["images"] == 18
+
+
+def test_labels_are_not_judged_by_classes_of_other_numbers(finished, tmp_path, s4m):
+    truth = json.loads((finished.folder / "scenes" / "unlabelled.json").read_text())
+    first, second = truth["categories"][:2]
+    first["id"], second["id"] = second["id"], first["id"]
+    (tmp_path / "swapped.json").write_text(json.dumps(truth))
+    code, out, err = s4m(
+        "evaluate", "-c", finished.config, "--labels", "--annotations", tmp_path / "swapped.json"
+    )
+    assert (code, out) == (2, "")
+    for word in ("different categories (2 differ)", "data.labelled", "swapped.json"):
+        assert word in err
+
+
+def test_labels_are_not_judged_by_masks_of_another_size(finished, tmp_path, s4m):
+    truth = json.loads((finished.folder / "scenes" / "unlabelled.json").read_text())
+    size = truth["images"][0]["height"]
+    for image in truth["images"]:
+        image["height"] = image["width"] = 2 * size
+    for entry in truth["annotations"]:
+        entry["segmentation"] = [[1, 1, 9, 1, 9, 9]]
+    (tmp_path / "double.json").write_text(json.dumps(truth))
+    code, _, err = s4m(
+        "evaluate", "-c", finished.config, "--labels", "--annotations", tmp_path / "double.json"
+    )
+    assert code == 2
+    assert f"has {2 * size} x {2 * size} pixels, its labels {size} x {size}" in err

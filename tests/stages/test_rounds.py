@@ -117,6 +117,23 @@ def test_a_page_that_cannot_be_is_refused(two_rounds, s4m, tmp_path, options, wo
     assert word in err
 
 
+def test_a_later_rounds_labels_are_judged(two_rounds, s4m):
+    workshop, _ = two_rounds
+    run, truth = workshop.run(*SHORT), workshop.folder / "scenes" / "unlabelled.json"
+    options = ("--labels", "--annotations", truth, "--json")
+    for number in (1, 2):
+        given = options if number == 1 else (*options, "--round", number)
+        code, out, err = s4m("evaluate", "-c", workshop.config, *SHORT, *given)
+        assert code == 0, err
+        decisions = read_table(run.folder(Refine(number)), "refined")["decision"].to_pylist()
+        assert json.loads(out)["refined"]["labels"] == len(decisions) - decisions.count("dropped")
+    for number, word in ((3, "s4m run --rounds 3"), (0, "rounds count from 1")):
+        given = (*options, "--round", number)
+        code, _, err = s4m("evaluate", "-c", workshop.config, *SHORT, *given)
+        assert code == 2
+        assert word in err
+
+
 def test_one_line_a_round_says_what_label_quality_became(two_rounds):
     workshop, told = two_rounds
     run = workshop.run(*SHORT)
