@@ -12,8 +12,9 @@ from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
 from s4m_pipeline.artifacts.tables import write_table
 
-SMALLEST, LARGEST, SHARDS = 8, 1024, 128
-"""Images in a shard at least and at most, and how many shards are aimed at."""
+PORTION, LARGEST, SHARDS = 16, 1024, 128
+"""Images that shards are whole multiples of (as many as a GPU takes at a time), images in a shard
+at most, and how many shards are aimed at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class ShardMarker:
 
 def shard_size(images: int) -> int:
     """Images in a shard of a set: it follows from the set alone, so a resumed run cuts the same."""
-    return min(LARGEST, max(SMALLEST, -(-images // SHARDS)))
+    return min(LARGEST, max(1, -(-images // (SHARDS * PORTION))) * PORTION)
 
 
 def make_shards(image_ids: Sequence[int], size: int | None = None) -> list[Shard]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,20 +72,26 @@ def write_table(
     from s4m_pipeline.artifacts.schemas import schema_with_metadata
 
     schema = schema_with_metadata(table, categories)
-    data = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    group = _ROW_GROUPS.get(table, ROW_GROUP)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    pq.write_table(
-        data,
+    left, count = iter(rows), 0
+    with pq.ParquetWriter(
         partial,
+        schema,
         compression="zstd",
         compression_level=_LEVELS.get(table, COMPRESSION_LEVEL),
-        row_group_size=_ROW_GROUPS.get(table, ROW_GROUP),
         use_dictionary=[n for n in schema.names if n in _RECURRING],
         write_statistics=[n for n in schema.names if n not in _BYTES],
-    )
+    ) as writer:
+        # a row group at a time, so that no second copy of all rows is in memory
+        while some := [dict(row) for row in islice(left, group)]:
+            writer.write_table(pa.Table.from_pylist(some, schema=schema), row_group_size=group)
+            count += len(some)
+        if not count:
+            writer.write_table(schema.empty_table())
     partial.replace(path)
-    return int(data.num_rows)
+    return count
 
 
 def table_files(folder: Path, table: str) -> list[Path]:

@@ -45,7 +45,7 @@ from s4m_pipeline.stages.segmenter_settings import (
 )
 from s4m_pipeline.stages.sharded import ShardedStage
 from s4m_pipeline.stages.streaming import Batch, OpenShard, StreamingWorker
-from s4m_pipeline.stages.structure import TargetSettings
+from s4m_pipeline.stages.structure import TargetSettings, map_bytes
 from s4m_pipeline.stages.thresholds import (
     choose_thresholds,
     threshold_settings,
@@ -121,9 +121,11 @@ class Refine(OfRound, ShardedStage):
 
     def bytes_per_image(self, run: Run) -> int:
         """Labels about 20 KB, and 0.7 byte a cell of each structural map."""
-        section = run.config.structure
-        maps = 0.7 * section.points * section.grid**2 if wants_structure(run.config) else 0
-        return 20_000 + int(maps)
+        return 20_000 + (int(0.7 * map_bytes(run.config)) if wants_structure(run.config) else 0)
+
+    def row_bytes(self, run: Run) -> int:
+        """A byte a cell of each structural map, when those are made."""
+        return map_bytes(run.config) if wants_structure(run.config) else 1
 
     def factory(self) -> WorkerFactory:
         """Makes a ``_Worker``."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s4m_pipeline.artifacts.shards import (
-    SMALLEST,
+    PORTION,
     Shard,
     ShardMarker,
     make_shards,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Prepared = TypeVar("Prepared")
 
-SHARD_BYTES = 256_000_000
+SHARD_BYTES = 64_000_000
 """About as much as the rows of a shard may take: they are in memory until it is written."""
 READERS = 4
 """Threads that decode images ahead of the device; decoding leaves Python's lock."""
@@ -61,11 +61,15 @@ class ShardedStage(Stage):
     def bytes_per_image(self, run: Run) -> int:
         """Forecast of the artifact's bytes an image."""
 
+    def row_bytes(self, run: Run) -> int:
+        """Forecast of the bytes that an image's rows take in memory, where they are large."""
+        return 1
+
     def shards(self, run: Run) -> list[Shard]:
         """The images in portions that follow from the set and the settings alone."""
         ids = [record.id for record in self.records(run)]
-        most = max(SMALLEST, SHARD_BYTES // max(1, self.bytes_per_image(run)))
-        return make_shards(ids, min(most, shard_size(len(ids))))
+        portions = max(1, SHARD_BYTES // (PORTION * self.row_bytes(run)))
+        return make_shards(ids, min(portions * PORTION, shard_size(len(ids))))
 
     def plan(self, run: Run) -> Plan:
         """Images, shards and disk of the whole stage."""

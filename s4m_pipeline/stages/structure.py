@@ -67,7 +67,11 @@ class Structure(ShardedStage):
 
     def bytes_per_image(self, run: Run) -> int:
         """About 0.7 byte a cell of each map, after compression."""
-        return int(0.7 * run.config.structure.points * run.config.structure.grid**2)
+        return int(0.7 * map_bytes(run.config))
+
+    def row_bytes(self, run: Run) -> int:
+        """A byte a cell of each map."""
+        return map_bytes(run.config)
 
     def factory(self) -> WorkerFactory:
         """Makes a ``_Worker``."""
@@ -82,6 +86,11 @@ class Structure(ShardedStage):
             masks={key: [i.rle for i in value] for key, value in labelled.instances.items()},
             targets=TargetSettings.of(run.config),
         )
+
+
+def map_bytes(config: RunConfig) -> int:
+    """Bytes of an image's structural maps: one a cell."""
+    return config.structure.points * config.structure.grid**2
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,8 @@ def test_a_marker_of_other_images_does_not_count_and_shards_beyond_the_cut_are_r
 
 
 @pytest.mark.parametrize(
-    ("images", "size"), [(1, 8), (70, 8), (630, 8), (1500, 12), (10_000, 79), (300_000, 1024)]
+    ("images", "size"),
+    [(1, 16), (70, 16), (2048, 16), (2049, 32), (10_000, 80), (118_287, 928), (300_000, 1024)],
 )
 def test_shard_size_follows_from_the_set_alone(images, size):
     assert shard_size(images) == size

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s4m_pipeline.artifacts.schemas import SCHEMAS
+from s4m_pipeline.artifacts import tables
+from s4m_pipeline.artifacts.schemas import SCHEMAS, schema_with_metadata
 from s4m_pipeline.artifacts.tables import (
     categories_of,
     read_rows,
@@ -131,3 +132,24 @@ def test_a_failed_write_leaves_no_file(tmp_path):
     with pytest.raises((pa.ArrowException, TypeError, ValueError)):
         write_table(path, "predictions", [prediction(1) | {"area": "many"}], CATEGORIES)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 8])
+def test_a_file_written_a_row_group_at_a_time_is_that_of_the_whole_table(
+    tmp_path, monkeypatch, count
+):
+    monkeypatch.setattr(tables, "ROW_GROUP", 4)
+    rows = [prediction(number) for number in range(count)]
+    path = tmp_path / "predictions/00000.parquet"
+    assert write_table(path, "predictions", rows, CATEGORIES) == count
+    schema = schema_with_metadata("predictions", CATEGORIES)
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=schema),
+        tmp_path / "whole.parquet",
+        compression="zstd",
+        compression_level=tables.COMPRESSION_LEVEL,
+        row_group_size=4,
+        use_dictionary=[n for n in schema.names if n in tables._RECURRING],
+        write_statistics=[n for n in schema.names if n not in tables._BYTES],
+    )
+    assert path.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
