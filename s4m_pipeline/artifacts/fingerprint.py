@@ -115,7 +115,7 @@ def image_set_digest(root: Path, file_names: Iterable[str]) -> str:
     for name in sorted(file_names):
         try:
             size = (root / name).stat().st_size
-        except OSError:
+        except (OSError, ValueError):  # a name that no file can have
             size = -1
         rows.append([name, size])
     return digest_of(rows)

@@ -10,6 +10,12 @@ from itertools import pairwise
 from typing import Any
 
 from s4m_pipeline.data.coco_text import CocoText
+from s4m_pipeline.data.entry_values import (
+    category_id_fault,
+    image_id_fault,
+    is_size,
+    is_text,
+)
 from s4m_pipeline.data.faults import EXAMPLES, FaultCounter
 
 
@@ -136,6 +142,9 @@ def _check_images(entries: Iterable[Any], faults: FaultCounter) -> dict[int, Ima
             faults.add("bad-image-entry", f"image number {place}")
             continue
         image = ImageEntry(*(entry[key] for key in ("id", "file_name", "height", "width")))
+        fault = image_id_fault(image.id)
+        if fault is not None:
+            faults.add("bad-id", f"{image.name}: {fault}")
         if image.id in known:
             faults.add("duplicate-image-id", image.name)
         if image.file_name in names:
@@ -149,25 +158,32 @@ def _is_image_entry(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
         and type(entry.get("id")) is int
-        and isinstance(entry.get("file_name"), str)
+        and is_text(entry.get("file_name"))
         and bool(entry["file_name"])
-        and all(type(entry.get(key)) is int and entry[key] > 0 for key in ("height", "width"))
+        and is_size(entry.get("height"), entry.get("width"))
     )
+
+
+def _is_category_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and type(entry.get("id")) is int and is_text(entry.get("name"))
 
 
 def _check_categories(entries: Any, faults: FaultCounter) -> dict[str, str]:
     """Check the categories; their names by id, as JSON text."""
     known: dict[int, str] = {}
     for place, entry in enumerate(entries if isinstance(entries, list) else []):
-        if not isinstance(entry, dict) or type(entry.get("id")) is not int or "name" not in entry:
+        if not _is_category_entry(entry):
             faults.add("bad-category-entry", f"category number {place}")
             continue
         name = f"category {entry['id']} ({entry['name']})"
         if entry["id"] in known:
             faults.add("duplicate-category-id", name)
-        if str(entry["name"]) in known.values():
+        if entry["name"] in known.values():
             faults.add("duplicate-category-name", name)
-        known.setdefault(entry["id"], str(entry["name"]))
+        fault = category_id_fault(entry["id"])
+        if fault is not None:
+            faults.add("bad-id", f"{name}: {fault}")
+        known.setdefault(entry["id"], entry["name"])
     ids = sorted(known)
     for before, after in pairwise(ids):
         if after - before > 1:

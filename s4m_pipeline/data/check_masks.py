@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from s4m_pipeline.data.entry_values import Box, is_finite
 from s4m_pipeline.data.faults import FaultCounter
-from s4m_pipeline.data.segmentation import Box, bbox_areas, encode_segmentation
+from s4m_pipeline.data.segmentation import bbox_areas, encode_segmentation
 
 AREA_TOLERANCE = 0.1
 """How far the area of polygons may be from their mask's, as a share and at least in 10 pixels; that
@@ -47,7 +48,7 @@ def check_mask(
     told: Any = entry.get("area")
     is_rle = isinstance(entry.get("segmentation"), dict)
     near = 1 if is_rle else max(10, AREA_TOLERANCE * areas[0])
-    if not _is_number(told) or not (told > 0 and abs(told - areas[0]) <= near):  # nor a NaN
+    if not is_finite(told) or not (told > 0 and abs(told - areas[0]) <= near):  # nor a NaN
         faults.add("wrong-area", f"{name}: {told}, its mask has {areas[0]}")
     bounds = _bounds(entry.get("segmentation"))
     if not any(_same_box(entry.get("bbox"), box) for box in (boxes[0], *bounds)):
@@ -58,19 +59,24 @@ def check_mask(
 def degenerate_polygon(segmentation: Any) -> str | None:
     """Say what is degenerate about the first such polygon of a segmentation; None without any."""
     for polygon in segmentation if isinstance(segmentation, list) else []:
-        if not isinstance(polygon, list) or not all(_is_number(value) for value in polygon):
+        if not isinstance(polygon, list) or not all(is_finite(value) for value in polygon):
             continue
         if len(polygon) % 2:
             continue
         if len(polygon) < 6:
             return f"a polygon of {len(polygon) // 2} points"
-        if _width(polygon) < LEAST_WIDTH:
+        with np.errstate(over="ignore", invalid="ignore"):
+            width = _width(polygon)
+        if width < LEAST_WIDTH:
             return f"a polygon of {len(polygon) // 2} points on one line"
     return None
 
 
 def _width(polygon: Sequence[float]) -> float:
-    """How far a polygon's points are from the line through two of them that lie far apart."""
+    """How far a polygon's points are from the line through two of them that lie far apart.
+
+    NaN for numbers too large to tell; such points are far outside any image.
+    """
     points = np.asarray(polygon, np.float64).reshape(-1, 2)
     offsets = points - points[0]
     far = offsets[np.hypot(*offsets.T).argmax()]
@@ -91,7 +97,7 @@ def _bounds(segmentation: Any) -> list[Box]:
 
 def _same_box(told: Any, box: Box) -> bool:
     """Whether a bbox, x, y, width and height in pixels, has its edges where the mask's has them."""
-    if not isinstance(told, list) or len(told) != 4 or not all(_is_number(v) for v in told):
+    if not isinstance(told, list) or len(told) != 4 or not all(is_finite(v) for v in told):
         return False
     edges = (
         (told[0], box[0], box[2]),
@@ -100,7 +106,3 @@ def _same_box(told: Any, box: Box) -> bool:
         (told[1] + told[3], box[1] + box[3], box[3]),
     )
     return all(abs(a - b) <= max(2.0, BBOX_TOLERANCE * side) for a, b, side in edges)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

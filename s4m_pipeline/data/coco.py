@@ -10,9 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from reprlib import repr as shortened
+from typing import Any, cast
 
-from s4m_pipeline.data.entry_values import told_area, told_bbox
+from s4m_pipeline.data.entry_values import (
+    category_key,
+    image_key,
+    is_size,
+    reference,
+    told_area,
+    told_bbox,
+)
 from s4m_pipeline.data.image_set import (
     Category,
     ImageRecord,
@@ -118,7 +126,7 @@ def load_coco_json(annotations: Path) -> dict[str, Any]:
         content = json.loads(annotations.read_bytes())
     except OSError as error:
         raise UsageError(f"{annotations}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{annotations}: not a JSON file ({error})") from error
     if not isinstance(content, dict):
         raise UsageError(f"{annotations}: not a COCO file (its JSON is not an object)")
@@ -137,31 +145,17 @@ def _read_images(entries: list[Any], source: Path, folder: Path) -> dict[int, Im
     records: dict[int, ImageRecord] = {}
     names: dict[str, int] = {}
     for place, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not _is_whole(entry.get("id")):
-            raise UsageError(f"{source}: image number {place} has no whole number as 'id'")
-        image_id, name = entry["id"], entry.get("file_name")
-        if not isinstance(name, str) or not name:
-            raise UsageError(f"{source}: image {image_id} has no 'file_name'")
+        image_id, name = image_key(entry, place, source)
         if image_id in records:
             raise UsageError(f"{source}: image id {image_id} is there twice")
         if name in names:
             raise UsageError(f"{source}: {name} is there twice (images {names[name]}, {image_id})")
+        height, width = entry.get("height"), entry.get("width")
+        if not is_size(height, width):
+            raise UsageError(f"{source}: image {image_id} ({name}) has no valid height and width")
         names[name] = image_id
-        records[image_id] = ImageRecord(image_id, name, folder / name, *_size(entry, source))
+        records[image_id] = ImageRecord(image_id, name, folder / name, height, width)
     return records
-
-
-def _size(entry: Mapping[str, Any], source: Path) -> tuple[int, int]:
-    height, width = entry.get("height"), entry.get("width")
-    if not (_is_whole(height) and _is_whole(width)) or min(int(height), int(width)) < 1:  # type: ignore[arg-type]
-        raise UsageError(
-            f"{source}: image {entry['id']} ({entry['file_name']}) has no valid height and width"
-        )
-    return int(height), int(width)  # type: ignore[arg-type]
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _read_categories(entries: Any, source: Path, annotations: list[Any] | None) -> list[Category]:
@@ -169,13 +163,10 @@ def _read_categories(entries: Any, source: Path, annotations: list[Any] | None) 
         raise UsageError(f"{source}: 'categories' is not a list")
     categories: dict[int, Category] = {}
     for place, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not _is_whole(entry.get("id")):
-            raise UsageError(f"{source}: category number {place} has no whole number as 'id'")
-        if not isinstance(entry.get("name"), str):
-            raise UsageError(f"{source}: category {entry['id']} has no 'name'")
-        if entry["id"] in categories:
-            raise UsageError(f"{source}: category id {entry['id']} is there twice")
-        categories[entry["id"]] = Category(entry["id"], entry["name"])
+        category_id, name = category_key(entry, place, source)
+        if category_id in categories:
+            raise UsageError(f"{source}: category id {category_id} is there twice")
+        categories[category_id] = Category(category_id, name)
     extra = _supercategory_only(entries)
     if any(isinstance(a, dict) and a.get("category_id") == extra for a in annotations or ()):
         extra = None  # it is a class after all
@@ -206,43 +197,47 @@ def _supercategory_only(entries: Sequence[Mapping[str, Any]]) -> int | None:
 
 def _by_image(
     entries: list[Any], records: Mapping[int, ImageRecord], known: set[int], source: Path
-) -> dict[int, list[dict[str, Any]]]:
-    grouped: dict[int, list[dict[str, Any]]] = {}
+) -> dict[int, list[tuple[int, dict[str, Any]]]]:
+    """Put annotations, each with its category id, together by image."""
+    grouped: dict[int, list[tuple[int, dict[str, Any]]]] = {}
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UsageError(f"{source}: annotation number {place} is not an object")
-        name = f"annotation {entry.get('id', f'number {place}')}"
-        if entry.get("image_id") not in records:
-            raise UsageError(
-                f"{source}: {name} is of image {entry.get('image_id')}, which is not there"
-            )
-        if entry.get("category_id") not in known:
-            raise UsageError(
-                f"{source}: {name} has category {entry.get('category_id')}, which is not there"
-            )
-        grouped.setdefault(entry["image_id"], []).append(entry)
+        name = f"annotation {shortened(entry['id']) if 'id' in entry else f'number {place}'}"
+        image_id, category_id = reference(entry, "image_id"), reference(entry, "category_id")
+        if image_id not in records:
+            told = shortened(entry.get("image_id"))
+            raise UsageError(f"{source}: {name} is of image {told}, which is not there")
+        if category_id not in known:
+            told = shortened(entry.get("category_id"))
+            raise UsageError(f"{source}: {name} has category {told}, which is not there")
+        grouped.setdefault(cast(int, image_id), []).append((cast(int, category_id), entry))
     return grouped
 
 
 def _add_instances(
-    found: ImageSet, image: ImageRecord, entries: list[dict[str, Any]], source: Path
+    found: ImageSet,
+    image: ImageRecord,
+    entries: list[tuple[int, dict[str, Any]]],
+    source: Path,
 ) -> None:
     from s4m_pipeline.data.segmentation import bbox_areas, encode_segmentation
 
     rles = []
-    for entry in entries:
+    for _, entry in entries:
         try:
             rles.append(encode_segmentation(entry.get("segmentation"), image.height, image.width))
         except ValueError as error:
             raise UsageError(
-                f"{source}: annotation {entry.get('id')} of image {image.id} ({image.file_name}): "
-                f"{error}"
+                f"{source}: annotation {shortened(entry.get('id'))} of image {image.id} "
+                f"({image.file_name}): {error}"
             ) from error
     boxes, areas = bbox_areas(rles, image.height, image.width)
     kept = []
-    for place, (entry, rle, box, area) in enumerate(zip(entries, rles, boxes, areas, strict=True)):
+    measured = zip(entries, rles, boxes, areas, strict=True)
+    for place, ((category_id, entry), rle, box, area) in enumerate(measured):
         crowd, told = bool(entry.get("iscrowd", 0)), (told_bbox(entry), told_area(entry))
-        instance = Instance(entry["category_id"], rle, box, area, crowd, *told)
+        instance = Instance(category_id, rle, box, area, crowd, *told)
         if area:
             kept.append(instance)
         else:

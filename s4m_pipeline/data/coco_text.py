@@ -77,7 +77,8 @@ class CocoText:
         partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as file:
+            # a lone surrogate becomes backslash, u and its number, which is JSON's way to write it
+            with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 head = json.dumps({**self.other, "images": list(images)}, ensure_ascii=False)
                 file.write(f'{head[:-1]}, "annotations": [')
                 separator = "\n"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from s4m_pipeline.errors import UsageError
 
 LARGEST_IMAGE_ID = 2**63 - 1
 """Tables hold image ids in 64 bits; faster-coco-eval takes none below 0."""
@@ -28,9 +31,9 @@ def is_finite(value: Any) -> bool:
     return abs(value) <= sys.float_info.max
 
 
-def is_name(value: Any) -> bool:
-    """Whether a value is text that can be written to a file: not empty, no lone surrogates."""
-    if not isinstance(value, str) or not value:
+def is_text(value: Any) -> bool:
+    """Whether a value is text that can be written to a file: JSON may hold lone surrogates."""
+    if not isinstance(value, str):
         return False
     try:
         value.encode("utf-8")
@@ -61,6 +64,53 @@ def is_size(height: Any, width: Any) -> bool:
     if not is_whole(height) or not is_whole(width):
         return False
     return min(height, width) > 0 and height * width <= MOST_PIXELS
+
+
+def image_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
+    """The id and file name of an image's entry.
+
+    Args:
+        entry: The entry.
+        place: Its number in the list.
+        source: The file.
+
+    Raises:
+        UsageError: It has none that can be used.
+    """
+    if not isinstance(entry, dict) or not is_whole(entry.get("id")):
+        raise UsageError(f"{source}: image number {place} has no whole number as 'id'")
+    image_id, name = entry["id"], entry.get("file_name")
+    fault = image_id_fault(image_id)
+    if fault is not None:
+        raise UsageError(f"{source}: {fault}")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{source}: image {image_id} has no 'file_name'")
+    if not is_text(name):
+        raise UsageError(f"{source}: image {image_id} has a 'file_name' that is no text: {name!r}")
+    return image_id, name
+
+
+def category_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
+    """The id and name of a category's entry; see ``image_key``."""
+    if not isinstance(entry, dict) or not is_whole(entry.get("id")):
+        raise UsageError(f"{source}: category number {place} has no whole number as 'id'")
+    category_id, name = entry["id"], entry.get("name")
+    fault = category_id_fault(category_id)
+    if fault is not None:
+        raise UsageError(f"{source}: {fault}")
+    if not isinstance(name, str):
+        raise UsageError(f"{source}: category {category_id} has no 'name'")
+    if not is_text(name):
+        raise UsageError(f"{source}: category {category_id} has a 'name' that is no text: {name!r}")
+    return category_id, name
+
+
+def reference(entry: Mapping[str, Any], key: str) -> int | None:
+    """The id that an annotation refers to, which may be written as 3.0; None where it is none."""
+    value = entry.get(key)
+    if not isinstance(value, float):
+        return value if is_whole(value) else None
+    return int(value) if value.is_integer() else None
 
 
 def told_area(entry: Mapping[str, Any]) -> float | None:

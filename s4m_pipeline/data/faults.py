@@ -13,12 +13,13 @@ FAULTS: Mapping[str, str] = {
     "missing-image": "images whose file is missing",
     "unreadable-image": "images whose file cannot be read whole",
     "size-mismatch": "images whose size is not the file's",
-    "bad-image-entry": "image entries without id, file name, or whole height and width above 0",
+    "bad-image-entry": "image entries without id, file name, or usable height and width",
     "duplicate-image-id": "image ids there more than once",
     "duplicate-file-name": "file names there more than once",
     "bad-category-entry": "category entries without id or name",
     "duplicate-category-id": "category ids there more than once",
     "duplicate-category-name": "category names there more than once",
+    "bad-id": "image ids below 0 or above 2^63 - 1, and category ids that 32 bits do not hold",
     "bad-annotation-entry": "annotations that are no objects or have no id or image id",
     "duplicate-annotation-id": "annotation ids there more than once",
     "duplicate-annotation": "annotations that repeat another of their image, class and mask",
@@ -86,7 +87,11 @@ class FaultCounter:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, example: str, count: int = 1) -> None:
-        """Count a fault of a kind, or several with the same example."""
+        """Count a fault of a kind, or several with the same example.
+
+        What cannot be printed, such as the lone surrogates that JSON may hold, is escaped.
+        """
+        example = example.encode("utf-8", "backslashreplace").decode("utf-8")
         self.counts[kind] += count
         kept = self.examples.setdefault(kind, [])
         if len(kept) < EXAMPLES:

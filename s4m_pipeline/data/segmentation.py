@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_api
 
-Box = tuple[float, float, float, float]
+from s4m_pipeline.data.entry_values import Box, is_finite
 
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes:
@@ -54,7 +53,7 @@ def as_coco_rles(rles: Sequence[bytes], height: int, width: int) -> list[dict[st
 
 def polygon_fault(polygon: Any, height: int, width: int) -> str | None:
     """Say what is wrong with one polygon, or None when it can be drawn."""
-    if not isinstance(polygon, list) or not all(_is_finite(value) for value in polygon):
+    if not isinstance(polygon, list) or not all(is_finite(value) for value in polygon):
         return "bad polygon: not a list of finite numbers"
     if len(polygon) < 6:
         return f"bad polygon: {len(polygon)} numbers, three points need 6"
@@ -64,10 +63,6 @@ def polygon_fault(polygon: Any, height: int, width: int) -> str | None:
     if min(xs) < -width or max(xs) > 2 * width or min(ys) < -height or max(ys) > 2 * height:
         return f"bad polygon: points far outside the image of {width} x {height} pixels"
     return None
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _encode_polygons(polygons: list[Any], height: int, width: int) -> bytes:

@@ -7,12 +7,14 @@ image is copied. The file's entries are passed on as they stand.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.data.coco_text import CocoText
+from s4m_pipeline.data.split_entries import Labels, category_names, check_images
 from s4m_pipeline.data.split_lists import match_list, read_list, write_list
 from s4m_pipeline.data.stratify import draw
 from s4m_pipeline.errors import UsageError
@@ -57,23 +59,6 @@ class SplitFiles:
     listed: Path | None
 
 
-@dataclass(slots=True)
-class _Labels:
-    """What a split needs of the annotations: image, category and kind of each, by place."""
-
-    source: Path
-    images: list[Any] = field(default_factory=list)
-    categories: list[Any] = field(default_factory=list)
-    crowds: list[bool] = field(default_factory=list)
-
-    def add(self, place: int, entry: Any) -> None:
-        if not isinstance(entry, dict):
-            raise UsageError(f"{self.source}: annotation number {place} is not an object")
-        self.images.append(entry.get("image_id"))
-        self.categories.append(entry.get("category_id"))
-        self.crowds.append(bool(entry.get("iscrowd")))
-
-
 class SplitSource:
     """A labelled COCO file to be divided, read once for any number of splits.
 
@@ -88,13 +73,13 @@ class SplitSource:
     """
 
     def __init__(self, annotations: Path, images: Path) -> None:
-        found = _Labels(annotations)
+        found = Labels(annotations)
         self._text = CocoText(annotations, found.add)
         self._annotations = annotations
-        self._check_images(images)
-        self.ids = sorted(entry["id"] for entry in self._text.images)
+        self.ids = check_images(self._text.images, annotations, images)
         self._image_of = found.images
-        self._labels = self._group(found)
+        self._categories = category_names(self._text.other.get("categories"), annotations)
+        self._labels = found.by_image(self.ids, self._categories)
 
     def draw(
         self, percent: float, seed: int, stratified: bool = True, validation: float = 0.0
@@ -169,7 +154,7 @@ class SplitSource:
             else None,
             listed=folder / f"perc_{split.name}.txt" if split.listed is None else None,
         )
-        hidden = split.validation | (split.labelled if unlabelled == "rest" else frozenset())
+        hidden = _hidden(split, unlabelled)
         entries = self._text.images
         self._text.write(files.unlabelled, [e for e in entries if e["id"] not in hidden], [])
         if files.listed is not None:
@@ -177,12 +162,16 @@ class SplitSource:
             write_list(files.listed, names_of)
         return files
 
-    def summary(self, split: Split) -> dict[str, Any]:
+    def summary(self, split: Split, unlabelled: str = "rest") -> dict[str, Any]:
         """Count what a split has: images and instances by part, labelled instances by class.
 
+        Args:
+            split: What was drawn.
+            unlabelled: Of ``UNLABELLED``.
+
         Returns:
-            ``images`` and ``instances``: ``labelled``, ``validation`` and ``all``;
-            ``per_class``: by category name, ``labelled`` and ``all`` instances.
+            ``images`` and ``instances``: ``labelled``, ``validation`` and ``all``, images
+            ``unlabelled`` too; ``per_class``: by category name, ``labelled`` and ``all`` instances.
         """
         parts = {"labelled": split.labelled, "validation": split.validation, "all": self.ids}
         counts = {name: Counter[int]() for name in parts}
@@ -190,11 +179,14 @@ class SplitSource:
             for key in ids:
                 counts[name].update(self._labels.get(key, []))
         return {
-            "images": {name: len(ids) for name, ids in parts.items()},
+            "images": {
+                **{name: len(ids) for name, ids in parts.items()},
+                "unlabelled": len(self.ids) - len(_hidden(split, unlabelled)),
+            },
             "instances": {name: counts[name].total() for name in parts},
             "per_class": {
                 name: {"labelled": counts["labelled"][key], "all": counts["all"][key]}
-                for key, name in self._categories().items()
+                for key, name in self._categories.items()
                 if counts["all"][key]
             },
         }
@@ -220,47 +212,18 @@ class SplitSource:
         places = draw(labels, count, rng(seed, "validation", f"{percent:g}"), stratified)
         return frozenset(ids[place] for place in places)
 
-    def _check_images(self, folder: Path) -> None:
-        source, missing = self._annotations, []
-        seen: set[int] = set()
-        for place, entry in enumerate(self._text.images):
-            if not isinstance(entry, dict) or type(entry.get("id")) is not int:
-                raise UsageError(f"{source}: image number {place} has no whole number as 'id'")
-            if not isinstance(entry.get("file_name"), str):
-                raise UsageError(f"{source}: image {entry['id']} has no 'file_name'")
-            if entry["id"] in seen:
-                raise UsageError(f"{source}: image id {entry['id']} is there twice")
-            seen.add(entry["id"])
-            if not (folder / entry["file_name"]).is_file():
-                missing.append(entry["file_name"])
-        if missing:
+
+def check_names(splits: Sequence[Split]) -> None:
+    """Raise UsageError where two splits would be written to files of the same names."""
+    first: dict[str, Split] = {}
+    for split in splits:
+        other = first.setdefault(split.name, split)
+        if other is not split:
+            both = " and ".join(str(one.listed or f"{one.name} %") for one in (other, split))
             raise UsageError(
-                f"{folder}: {len(missing)} images are missing, the first is {missing[0]}"
+                f"{both} would both be written to labelled-{split.name}.json: "
+                "give them one at a time, each with its own --out"
             )
-
-    def _categories(self) -> dict[Any, str]:
-        """Category names by id."""
-        entries = self._text.other.get("categories")
-        named = [entry for entry in entries or [] if isinstance(entry, dict)]
-        return {entry.get("id"): str(entry.get("name")) for entry in named}
-
-    def _group(self, found: _Labels) -> dict[int, list[int]]:
-        """Put the instances' category ids together by image; crowds are no instances."""
-        known = set(self.ids)
-        categories = self._categories()
-        grouped: dict[int, list[int]] = {}
-        for place, (image, category) in enumerate(zip(found.images, found.categories, strict=True)):
-            if image not in known or category not in categories:
-                kind, key = ("image", image) if image not in known else ("category", category)
-                raise UsageError(
-                    f"{self._annotations}: annotation number {place} is of {kind} {key}, "
-                    "which is not there"
-                )
-            if not found.crowds[place]:
-                grouped.setdefault(image, []).append(category)
-        if not grouped:
-            raise UsageError(f"{self._annotations}: no labelled instance in it")
-        return grouped
 
 
 def write_split(
@@ -285,6 +248,11 @@ def write_split(
     source = SplitSource(annotations, images)
     files = source.write(source.draw(percent, seed, stratified), folder)
     return files.labelled, files.unlabelled
+
+
+def _hidden(split: Split, unlabelled: str) -> frozenset[int]:
+    """Images that the unlabelled file leaves out."""
+    return split.validation | (split.labelled if unlabelled == "rest" else frozenset())
 
 
 def _count(images: int, percent: float) -> int:

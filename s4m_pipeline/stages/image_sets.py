@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
-from pathlib import Path
 
 from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set_digest
 from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
@@ -17,6 +17,7 @@ from s4m_pipeline.data.coco import (
     require_images,
     require_instances,
 )
+from s4m_pipeline.data.entry_values import image_key
 from s4m_pipeline.errors import UsageError
 
 
@@ -100,14 +101,15 @@ class ImageSets:
                 listed = "folder"
             else:
                 content = load_coco_json(section.annotations)
-                names = [_name(entry, section.annotations) for entry in content["images"]]
+                entries = enumerate(content["images"])
+                names = [image_key(e, place, section.annotations)[1] for place, e in entries]
                 listed = self._digests.file(section.annotations)
             self._known[key] = digest_of([listed, image_set_digest(section.images, names)])
         return self._known[key]
 
 
 def _require_files(found: ImageSet, section: LabelledSet, what: str) -> None:
-    missing = [image.file_name for image in found.images if not image.path.is_file()]
+    missing = [image.file_name for image in found.images if not os.path.isfile(image.path)]
     if missing:
         raise UsageError(
             f"{what}: {len(missing)} of {len(found.images)} images are not in "
@@ -120,10 +122,3 @@ def read_labelled(section: LabelledSet, what: str) -> ImageSet:
     found = read_coco(section.annotations, section.images)
     require_instances(found, what)
     return found
-
-
-def _name(entry: object, source: Path) -> str:
-    name = entry.get("file_name") if isinstance(entry, dict) else None
-    if not isinstance(name, str):
-        raise UsageError(f"{source}: an image has no 'file_name'")
-    return name

@@ -67,6 +67,7 @@ def _plant(content: dict, folder: Path) -> None:
         {"id": 3, "name": "again"},
         {"id": 10, "name": "unused"},
         {"id": "eleven", "name": "eleven"},
+        {"id": 2**31, "name": "far"},
     ]
 
 
@@ -81,7 +82,8 @@ def test_every_planted_fault_is_counted(small_set: tuple[Path, Path], processes:
     assert {kind: fault.count for kind, fault in found.items()} == {
         **dict.fromkeys((kind for kind in (*FAULTS, *NOTES) if kind not in NOT_PLANTED), 1),
         "image-without-annotations": 3,
-        "category-without-annotations": 2,
+        "category-without-annotations": 3,
+        "category-gap": 2,
     }
     assert list(found) == [kind for kind in (*FAULTS, *NOTES) if kind in found]
     assert found["size-mismatch"].examples == ("image 10 (picture 1.png): 48 x 48, the file 9 x 9",)
@@ -89,7 +91,8 @@ def test_every_planted_fault_is_counted(small_set: tuple[Path, Path], processes:
     assert found["degenerate-polygon"].examples[0].endswith(": a polygon of 2 points")
     assert found["missing-image"].text == "images whose file is missing: 1\n  image 70 (gone.png)"
     assert found["wrong-bbox"].examples[0].endswith("its mask's is [18, 15, 9, 13]")
-    assert found["category-gap"].examples == ("between category 3 and category 9",)
+    assert found["category-gap"].examples[0] == "between category 3 and category 9"
+    assert found["bad-id"].examples[0].startswith("category 2147483648 (far): category id 21474")
     assert found["repeated-image"].examples == (
         "image 95 (copy.png) is image 20 (picture 2.png), same file",
     )

@@ -150,7 +150,8 @@ def test_summary_counts_what_the_files_have(small_set: tuple[Path, Path], tmp_pa
     files = source.write(drawn, tmp_path)
     labelled = json.loads(files.labelled.read_text())
     told = source.summary(drawn)
-    assert told["images"] == {"labelled": 3, "validation": 0, "all": 6}
+    assert told["images"] == {"labelled": 3, "validation": 0, "all": 6, "unlabelled": 3}
+    assert source.summary(drawn, "all")["images"]["unlabelled"] == 6
     assert told["instances"]["labelled"] == len(labelled["annotations"])
     names = {c["id"]: c["name"] for c in labelled["categories"]}
     counts = Counter(names[a["category_id"]] for a in labelled["annotations"])
