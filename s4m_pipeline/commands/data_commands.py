@@ -54,7 +54,7 @@ def split(
     The labelled images are listed in perc_P.txt, too, which --list and the scripts of S4M's
     authors read. With --validation, validation-P.json holds images that neither of the others has.
     """
-    from s4m_pipeline.data.split import UNLABELLED, SplitSource
+    from s4m_pipeline.data.split import UNLABELLED, SplitSource, check_names
 
     if bool(percent) == bool(listed):
         raise UsageError("give either --percent or --list")
@@ -63,12 +63,13 @@ def split(
     source = SplitSource(annotations, images)
     splits = [source.draw(share, seed, stratified, validation) for share in percent or []]
     splits += [source.take(path, seed, stratified, validation) for path in listed or []]
+    check_names(splits)
     told = []
     for drawn in splits:
         files = source.write(drawn, out, unlabelled)
         paths = [files.labelled, files.unlabelled, files.validation, files.listed]
         written = [str(path) for path in paths if path is not None]
-        told.append({"name": drawn.name, "files": written, **source.summary(drawn)})
+        told.append({"name": drawn.name, "files": written, **source.summary(drawn, unlabelled)})
     _print_splits(told, as_json)
 
 
@@ -164,17 +165,18 @@ def _print_splits(splits: list[dict[str, Any]], as_json: bool) -> None:
     """Print the files and, on standard error, what is in them."""
     if as_json:
         typer.echo(json.dumps(splits, indent=2))
-        return
     for found in splits:
         images, instances = found["images"], found["instances"]
         for part in ("labelled", "validation"):
-            if images[part]:
+            if images[part] and not as_json:
                 text = f"{part}: {images[part]:,} of {images['all']:,} images, "
                 typer.echo(f"{text}{instances[part]:,} of {instances['all']:,} instances", err=True)
         empty = [name for name, counts in found["per_class"].items() if not counts["labelled"]]
+        if not images["unlabelled"]:
+            typer.echo(f"warning: no image in unlabelled-{found['name']}.json", err=True)
         if empty:
             typer.echo(f"warning: no labelled instance of {', '.join(empty)}", err=True)
-        for path in found["files"]:
+        for path in () if as_json else found["files"]:
             typer.echo(path)
 
 

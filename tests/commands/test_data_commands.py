@@ -65,6 +65,57 @@ def test_split_warns_of_classes_without_labels(s4m: Call, given: list[Any], tmp_
     assert (code, "no labelled instance of disc, box" in told) == (0, True)
 
 
+def test_split_refuses_to_write_two_splits_to_one_name(
+    s4m: Call, given: list[Any], tmp_path: Path
+) -> None:
+    lists = [tmp_path / folder / "perc_5.txt" for folder in ("l1", "l2")]
+    for number, path in enumerate(lists):
+        path.parent.mkdir()
+        path.write_text(f"picture {number}.png\n")
+    for arguments in (
+        ["--list", lists[0], "--list", lists[1]],
+        ["--percent", 50, "--percent", 50.0000001],
+    ):
+        code, printed, told = s4m("data", "split", *given, *arguments, "--out", tmp_path / "o")
+        assert (code, printed) == (2, "")
+        assert str(arguments[1]) in told
+        assert "would both be written to labelled-5" in told
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("shares", "empty"),
+    [
+        (["--percent", 100], True),
+        (["--percent", 80, "--validation", 20], False),
+        (["--percent", 83.4, "--validation", 16.7], True),
+        (["--percent", 100, "--unlabelled", "all"], False),
+    ],
+)
+def test_split_warns_of_an_unlabelled_file_without_images(
+    s4m: Call, given: list[Any], tmp_path: Path, shares: list[Any], empty: bool, options: list[str]
+) -> None:
+    code, _, told = s4m("data", "split", *given, *shares, *options, "--out", tmp_path / "o")
+    assert code == 0
+    (path,) = (tmp_path / "o").glob("unlabelled-*.json")
+    assert (not json.loads(path.read_text())["images"]) == empty
+    assert (f"warning: no image in {path.name}" in told) == empty
+
+
+def test_check_prints_names_that_no_file_can_have(
+    s4m: Call, given: list[Any], tmp_path: Path
+) -> None:
+    content = coco_content()
+    content["images"][0]["file_name"] = "\ud800"
+    content["annotations"][0]["id"] = "\ud801"
+    write_json(tmp_path / "labels.json", content)
+    code, printed, _ = s4m("data", "check", *given, "--processes", 1)
+    assert code == 0
+    assert "without id, file name, or usable height and width: 1\n  image number 0" in printed
+    assert "annotation \\ud801 of image 0" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
