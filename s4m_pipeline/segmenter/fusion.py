@@ -104,7 +104,7 @@ def _window(
     """
     height, width = frame.height, frame.width
     theirs = instance.soft_mask / np.float32(LEVELS)
-    ours = maps.max(0)
+    ours = maps[0] if len(maps) == 1 else maps.max(0)
     level, outside, their_most, our_most = threshold, 0.0, 1.0, 1.0
     if in_logits:
         theirs, level = _logit(theirs), float(logit(threshold))

@@ -25,6 +25,11 @@ class Window:
         """Whether it holds no pixel."""
         return self.width <= 0 or self.height <= 0
 
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        """Its rows and columns, to take it from a map."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
 
 def union(a: Window, b: Window) -> Window:
     """The smallest window that holds both; an empty one counts for nothing."""
@@ -55,11 +60,24 @@ def reach(cells: np.ndarray, rate_y: float, rate_x: float, height: int, width: i
     Returns:
         Their window, clipped to the image.
     """
+    return window_of(bounds(cells), rate_y, rate_x, height, width)
+
+
+def bounds(cells: np.ndarray) -> Window:
+    """The smallest rectangle of cells that holds all marked ones of a bool (h, w) map."""
     rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
     if not len(rows):
         return Window(0, 0, 0, 0)
-    y0, y1 = _span(int(rows[0]), int(rows[-1]), rate_y, height)
-    x0, x1 = _span(int(columns[0]), int(columns[-1]), rate_x, width)
+    y, x = int(rows[0]), int(columns[0])
+    return Window(x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y)
+
+
+def window_of(cells: Window, rate_y: float, rate_x: float, height: int, width: int) -> Window:
+    """Pixels whose bilinear sample touches a rectangle of cells; the rest as in `reach`."""
+    if cells.empty:
+        return Window(0, 0, 0, 0)
+    y0, y1 = _span(cells.y, cells.y + cells.height - 1, rate_y, height)
+    x0, x1 = _span(cells.x, cells.x + cells.width - 1, rate_x, width)
     return Window(x0, y0, max(0, x1 - x0), max(0, y1 - y0))
 
 

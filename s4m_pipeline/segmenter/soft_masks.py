@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
-from s4m_pipeline.segmenter.resampling import Window, bilinear, reach
+from s4m_pipeline.segmenter.resampling import Window, bilinear, bounds, window_of
 
 Box = tuple[int, int, int, int]
 
 LEVELS = 255
+LEAST_LOGIT = -math.log(LEVELS - 1) - 1e-3  # of 1/255, and room for rounding
 SLACK = 0.2  # cells by which the far edge may stray
 SMALLEST_UNIFORM = 2.0**-53  # above 0 of those that numpy draws
 ROUNDING = 1e-2  # of a bound of logits in float32
@@ -27,14 +28,29 @@ def encode_soft_mask(prob: np.ndarray) -> tuple[bytes, Box]:
         (all 0 where nothing is above 1/255).
     """
     prob = np.asarray(prob, np.float32)
-    inside = prob > 1 / LEVELS
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if not len(rows):
+    found = bounds(prob > 1 / LEVELS)
+    if found.empty:
         return b"", (0, 0, 0, 0)
-    y, x = int(rows[0]), int(columns[0])
-    height, width = int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x
-    crop = np.clip(prob[y : y + height, x : x + width], 0, 1)
-    return np.rint(crop * LEVELS).astype(np.uint8).tobytes(), (x, y, width, height)
+    crop = np.clip(prob[found.cells], 0, 1)
+    box = (found.x, found.y, found.width, found.height)
+    return np.rint(crop * LEVELS).astype(np.uint8).tobytes(), box
+
+
+def encode_soft_logits(logits: np.ndarray) -> tuple[bytes, Box]:
+    """`encode_soft_mask` of the logits' sigmoid, which is taken only where it is not near 0.
+
+    Args:
+        logits: float (h, w), mask logits on the cells of the teacher's mask.
+
+    Returns:
+        As `encode_soft_mask`.
+    """
+    near = bounds(logits > LEAST_LOGIT)
+    if near.empty:
+        return b"", (0, 0, 0, 0)
+    some = np.clip(logits[near.cells], -30, 30)
+    data, (x, y, width, height) = encode_soft_mask(1 / (1 + np.exp(-some)))
+    return data, (near.x + x, near.y + y, width, height) if width else (0, 0, 0, 0)
 
 
 def decode_soft_mask(data: bytes, box: Box) -> np.ndarray:
@@ -129,12 +145,9 @@ def soft_mask_window(cells: np.ndarray, box: Box, stride: float, height: int, wi
         Their window, clipped to the image.
     """
     x, y, _, _ = (int(v) for v in box)
-    rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
-    if not len(rows):
-        return Window(0, 0, 0, 0)
-    marked = np.zeros((y + int(rows[-1]) + 1, x + int(columns[-1]) + 1), bool)
-    marked[y:, x:] = cells[: int(rows[-1]) + 1, : int(columns[-1]) + 1]
-    return reach(marked, 1 / stride, 1 / stride, height, width)
+    marked = bounds(cells)
+    placed = Window(x + marked.x, y + marked.y, marked.width, marked.height)
+    return window_of(placed, 1 / stride, 1 / stride, height, width)
 
 
 def draw_prompt_points(

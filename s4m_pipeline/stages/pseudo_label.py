@@ -177,18 +177,15 @@ def _mask_columns(
     logits: np.ndarray, stride: float, size: tuple[int, int]
 ) -> dict[str, Any] | None:
     """The mask in both its forms; None where it has no pixel."""
-    import numpy as np
-
     from s4m_pipeline.segmenter.rle import bbox_area, encode_crop
     from s4m_pipeline.segmenter.soft_masks import (
         decode_soft_mask,
-        encode_soft_mask,
+        encode_soft_logits,
         soft_mask_to_pixels,
         soft_mask_window,
     )
 
-    probabilities = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
-    data, box = encode_soft_mask(probabilities.astype(np.float32))
+    data, box = encode_soft_logits(logits)
     if box[2] == 0:
         return None
     crop = decode_soft_mask(data, box)

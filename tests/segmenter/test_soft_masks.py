@@ -8,6 +8,7 @@ from s4m_pipeline.segmenter.resampling import Window
 from s4m_pipeline.segmenter.soft_masks import (
     decode_soft_mask,
     draw_prompt_points,
+    encode_soft_logits,
     encode_soft_mask,
     soft_mask_to_pixels,
 )
@@ -41,6 +42,17 @@ def test_nothing_above_one_level() -> None:
     pixels = soft_mask_to_pixels(decode_soft_mask(data, box), box, 4, 24, 28)
     assert pixels.shape == (24, 28)
     assert not pixels.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("middle", [-40.0, -8.0, -5.5, 0.0, 40.0])
+def test_logits_are_stored_as_their_sigmoid_over_the_whole_map(middle: float, dtype: type) -> None:
+    """Around -5.5 values lie about 1/255, so that the crop hangs on single cells."""
+    rng = np.random.default_rng(3)
+    for _ in range(30):
+        logits = (middle + 0.5 * rng.normal(size=(13, 17))).astype(dtype)
+        whole = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
+        assert encode_soft_logits(logits) == encode_soft_mask(whole)
 
 
 def test_bytes_that_do_not_fit_are_refused() -> None:
