@@ -146,20 +146,20 @@ class SplitSource:
         names = {part: folder / f"{part}-{split.name}.json" for part in PARTS}
         if self._annotations.resolve() in {path.resolve() for path in names.values()}:
             raise UsageError(f"{self._annotations} would be replaced; give another --out")
+        entries = self._text.images
+        listed = folder / f"perc_{split.name}.txt" if split.listed is None else None
+        if listed is not None:
+            write_list(listed, [e["file_name"] for e in entries if e["id"] in split.labelled])
         files = SplitFiles(
             labelled=self._write_part(names["labelled"], split.labelled),
             unlabelled=names["unlabelled"],
             validation=self._write_part(names["validation"], split.validation)
             if split.validation
             else None,
-            listed=folder / f"perc_{split.name}.txt" if split.listed is None else None,
+            listed=listed,
         )
         hidden = _hidden(split, unlabelled)
-        entries = self._text.images
         self._text.write(files.unlabelled, [e for e in entries if e["id"] not in hidden], [])
-        if files.listed is not None:
-            names_of = [e["file_name"] for e in entries if e["id"] in split.labelled]
-            write_list(files.listed, names_of)
         return files
 
     def summary(self, split: Split, unlabelled: str = "rest") -> dict[str, Any]:

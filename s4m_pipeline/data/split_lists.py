@@ -9,6 +9,9 @@ text, one ground truth file without its folder a line, in no order, every line e
 148 lines for 5 % of Cityscapes' 2975 training images and 297 for 10 %: shares are rounded down.
 For COCO they publish no lists; their script draws anew and writes COCO files. Both can be read
 here, and so can file names with or without folder and suffix, and image ids.
+
+A name that would not be read back, because it begins like a comment or with a blank, is written
+with ``./`` before it, which means the same file.
 """
 
 from __future__ import annotations
@@ -25,13 +28,17 @@ CITYSCAPES_TRUTH = re.compile(
     r"_gt(Fine|Coarse)_(instanceIds|labelIds|labelTrainIds|color|polygons)$"
 )
 CITYSCAPES_IMAGE = "_leftImg8bit"
+HERE = "./"
+"""What follows it in a line is a name to the letter."""
+BYTE_ORDER_MARK = "\ufeff"
 EXAMPLES = 3
 
 
 def read_list(path: Path) -> list[str]:
     """Read a list's entries: the lines of a text file, or the file names in a COCO file.
 
-    Empty lines and lines that begin with ``#`` are passed over.
+    Empty lines and lines that begin with ``#`` are passed over, blanks at either end too; not so
+    after ``./``, which is left out.
 
     Raises:
         UsageError: The file cannot be read, is not text, or names nothing.
@@ -41,12 +48,12 @@ def read_list(path: Path) -> list[str]:
         names = [str(e["file_name"]) for e in entries if isinstance(e, dict) and "file_name" in e]
     else:
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            lines = path.read_text(encoding="utf-8-sig").split("\n")  # \r\n is \n by then
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             raise UsageError(f"{path}: not a text file ({error.reason})") from error
-        names = [line for line in lines if line and not line.startswith("#")]
+        names = [name for line in lines if (name := _name(line))]
     if not names:
         raise UsageError(f"{path}: names no image")
     return names
@@ -56,9 +63,12 @@ def write_list(path: Path, file_names: Iterable[str]) -> None:
     """Write a list that the authors' scripts read: Cityscapes images by their ground truth.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: It cannot be written, or a name holds a line break.
     """
     lines = [f"{_line(name)}\n" for name in file_names]
+    broken = next((line for line in lines if "\r" in line or "\n" in line[:-1]), None)
+    if broken is not None:
+        raise UsageError(f"{path}: the name {broken[:-1]!r} has a line break, no list can hold it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(lines), encoding="utf-8")
@@ -112,7 +122,16 @@ def _line(file_name: str) -> str:
     path = PurePosixPath(file_name)
     if path.stem.endswith(CITYSCAPES_IMAGE):
         return f"{path.stem.removesuffix(CITYSCAPES_IMAGE)}_gtFine_instanceIds.png"
-    return file_name
+    plain = _name(file_name) == file_name and not file_name.startswith(BYTE_ORDER_MARK)
+    return file_name if plain else HERE + file_name
+
+
+def _name(line: str) -> str:
+    """The name that a line holds; empty where it holds none."""
+    if line.startswith(HERE):
+        return line.removeprefix(HERE)
+    line = line.strip()
+    return "" if line.startswith("#") else line
 
 
 def _index(images: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:

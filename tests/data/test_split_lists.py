@@ -9,7 +9,7 @@ import pytest
 from s4m_pipeline.data.split import SplitSource
 from s4m_pipeline.data.split_lists import match_list, read_list, write_list
 from s4m_pipeline.errors import UsageError
-from tests.data.conftest import write_json
+from tests.data.conftest import coco_content, write_json
 
 CITYSCAPES = [
     {"id": 1, "file_name": "bremen/bremen_000041_000019_leftImg8bit.png"},
@@ -90,6 +90,40 @@ def test_comments_and_unusable_lists(tmp_path: Path) -> None:
         read_list(path)
     with pytest.raises(UsageError, match="No such file"):
         read_list(tmp_path / "none.txt")
+
+
+def test_every_name_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    names = ["#1.jpg", "# 2.jpg", " 3.jpg", "4.jpg ", "\t5", "./6.jpg", "././#7", "8#.jpg"]
+    names += ["a/#9.jpg"]
+    names += ["10\x85.jpg", "11\u2028.jpg", "12\x0b", "ü 13.jpg", ".14", "/15.jpg"]
+    path = tmp_path / "perc_5.txt"
+    write_list(path, names)
+    assert read_list(path) == names
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    assert match_list(read_list(path), images, path) == set(range(len(names)))
+    plain = path.read_text(encoding="utf-8").split("\n")
+    assert [plain[number] for number in (7, 8)] == names[7:9]  # the others' scripts know no "./"
+    write_list(path, ["\ufeff1.jpg"])
+    assert read_list(path) == ["\ufeff1.jpg"]
+    for name in ("a\nb.jpg", "a\rb.jpg", "a.jpg\n"):
+        with pytest.raises(UsageError, match="has a line break"):
+            write_list(path, [name])
+
+
+def test_a_split_with_a_name_like_a_comment_comes_back(
+    small_set: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content = coco_content()
+    for image in content["images"]:
+        path = small_set[1] / image["file_name"]
+        image["file_name"] = f"#{image['file_name']}"
+        path.rename(small_set[1] / image["file_name"])
+    write_json(small_set[0], content)
+    source = SplitSource(*small_set)
+    drawn = source.draw(50, 0)
+    listed = source.write(drawn, tmp_path).listed
+    assert listed is not None
+    assert source.take(listed, 0, True).labelled == drawn.labelled
 
 
 def test_a_list_gives_back_the_split_it_was_written_for(
