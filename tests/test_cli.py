@@ -87,6 +87,13 @@ def test_init_names_the_templates(s4m, tmp_path):
     assert "animals7" in err
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_report_of_no_image_is_wrong_use(s4m, tmp_path, limit):
+    code, _, err = s4m("report", "-c", tmp_path / "run.yaml", "--limit", limit)
+    assert code == 2
+    assert "--limit" in err
+
+
 def imported_by(*arguments, packages=HEAVY):
     """Which of some packages a command imports, in a process of its own."""
     program = (

@@ -51,7 +51,7 @@ def report(
         str, typer.Option(help="refine, pseudo-label, train-teacher or train-student.")
     ] = "refine",
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    limit: Annotated[int, typer.Option(help="Images to show at most.")] = 24,
+    limit: Annotated[int, typer.Option(min=1, help="Images to show at most.")] = 24,
     number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
     verbose: Verbose = False,
 ) -> None:

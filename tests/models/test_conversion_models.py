@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.models.conversion.categories import KNOWN, classes_of
-from s4m_pipeline.models.conversion.network import known_model, network_config
+from s4m_pipeline.models.conversion.detectron2 import from_detectron2, to_detectron2
+from s4m_pipeline.models.conversion.network import class_count, known_model, network_config
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,37 @@ def test_published_backbones_are_known_by_their_shape(
     backbone = model.backbone
     shape = {"layer": backbone.get("depth"), "stages": tuple(backbone.get("depths", ()))}[kind]
     assert shape in (blocks, {"mask2former_r50": 50, "mask2former_r101": 101}.get(name))
+
+
+EMPTY = (torch.zeros(()), torch.zeros(0), torch.zeros(0, 3, 7, 7))
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+def test_tensors_without_values_are_named(empty: torch.Tensor) -> None:
+    path, classes = Path("a.pth"), {"panoptic_head.cls_embed.bias": torch.zeros(9)}
+    for first in ("conv1.weight", "patch_embed.projection.weight"):
+        with pytest.raises(ArtifactError, match=rf"a\.pth is .* no values for backbone\.{first}"):
+            known_model({f"backbone.{first}": empty}, "coco", path)
+    with pytest.raises(ArtifactError, match=r"no values for panoptic_head\.cls_embed\.bias"):
+        class_count({"panoptic_head.cls_embed.bias": empty}, path)
+    queries = {"panoptic_head.query_feat.weight": empty}
+    with pytest.raises(ArtifactError, match=r"no values for panoptic_head\.query_feat\.weight"):
+        network_config("mask2former_r50_coco", classes | queries, None, path)
+
+
+def test_a_class_layer_for_no_object_alone_has_no_classes() -> None:
+    with pytest.raises(ArtifactError, match="no class but 'no object'"):
+        class_count({"panoptic_head.cls_embed.bias": torch.zeros(1)}, Path("a.pth"))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 7), (3, 0)])
+def test_a_swin_with_misshapen_merging_keeps_it_for_the_comparison(shape: tuple[int, ...]) -> None:
+    name = "backbone.layers.0.downsample.reduction.weight"
+    found = from_detectron2({name: torch.ones(shape)}).tensors
+    assert {n: tuple(v.shape) for n, v in found.items()} == {
+        "backbone.stages.0.downsample.reduction.weight": shape
+    }
+    assert to_detectron2(found, [1.0]).tensors[name].shape == shape
 
 
 def test_a_file_with_cityscapes_classes_gets_its_recipe(tmp_path: Path) -> None:

@@ -42,8 +42,15 @@ TOLD = 6
 
 
 def class_count(tensors: Mapping[str, Tensor], path: Path) -> int:
-    """How many classes a Mask2Former under MMDetection's names has, "no object" left out."""
-    return len(_required(tensors, CLASSES, path)) - 1
+    """How many classes a Mask2Former under MMDetection's names has, "no object" left out.
+
+    Raises:
+        ArtifactError: It has none.
+    """
+    count = len(_required(tensors, CLASSES, path)) - 1
+    if not count:
+        raise ArtifactError(f"{path} is no whole Mask2Former: it has no class but 'no object'")
+    return count
 
 
 def known_model(tensors: Mapping[str, Tensor], recipe: str, path: Path) -> str:
@@ -56,11 +63,13 @@ def known_model(tensors: Mapping[str, Tensor], recipe: str, path: Path) -> str:
 
     Raises:
         UsageError: The backbone is none of the known ones.
+        ArtifactError: The backbone's first layer has no weights.
     """
     for kind, start, first, block in NAMES:
         if first in tensors:
             blocks = tuple(_count(tensors, block, stage) for stage in range(start, start + 4))
-            model = MODELS_OF.get((kind, blocks, len(tensors[first])))
+            width = len(_required(tensors, first, path))
+            model = MODELS_OF.get((kind, blocks, width))
             if model is not None:
                 return f"{model}_{recipe}"
     raise UsageError(
@@ -185,8 +194,8 @@ def told(names: list[str]) -> str:
 
 
 def _required(tensors: Mapping[str, Tensor], name: str, path: Path) -> Tensor:
-    if name not in tensors or tensors[name].ndim == 0:
-        raise ArtifactError(f"{path} is no whole Mask2Former: it has no tensor for {name}")
+    if name not in tensors or tensors[name].ndim == 0 or not len(tensors[name]):
+        raise ArtifactError(f"{path} is no whole Mask2Former: it has no values for {name}")
     return tensors[name]
 
 

@@ -18,14 +18,23 @@ PIXELS = (0, 2, 1, 3)
 
 def _merge_to_ours(values: Tensor) -> Tensor:
     """Reorder the last axis, 4C, from (pixel, channel) to (channel, pixel)."""
+    if not _holds_pixels(values):
+        return values
     split = values.reshape(*values.shape[:-1], 4, -1)[..., PIXELS, :]
     return split.transpose(-1, -2).reshape(values.shape).contiguous()
 
 
 def _merge_to_theirs(values: Tensor) -> Tensor:
     """Reorder the last axis, 4C, from (channel, pixel) to (pixel, channel)."""
+    if not _holds_pixels(values):
+        return values
     split = values.reshape(*values.shape[:-1], -1, 4).transpose(-1, -2)
     return split[..., PIXELS, :].reshape(values.shape).contiguous()
+
+
+def _holds_pixels(values: Tensor) -> bool:
+    """Whether the last axis is 4C long; a tensor of another shape fits no model, and is told of."""
+    return values.ndim > 0 and values.numel() > 0 and values.shape[-1] % len(PIXELS) == 0
 
 
 _THEIRS, _OURS = "layers.{}.blocks.{}.", "stages.{}.blocks.{}."
