@@ -19,6 +19,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from s4m_pipeline.artifacts.seeds import seed_of
+from s4m_pipeline.models.divergence import DivergedError, NotFiniteError
 
 
 class LazyDataLoader(DataLoader):
@@ -90,9 +91,18 @@ class PositionedTrainLoop(IterBasedTrainLoop):
         return model
 
     def run_iter(self, data_batch: Any) -> None:
-        """Train one step, with the random numbers that belong to it."""
+        """Train one step, with the random numbers that belong to it.
+
+        Raises:
+            DivergedError: Its loss or weights are not finite.
+        """
         step = seed_of(self.seed, "train-step", self._iter)
         random.seed(step)
         np.random.seed(step % 2**32)
         torch.manual_seed(step)
-        super().run_iter(data_batch)
+        try:
+            super().run_iter(data_batch)
+        except NotFiniteError as error:
+            raise DivergedError(
+                f"training diverged at iteration {self._iter + 1} ({error})"
+            ) from error

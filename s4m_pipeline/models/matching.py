@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from s4m_pipeline.execution.transfers import to_device
+from s4m_pipeline.models.divergence import NotFiniteError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,14 @@ def match(costs: Sequence[Sequence[Tensor]]) -> list[Matches]:
 
     Returns:
         One entry a layer.
+
+    Raises:
+        NotFiniteError: A cost is not finite.
     """
     flat = torch.cat([cost.detach().flatten() for layer in costs for cost in layer])
     values = flat.cpu().numpy()
+    if not np.isfinite(values).all():
+        raise NotFiniteError("the loss is not finite")
     found: list[np.ndarray] = []
     counts: list[tuple[int, ...]] = []
     start = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.models.divergence import NotFiniteError
 from s4m_pipeline.models.doubt import UNLABELLED
 from s4m_pipeline.models.mask2former import CLASS_LOSS, DistillingMask2FormerHead
 from s4m_pipeline.models.precision import extract_regions_in_float32
@@ -91,10 +93,26 @@ class S4MSegmentor(BaseModel):
         return self.segmentor(inputs, data_samples, mode=mode)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, float]:
-        """Train one step; its losses come to the host in one copy."""
+        """Train one step; its losses come to the host in one copy.
+
+        Raises:
+            NotFiniteError: The loss is not finite, or the weights are not after the step. They are
+                looked at before any checkpoint is made of them.
+        """
         losses = super().train_step(data, optim_wrapper)
-        values = torch.stack([value.detach() for value in losses.values()]).tolist()
-        return dict(zip(losses, values, strict=True))
+        found = [value.detach() for value in losses.values()]
+        *values, size = torch.stack([*found, self._size_of_weights()]).tolist()
+        told = dict(zip(losses, values, strict=True))
+        if not math.isfinite(told["loss"]):
+            raise NotFiniteError("the loss is not finite")
+        if not math.isfinite(size):
+            raise NotFiniteError("the weights are not finite")
+        return told
+
+    def _size_of_weights(self) -> Tensor:
+        """The norm of all trained weights, on the device: finite where all of them are."""
+        trained = [weight.detach() for weight in self.parameters() if weight.requires_grad]
+        return torch.stack(torch._foreach_norm(trained)).float().norm()
 
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
         """Losses of a batch of labelled and pseudo-labelled images.

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
-from s4m_pipeline.config import RANDOM, LabelledSet, TrainingSection, result_settings
+from s4m_pipeline.config import (
+    RANDOM,
+    LabelledSet,
+    StudentSection,
+    TrainingSection,
+    result_settings,
+)
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet
 from s4m_pipeline.data.images import unreadable
@@ -152,7 +158,11 @@ def train_stage(
         extra: Fields of ``TrainingSpec`` that differ between teacher and student.
         left_out: Ids of labelled images that are not trained on.
         validate: Whether the validation images, where there are any, are looked at on the way.
+
+    Raises:
+        DivergedError: Losses or weights are not finite; what to set is told.
     """
+    from s4m_pipeline.models.divergence import DivergedError
     from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
 
     _tell_weights(run, stage, section, extra.get("init_checkpoint"))
@@ -173,9 +183,20 @@ def train_stage(
             **{name: getattr(section, name) for name in _PASSED_ON},
             **extra,
         )
-        trained = train(spec)
+        try:
+            trained = train(spec)
+        except DivergedError as error:
+            raise DivergedError(f"{stage.name}: {error}.\n{_calmer(section)}") from error
     rows = [quarantine_row(record, stage.name, error) for record, error in aside]
     return training_outcome(trained, folder, run, rows)
+
+
+def _calmer(section: TrainingSection) -> str:
+    """What to set where a training diverged."""
+    name = "student" if isinstance(section, StudentSection) else "teacher"
+    if section.learning_rate is None:
+        return f"Set {name}.learning_rate, lower than the model config's."
+    return f"Lower {name}.learning_rate, which is {section.learning_rate:g}."
 
 
 def _tell_weights(run: Run, stage: Stage, section: TrainingSection, start: Path | None) -> None:

@@ -99,6 +99,18 @@ def test_no_unlabelled_section(done, s4m):
     refused(s4m("pseudo-label", "-c", done.config), 2, "data.unlabelled is missing")
 
 
+@pytest.mark.parametrize(
+    ("command", "section", "setting", "told"),
+    [
+        ("train-teacher", "teacher", "1e30", "Lower teacher.learning_rate, which is 1e+30"),
+        ("train-student", "student", "1e30", "Lower student.learning_rate"),
+    ],
+)
+def test_a_learning_rate_at_which_training_diverges(done, s4m, command, section, setting, told):
+    call = s4m(command, "-c", done.config, f"{section}.learning_rate={setting}")
+    refused(call, 1, f"{command}: training diverged at iteration 1 (", told)
+
+
 @pytest.mark.parametrize(("size", "told"), [(50, "multiple of 32"), (0, "image_size")])
 def test_segmenter_size_that_its_stride_forbids(workshop, s4m, size, told):
     refused(s4m("structure", "-c", workshop.config, f"segmenter.image_size={size}"), 2, told)
