@@ -87,10 +87,7 @@ def run_rounds(
         result = _measure(run, number, made, force)
         on_round(result)
         if not result.rose:
-            run.reporter.say(
-                f"labels no longer get better: stopping after round {number} of {rounds}; "
-                f"those of the {_model_before(number)} were the best"
-            )
+            _tell_end(run, result, rounds)
             break
     return made
 
@@ -101,6 +98,18 @@ def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
     if rounds > 1 and config.data.validation is not None:
         stages += [HeldOut(number) for number in range(1, rounds + 2)]
     return stages
+
+
+def _tell_end(run: Run, result: RoundResult, rounds: int) -> None:
+    """Say why a round is the last one, and whose labels were the best."""
+    before, end = _model_before(result.number), f"stopping after round {result.number} of {rounds}"
+    if result.after or result.before:
+        run.reporter.say(f"labels no longer get better: {end}; those of the {before} were the best")
+    else:
+        run.reporter.warn(
+            f"neither the {before} nor the round's student has a usable label: none above the "
+            f"thresholds fits an instance of the validation images; {end}"
+        )
 
 
 def _model_before(number: int) -> str:

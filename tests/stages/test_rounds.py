@@ -212,12 +212,24 @@ def test_what_rounds_are_made_of_is_not_removable(two_rounds):
 
 
 @pytest.mark.parametrize(
-    ("qualities", "made"),
-    [([0.2, 0.3, 0.4, 0.5], 3), ([0.2, 0.3, 0.3], 2), ([0.3, 0.2], 1), ([0.2, 0.3, 0.25], 2)],
-    ids=["rising", "no longer rising", "falling at once", "falling then"],
+    ("qualities", "made", "message"),
+    [
+        ([0.2, 0.3, 0.4, 0.5], 3, ""),
+        ([0.2, 0.3, 0.3], 2, "round 2 of 3; those of the student were the best"),
+        ([0.3, 0.2], 1, "round 1 of 3; those of the teacher were the best"),
+        ([0.3, 0.0], 1, "round 1 of 3; those of the teacher were the best"),
+        ([0.2, 0.3, 0.25], 2, "round 2 of 3; those of the student were the best"),
+        ([0.0, 0.0], 1, "neither the teacher nor the round's student has a usable label"),
+    ],
+    ids=["rising", "no longer rising", "falling at once", "to nothing", "falling then", "nothing"],
 )
-def test_rounds_stop_when_label_quality_no_longer_rises(finished, monkeypatch, qualities, made):
+def test_rounds_stop_when_label_quality_no_longer_rises(
+    finished, monkeypatch, qualities, made, message
+):
     run = finished.run()
+    said = []
+    monkeypatch.setattr(run.reporter, "say", said.append)
+    monkeypatch.setattr(run.reporter, "warn", said.append)
     ran = []
 
     class Made:
@@ -238,6 +250,7 @@ def test_rounds_stop_when_label_quality_no_longer_rises(finished, monkeypatch, q
     run_rounds(run, 3, on_round=told.append)
     assert len(ran) == len(told) == made
     assert [result.rose for result in told] == [True] * (made - 1) + [made == 3 and len(ran) == 3]
+    assert [message in text for text in said] == ([True] if message else [])
 
 
 def test_one_round_is_the_plain_run(finished, monkeypatch):
