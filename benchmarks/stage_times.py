@@ -31,7 +31,7 @@ from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.predictor import Predictor
 from s4m_pipeline.segmenter.mobilesam import MobileSam
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
-from s4m_pipeline.stages import sharded
+from s4m_pipeline.stages import sharded, streaming
 from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
@@ -45,6 +45,7 @@ from s4m_pipeline.stages.train_teacher import TrainTeacher
 AHEAD = "decode and scale images"
 """The part that threads do ahead of the rest."""
 PARTS: tuple[tuple[Any, str, str], ...] = (
+    (streaming, "read_sized_image", AHEAD),
     (sharded, "read_sized_image", AHEAD),
     (Predictor, "scaled", AHEAD),
     (Predictor, "predict", "teacher's network"),
@@ -103,7 +104,7 @@ def stage_parts(
     }
     count = len(rest.image_ids)
     print(f"{stage.name}: {1e3 * (written - start) / count:.1f} ms an image, {count} images")
-    print(f"  decoding in threads ahead: {1e3 * spent['decode images'] / count:.1f} ms an image")
+    print(f"  in threads ahead, {AHEAD}: {1e3 * spent[AHEAD] / count:.2f} ms an image")
     if not torch.cuda.is_available():
         gflop = counted(lambda: worker.process(rest, lambda _: None)) / count
         print(
@@ -122,9 +123,7 @@ def evaluation_parts(run: Run, spent: dict[str, float]) -> dict[str, float]:
         count = stage.make(run, Path(folder)).counts["images"]
         whole = time.perf_counter() - start
     print(f"{stage.name}: {1e3 * whole / count:.1f} ms an image, {count} images")
-    print(
-        f"  decoding in threads ahead: {1e3 * spent.pop('decode images') / count:.1f} ms an image"
-    )
+    print(f"  in threads ahead, {AHEAD}: {1e3 * spent.pop(AHEAD) / count:.2f} ms an image")
     parts = {**spent, "all else (load the model, write)": whole - sum(spent.values())}
     return {part: 1e3 * seconds / count for part, seconds in parts.items()}
 
