@@ -22,7 +22,7 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from harness import can_run_on, report, seconds
+from harness import can_run_on, report, seconds, skip
 from made_instances import street_scene
 from made_training import (
     Label,
@@ -160,7 +160,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         street_item(Path(name))
         if not args.photographs.is_dir():
-            print(f"{NAME} skipped: no photographs in {args.photographs}")
+            skip(NAME, "no data/animals7/train in the folder of --shared")
             return
         animals(args, Path(name))
 

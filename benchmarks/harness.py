@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 RESULTS = "S4M_BENCH_RESULTS"
 """Environment variable: the folder that ``run_all.py`` collects the results from."""
+SKIPPED = ".skipped"
+"""How the file ends there that says why a benchmark was skipped."""
 PACKAGES = (
     *("torch", "mmdet", "mmcv", "mmcv-lite", "rf-sam-2", "sam2", "numpy", "pyarrow"),
     *("pycocotools", "rlemasklib", "faster-coco-eval", "onnxruntime"),
@@ -38,8 +40,21 @@ def can_run_on(device: str, name: str) -> bool:
 
     if not device.startswith("cuda") or torch.cuda.is_available():
         return True
-    print(f"{name} skipped: torch sees no CUDA device here")
+    skip(name, "torch sees no CUDA device here")
     return False
+
+
+def skip(name: str, why: str) -> None:
+    """Print that a benchmark is skipped, and keep it for the results' table.
+
+    Args:
+        name: Of the benchmark.
+        why: What is missing.
+    """
+    print(f"{name} skipped: {why}", flush=True)
+    folder = os.environ.get(RESULTS)
+    if folder:
+        (Path(folder) / f"{name}{SKIPPED}").write_text(why)
 
 
 def in_turn(

@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 import torch
 from arithmetic import product_rate
-from harness import seconds
+from harness import seconds, skip
 
 PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm")
 CONVOLUTIONS = ("Conv", "FusedConv")
@@ -56,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     path = args.shared / "weights" / "mobilesam" / "encoder.onnx"
     if not path.is_file():
-        print(f"onnx_arithmetic skipped: no {path}")
+        skip("onnx_arithmetic", f"no {path}")
         return
     pixels = {"input": np.zeros((1, 3, 1024, 1024), np.float32)}
     with tempfile.TemporaryDirectory() as folder:

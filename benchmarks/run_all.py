@@ -4,7 +4,8 @@
 
 The table stands between two marks in the file and is of one run of all scripts; with ``--only`` it
 is printed alone. A script that fails stops nothing; it is named at the end, the table is left as it
-was, and the exit code is 1.
+was, and the exit code is 1. What lacks its photographs or weights is skipped, which the end of the
+output and the table's text say.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, can_run_on
+from harness import RESULTS, SKIPPED, can_run_on
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
@@ -45,42 +47,54 @@ SCRIPTS = (
     "command_start",
     "growth",
 )
-GPU_SCRIPTS = (
-    "gpu_refine",
-    "student_step",
-    "matcher",
-    "deformable_attention",
-    "instance_scoring",
-    "data_time",
+STUDENT_ON_GPU = ("student_step", "--full", "--device", "cuda", "--batch", "16", "--repeats", "5")
+GPU_RUNS: tuple[tuple[str, ...], ...] = (
+    ("gpu_refine",),
+    ("gpu_refine", "--compile"),
+    ("student_step", "--full", "--device", "cuda", "--batch", "16", "--repeats", "5"),
+    (
+        "student_step",
+        *["--full", "--device", "cuda", "--batch", "16", "--repeats", "5", "--bfloat16"],
+    ),
+    ("matcher", "--device", "cuda", "--images", "12", "--instances", "20", "--side", "1024"),
+    ("deformable_attention", "--device", "cuda", "--images", "12", "--side", "1024"),
+    ("instance_scoring", "--device", "cuda"),
+    ("data_time", "--device", "cuda"),
 )
-GPU_ARGUMENTS = {
-    "student_step": ["--full", "--device", "cuda", "--batch", "16", "--repeats", "5"],
-    "matcher": ["--device", "cuda", "--images", "12", "--instances", "20", "--side", "1024"],
-    "deformable_attention": ["--device", "cuda", "--images", "12", "--side", "1024"],
-    "instance_scoring": ["--device", "cuda"],
-    "data_time": ["--device", "cuda"],
-}
-"""What turns a script that runs on a CPU, too, to the GPU."""
+"""Scripts with what turns those that run on a CPU, too, to the GPU."""
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
-def run(script: str, shared: Path | None, results: Path, gpu: bool, checkpoint: str | None) -> bool:
+def runs(gpu: bool, only: Sequence[str] | None) -> list[tuple[str, ...]]:
+    """Each script with its arguments, in their order; of one that is asked for, all its runs."""
+    known = GPU_RUNS if gpu else tuple((script,) for script in SCRIPTS)
+    return [one for one in known if only is None or one[0] in only]
+
+
+def run(arguments: Sequence[str], shared: Path | None, results: Path, weights: str | None) -> bool:
     """Run a script, its output shown; whether it ended well."""
-    command = [sys.executable, str(HERE / f"{script}.py")]
-    if gpu:
-        command += GPU_ARGUMENTS.get(script, [])
-    if checkpoint is not None and script == "gpu_refine":
-        command += ["--checkpoint", checkpoint]
-    if shared is not None and "--shared" in (HERE / f"{script}.py").read_text():
+    path = HERE / f"{arguments[0]}.py"
+    command = [sys.executable, str(path), *arguments[1:]]
+    if weights is not None and arguments[0] == "gpu_refine":
+        command += ["--checkpoint", weights]
+    if shared is not None and "--shared" in path.read_text():
         command += ["--shared", str(shared)]
-    print(f"== {script}", flush=True)
+    print(f"== {' '.join(arguments)}", flush=True)
     start = time.perf_counter()
     done = subprocess.run(command, env={**os.environ, RESULTS: str(results)})
     print(f"   {time.perf_counter() - start:.0f} s", flush=True)
     return done.returncode == 0
 
 
-def table(found: list[dict[str, Any]]) -> list[str]:
+def read(results: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The results in the order they were made, and what was skipped, each with the reason."""
+    files = sorted(results.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    skipped = sorted(results.glob(f"*{SKIPPED}"))
+    found = [json.loads(path.read_text()) for path in files]
+    return found, [f"`{path.stem}` ({path.read_text()})" for path in skipped]
+
+
+def table(found: list[dict[str, Any]], skipped: Sequence[str]) -> list[str]:
     """The results as a Markdown table, headed by machine, versions and date."""
     machine = found[0]["machine"]
     versions = ", ".join(
@@ -96,6 +110,8 @@ def table(found: list[dict[str, Any]]) -> list[str]:
     for one in found:
         ratio, goal = f"{one['ratio']:.3g}", f"{one['goal']:.3g}"
         lines.append(f"| `{one['name']}` | {ratio} | {goal} | {one['verdict']} |")
+    if skipped:
+        lines += ["", f"Skipped: {', '.join(skipped)}."]
     return lines
 
 
@@ -119,22 +135,28 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="Markdown file with the marks")
     parser.add_argument("--gpu", action="store_true", help="those that need a GPU")
     parser.add_argument("--checkpoint", help="of SAM 2.1 large, for gpu_refine's real figures")
-    parser.add_argument("--only", nargs="+", choices=sorted({*SCRIPTS, *GPU_SCRIPTS}))
+    scripts = sorted({*SCRIPTS, *(one[0] for one in GPU_RUNS)})
+    parser.add_argument("--only", nargs="+", choices=scripts)
     args = parser.parse_args()
     if args.gpu and not can_run_on("cuda", "bench-gpu"):
         return
-    scripts = args.only or (GPU_SCRIPTS if args.gpu else SCRIPTS)
     shared = args.shared if args.shared and args.shared.is_dir() else None
+    if args.shared and shared is None:
+        print(f"{args.shared} is no folder: what needs it is skipped")
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
-        options = (shared, results, args.gpu, args.checkpoint)
-        failed = [script for script in scripts if not run(script, *options)]
-        files = sorted(results.iterdir(), key=lambda path: path.stat().st_mtime)
-        found = [json.loads(path.read_text()) for path in files]
+        failed = [
+            " ".join(one)
+            for one in runs(args.gpu, args.only)
+            if not run(one, shared, results, args.checkpoint)
+        ]
+        found, skipped = read(results)
+    if skipped:
+        print(f"skipped: {', '.join(skipped)}")
     if found:
-        print("\n".join(table(found)))
+        print("\n".join(table(found, skipped)))
         if args.write and not (args.only or failed):
-            write_between_marks(args.write, table(found))
+            write_between_marks(args.write, table(found, skipped))
         elif args.write:
             print(f"{args.write} keeps its table, which is of one run of all")
     if failed:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from arithmetic import product_rate
 from data_time import prepared_set, spec_of
+from harness import skip
 from mmdet.models.detectors import Mask2Former
 from mmdet.models.layers import MSDeformAttnPixelDecoder
 from torch.utils.flop_counter import FlopCounterMode
@@ -115,7 +116,7 @@ def main() -> None:
     args.photographs = args.shared.resolve() / "data" / "animals7" / "train"
     args.device, args.intervals = "cpu", 0
     if not args.photographs.is_dir():
-        print(f"step_parts skipped: no photographs in {args.photographs}")
+        skip("step_parts", "no data/animals7/train in the folder of --shared")
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -188,7 +188,7 @@ def compare(folder: Path, args: argparse.Namespace) -> None:
     gpu = {"gpu": torch.cuda.get_device_name()} if on_gpu else {}
     precision = "bfloat16" if args.bfloat16 else "float32"
     print(f"crop {size[0]} x {size[1]}, batch {args.batch}, {args.device}, {precision}")
-    name = f"{NAME}_gpu" if on_gpu else NAME
+    name = NAME + ("_gpu" if on_gpu else "") + ("_bfloat16" if args.bfloat16 else "")
     report_times(name, GOAL, slow, fast, equal, batch=args.batch, **parts, **gpu)
 
 
