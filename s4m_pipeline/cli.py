@@ -18,7 +18,7 @@ from s4m_pipeline.commands import (
     other_commands,
     stage_commands,
 )
-from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
+from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError, is_out_of_memory
 
 OBJECTS_TO_COLLECT = 50_000
 """New objects before Python looks for unreachable cycles: imports make many, and no garbage."""
@@ -101,16 +101,11 @@ def _call(arguments: list[str]) -> int:
             show()
             return int(getattr(error, "exit_code", FAILED))
         text = (str(error).splitlines() or [""])[0]
-        advice = TOO_LARGE if _is_out_of_memory(error) else "A fault of s4m; --verbose shows where."
+        advice = TOO_LARGE if is_out_of_memory(error) else "A fault of s4m; --verbose shows where."
         return _tell(error, FAILED, f"{type(error).__name__}: {text}\n{advice}", arguments)
     if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
         typer.echo("interrupted; started again without --force, it goes on from here", err=True)
     return result if isinstance(result, int) else 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: Python's own error, or torch's, told by name to leave torch out."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _tell(error: Exception, code: int, message: str, arguments: list[str]) -> int:

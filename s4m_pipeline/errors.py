@@ -4,6 +4,10 @@ Exit codes of every command: 0 done; 1 failed; 2 wrong use or configuration; 3 a
 stale, damaged or of another format version; 4 done, but images were set aside; 130 interrupted.
 """
 
+from __future__ import annotations
+
+import re
+
 DONE = 0
 FAILED = 1
 WRONG_USE = 2
@@ -28,3 +32,14 @@ class ArtifactError(S4MError):
     """An artifact that is stale, damaged or of another format version."""
 
     exit_code = BAD_ARTIFACT
+
+
+_NO_MEMORY = re.compile(r"CUDA error: out of memory|CU(BLAS|DNN)_STATUS_\w*ALLOC\w*_FAILED")
+"""How CUDA and its libraries say that memory ran out, in torch's plain RuntimeErrors."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's own error, or one of torch's, told without torch."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

@@ -196,6 +196,7 @@ class OutOfMemoryError(RuntimeError):
         (OSError(28, "No space left on device", "work/a.parquet"), 1, "work/a.parquet: No space"),
         (OutOfMemoryError("CUDA out of memory. Tried"), 1, "Lower batch_size"),
         (MemoryError(), 1, "Lower batch_size"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), 1, "Lower batch_size"),
     ],
 )
 def test_what_the_system_refuses_is_told_as_wrong_use_or_failure(

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 
+from s4m_pipeline.errors import is_out_of_memory
+
 Found = TypeVar("Found")
 
 
@@ -20,12 +22,13 @@ def attempt(work: Callable[[], Found], size: int) -> Found | None:
         size: How many things it works on together.
 
     Raises:
-        torch.OutOfMemoryError: The memory does not suffice for one thing alone.
+        RuntimeError: The memory does not suffice for one thing alone; torch's OutOfMemoryError,
+            or what CUDA's libraries say in its place (``errors.is_out_of_memory``).
     """
     try:
         return work()
-    except torch.OutOfMemoryError:
-        if size == 1:
+    except RuntimeError as error:
+        if size == 1 or not is_out_of_memory(error):
             raise
     # behind the handler, since the error holds on to what the work had made
     torch.cuda.empty_cache()
