@@ -1,11 +1,14 @@
 """Random access to the structure table, one image at a time, from the disk.
 
-A row holds up to a megabyte; nothing but the index of image ids is kept in memory.
+A row holds up to a megabyte, and an open file takes some kilobytes a row. Each data worker keeps an
+index of the image ids, 20 bytes an image, and a few open files; opening one takes a millisecond.
 """
 
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s4m_pipeline.artifacts.tables import check_schema, table_files
+from s4m_pipeline.artifacts.tables import open_table, table_files
 from s4m_pipeline.errors import ArtifactError
 
+OPEN_FILES = 8
+"""How many files of a table stay open."""
 COLUMNS = ["grid", "height", "width", "points", "similarity", "scale", "offset"]
 
 
@@ -57,37 +62,39 @@ class StructureStore:
         self._files = table_files(folder, "structure")
         if not self._files:
             raise ArtifactError(f"{folder}: no structural targets in it")
-        self._open: dict[int, pq.ParquetFile] = {}
+        self._open: OrderedDict[int, pq.ParquetFile] = OrderedDict()
         self._pid = os.getpid()
-        self._places: dict[int, tuple[int, int, int]] = {}
-        for number, path in enumerate(self._files):
-            check_schema(path, "structure")
-            self._index(number)
-
-    def _index(self, number: int) -> None:
-        try:
-            opened = self._file(number)
-            for group in range(opened.num_row_groups):
-                ids = opened.read_row_group(group, columns=["image_id"], use_threads=False)
-                for row, image_id in enumerate(ids["image_id"].to_pylist()):
-                    self._places[image_id] = (number, group, row)
-        except (OSError, pa.ArrowException) as error:
-            raise ArtifactError(f"{self._files[number]}: damaged ({error})") from error
+        parts = [_places(path, number) for number, path in enumerate(self._files)]
+        ids, places = (np.concatenate(side) for side in zip(*parts, strict=True))
+        order = np.argsort(ids, kind="stable")
+        last = np.append(ids[order][1:] != ids[order][:-1], True)[: len(ids)]
+        self._ids, self._places = ids[order][last], places[order][last]
 
     def _file(self, number: int) -> pq.ParquetFile:
         if self._pid != os.getpid():  # a forked worker opens files of its own
-            self._open, self._pid = {}, os.getpid()
+            self._open, self._pid = OrderedDict(), os.getpid()
         if number not in self._open:
+            while len(self._open) >= OPEN_FILES:
+                self._open.popitem(last=False)  # not closed, as a reader may be at it in a thread
             self._open[number] = pq.ParquetFile(self._files[number], memory_map=True)
+        self._open.move_to_end(number)
         return self._open[number]
+
+    def _place(self, image_id: int) -> tuple[int, int, int] | None:
+        """An image's file, row group and row in the group."""
+        found = int(np.searchsorted(self._ids, image_id))
+        if found == len(self._ids) or self._ids[found] != image_id:
+            return None
+        number, group, row = self._places[found].tolist()
+        return number, group, row
 
     def __contains__(self, image_id: int) -> bool:
         """Whether there are targets of an image."""
-        return image_id in self._places
+        return self._place(image_id) is not None
 
     def __len__(self) -> int:
         """Number of images with targets."""
-        return len(self._places)
+        return len(self._ids)
 
     def read(self, image_id: int) -> StructureRow | None:
         """Read an image's targets; None when there are none.
@@ -95,9 +102,10 @@ class StructureStore:
         Raises:
             ArtifactError: The row is damaged.
         """
-        if image_id not in self._places:
+        found = self._place(image_id)
+        if found is None:
             return None
-        number, group, row = self._places[image_id]
+        number, group, row = found
         try:
             batches = self._file(number).iter_batches(
                 batch_size=1, row_groups=[group], columns=COLUMNS, use_threads=False
@@ -116,6 +124,35 @@ class StructureStore:
 def open_structure(folder: str) -> StructureStore:
     """Open an artifact's structure table once a process."""
     return StructureStore(Path(folder))
+
+
+def _places(path: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ids in a file, int64 (N,), and where they are: file, row group and row, int32 (N, 3)."""
+    with open_table(path, "structure") as opened:
+        try:
+            groups = [opened.metadata.row_group(g) for g in range(opened.num_row_groups)]
+            counts = np.array([group.num_rows for group in groups], np.int64)
+            column = opened.schema.names.index("image_id")  # of the leaves
+            ids = _only_ids(groups, column)
+            if ids is None:
+                read = opened.read(columns=["image_id"], use_threads=False)
+                ids = read["image_id"].to_numpy().astype(np.int64)
+        except (OSError, pa.ArrowException) as error:
+            raise ArtifactError(f"{path}: damaged ({error})") from error
+    places = np.empty((len(ids), 3), np.int32)
+    places[:, 0] = number
+    places[:, 1] = np.repeat(np.arange(len(counts)), counts)
+    places[:, 2] = np.arange(len(ids)) - np.repeat(counts.cumsum() - counts, counts)
+    return ids, places
+
+
+def _only_ids(groups: Sequence[pq.RowGroupMetaData], column: int) -> np.ndarray | None:
+    """The ids where each group is one row, from the statistics, int64 (N,); else None."""
+    found = [group.column(column).statistics for group in groups if group.num_rows == 1]
+    known = [one.min for one in found if one is not None and one.has_min_max]
+    if len(known) < len(groups):
+        return None
+    return np.array(known, np.int64)
 
 
 def _decode(batch: pa.RecordBatch) -> StructureRow:
