@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmengine.model import BaseAveragedModel
 from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
 
 from s4m_pipeline.models.class_losses import class_distillation_loss
 from s4m_pipeline.models.ema import WarmUpAverage, effective_decay
@@ -182,6 +184,35 @@ def test_temperature_softens_both_sides_and_keeps_the_gradients_size(temperature
     formula = torch.autograd.grad(expected.mean(), logits)[0]
     assert torch.allclose(own, formula, atol=1e-6)
     assert (own[:, 5] == 0).all()
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+def test_averages_taken_together_have_the_bits_of_mmengines_one_by_one(buffers: bool) -> None:
+    class OneByOne(BaseAveragedModel):
+        def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
+            averaged_param.lerp_(source_param, 1.0 - effective_decay(0.7, int(steps)))
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(5, 7)).train()
+    model.register_buffer("whole", torch.arange(4))
+    ours = WarmUpAverage(model, decay=0.7)
+    theirs = OneByOne(model)
+    for average in (ours, theirs):
+        average.update_buffers, average.interval = buffers, 2
+        if buffers:
+            average.avg_parameters = average.module.state_dict()
+    for _ in range(6):
+        model[:2](torch.randn(2, 3, 6, 6))
+        model.get_buffer("whole").add_(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        ours.update_parameters(model)
+        theirs.update_parameters(model)
+        expected = theirs.state_dict()
+        assert ours.state_dict().keys() == expected.keys()
+        for name, value in ours.state_dict().items():
+            assert torch.equal(value, expected[name]), name
+    assert not torch.equal(ours.module[0].weight, model[0].weight)
 
 
 def test_average_follows_its_formula() -> None:
