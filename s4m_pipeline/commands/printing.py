@@ -129,7 +129,7 @@ def print_forecast(run: Run, stage: Stage) -> None:
         return
     workers = run.config.execution.workers
     typer.echo(
-        f"forecast from {found.probed} images on {run.device}: {found.image_seconds:.3g} s an "
+        f"forecast from {found.probed} images on {found.device}: {found.image_seconds:.3g} s an "
         f"image after {found.start_seconds:.3g} s to start; {found.left} images with {workers} "
         f"worker{'s' if workers > 1 else ''}: {human_seconds(found.seconds)}, "
         f"{human_bytes(found.disk_bytes)}"

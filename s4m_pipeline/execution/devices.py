@@ -30,6 +30,20 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def gpus_of(device: str) -> int:
+    """How many GPUs a device's workers are shared out among: all of them for ``cuda``."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return 0
+    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+
+
+def side_by_side(device: str, workers: int) -> int:
+    """How many of some workers do not wait for each other: one a GPU, or one a core."""
+    return max(1, min(workers, gpus_of(device) or os.cpu_count() or 1))
+
+
 def settle(device: str, place: Place) -> str:
     """Give a worker its device, one of several GPUs, or its share of the processor's threads."""
     import torch

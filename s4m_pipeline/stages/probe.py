@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from s4m_pipeline.artifacts.shards import Shard, read_marker, write_shard
+from s4m_pipeline.execution.devices import side_by_side
 from s4m_pipeline.execution.local import Place
 from s4m_pipeline.stages.base import Run, Stage
 from s4m_pipeline.stages.perform import freshness
-from s4m_pipeline.stages.sharded import ShardedStage
+from s4m_pipeline.stages.sharded import ShardedStage, tell_idle_gpus
 
 PROBED = 10
 """Images that are measured."""
@@ -24,14 +25,16 @@ class Forecast:
     """What a probe found.
 
     Attributes:
+        device: What they were measured on.
         probed: Images measured.
         left: Images that the stage has still to do.
         start_seconds: Of loading models, choosing kernels and compiling.
-        image_seconds: Of each image after that, in one worker.
+        image_seconds: Of each image after that, in one worker with its share of the processor.
         seconds: Of all that is left, with the run's workers.
         disk_bytes: Of the whole artifact.
     """
 
+    device: str
     probed: int
     left: int
     start_seconds: float
@@ -48,10 +51,12 @@ def forecast(run: Run, stage: Stage) -> Forecast | None:
         stage: Any stage.
 
     Returns:
-        None where there is nothing to measure: no inference stage, a fresh artifact, or inputs
-        that are yet to be made.
+        None where there is nothing to measure: no inference stage, one that trains first, a fresh
+        artifact, or inputs that are yet to be made.
     """
     if not isinstance(stage, ShardedStage) or freshness(run, stage).state == "fresh":
+        return None
+    if stage.plan(run).steps:
         return None
     for above in stage.upstream(run.config).values():
         if freshness(run, above).state != "fresh":
@@ -62,31 +67,47 @@ def forecast(run: Run, stage: Stage) -> Forecast | None:
     left = len(images) - sum(len(shard.image_ids) for shard in done)
     places = np.linspace(0, len(images) - 1, min(PROBED, len(images))).astype(int)
     ids = [images[place] for place in places]
-    start, image, size = _measure(run, stage, ids)
-    workers = run.config.execution.workers
+    device = stage.device(run)
+    tell_idle_gpus(run, device)
+    workers = max(1, min(run.config.execution.workers, len(shards) - len(done)))
+    start, image, size = _measure(run, stage, ids, Place(0, workers))
     return Forecast(
+        device=device,
         probed=len(ids),
         left=left,
         start_seconds=start,
         image_seconds=image,
-        seconds=start + image * left / max(1, min(workers, len(shards) - len(done))),
+        seconds=start + image * left / side_by_side(device, workers),
         disk_bytes=int(size * len(images)),
     )
 
 
-def _measure(run: Run, stage: ShardedStage, ids: list[int]) -> tuple[float, float, float]:
-    """Seconds to start, seconds an image, bytes an image, the images done twice.
+def _measure(
+    run: Run, stage: ShardedStage, ids: list[int], place: Place
+) -> tuple[float, float, float]:
+    """Seconds to start, seconds an image, bytes an image, by a worker in its place.
 
-    The first time has the start in it. The second has batches of the same sizes, so that nothing
-    is compiled in it.
+    The images are done twice. The first time has the start in it. The second has batches of the
+    same sizes, so that nothing is compiled in it.
     """
+    import torch
 
+    threads = torch.get_num_threads()
+    try:
+        return _timed(run, stage, ids, place)
+    finally:
+        torch.set_num_threads(threads)  # the worker took its share of them
+
+
+def _timed(
+    run: Run, stage: ShardedStage, ids: list[int], place: Place
+) -> tuple[float, float, float]:
     def ignore(count: int) -> None:
         del count
 
     shard = Shard(0, tuple(ids))
     began = time.perf_counter()
-    worker = stage.factory()(stage.argument(run), Place())
+    worker = stage.factory()(stage.argument(run), place)
     worker.process(shard, ignore)
     warm = time.perf_counter()
     result = worker.process(shard, ignore)

@@ -131,6 +131,10 @@ class Refine(OfRound, ShardedStage):
         """Makes a ``_Worker``."""
         return _make_worker
 
+    def device(self, run: Run) -> str:
+        """The run's device where the segmenter is prompted, else none but the processor."""
+        return run.device if wants_segmenter(run.config) else "cpu"
+
     def make(self, run: Run, folder: Path) -> Outcome:
         """Refine, and write down the thresholds and policy that were chosen."""
         made = super().make(run, folder)

@@ -22,6 +22,7 @@ class Reporter:
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False)
         self._quiet = quiet
+        self._warned: set[str] = set()
 
     def say(self, message: str) -> None:
         """Tell the user something."""
@@ -31,6 +32,12 @@ class Reporter:
     def warn(self, message: str) -> None:
         """Tell the user what may be wrong."""
         self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+    def warn_once(self, message: str) -> None:
+        """Tell the user what may be wrong, unless that was told before."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self.warn(message)
 
     @contextmanager
     def progress(

@@ -85,6 +85,11 @@ class Rethreshold(Refine):
         """Makes a ``_Worker``."""
         return _make_worker
 
+    def device(self, run: Run) -> str:
+        """No device is needed beside the processor."""
+        del run
+        return "cpu"
+
     def argument(self, run: Run) -> _Task:
         """What ``refine`` would need but for the segmenter, and where the masks are."""
         task = self.task(run, None)

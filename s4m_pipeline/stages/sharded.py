@@ -22,6 +22,7 @@ from s4m_pipeline.data.ahead import done_ahead
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.images import prepare_threads, read_sized_image
 from s4m_pipeline.errors import S4MError, UsageError
+from s4m_pipeline.execution.devices import gpus_of
 from s4m_pipeline.execution.local import WorkerFactory, run_shards
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
 
@@ -65,6 +66,10 @@ class ShardedStage(Stage):
         """Forecast of the bytes that an image's rows take in memory, where they are large."""
         return 1
 
+    def device(self, run: Run) -> str:
+        """The device that its workers compute on."""
+        return run.device
+
     def shards(self, run: Run) -> list[Shard]:
         """The images in portions that follow from the set and the settings alone."""
         ids = [record.id for record in self.records(run)]
@@ -93,6 +98,8 @@ class ShardedStage(Stage):
         done = total - sum(len(shard.image_ids) for shard in todo)
         categories = self.categories(run)
         argument = self.argument(run) if todo else None
+        if todo:
+            tell_idle_gpus(run, self.device(run))
         told: set[str] = set()
         with run.reporter.progress(self.name, total, done) as advance:
             for shard, result in run_shards(
@@ -129,6 +136,16 @@ class ShardedStage(Stage):
         if warnings:
             metrics["warnings"] = warnings
         return Outcome(files, dict(counts), metrics)
+
+
+def tell_idle_gpus(run: Run, device: str) -> None:
+    """Warn, once a run, of GPUs that the run's workers leave idle."""
+    there, workers = gpus_of(device), run.config.execution.workers
+    if workers < there:
+        run.reporter.warn_once(
+            f"execution.workers is {workers}, so the inference stages leave {there - workers} of "
+            f"{there} GPUs idle; set it to {there}, or device to one of them (cuda:0)"
+        )
 
 
 def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.devices import resolve_device, settle
+from s4m_pipeline.execution.devices import gpus_of, resolve_device, settle, side_by_side
 from s4m_pipeline.execution.local import Place
 
 
@@ -51,3 +51,24 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert resolve_device("cuda:1") == "cuda:1"
     with pytest.raises(UsageError, match=r"cuda:2.*only 2"):
         resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "gpus", "together"),
+    [
+        ("cpu", 1, 0, 1),
+        ("cpu", 3, 0, 3),
+        ("cpu", 99, 0, 8),  # of eight cores
+        ("cuda", 1, 4, 1),
+        ("cuda", 3, 4, 3),
+        ("cuda", 8, 4, 4),  # two wait for each other on each GPU
+        ("cuda:2", 8, 1, 1),
+    ],
+)
+def test_workers_of_one_gpu_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch, device: str, workers: int, gpus: int, together: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert gpus_of(device) == gpus
+    assert side_by_side(device, workers) == together

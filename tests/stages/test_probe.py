@@ -1,10 +1,17 @@
 """Tests of ``--dry-run``'s forecast from a stage's first images."""
 
+import pytest
+import torch
+
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.commands.printing import human_seconds
+from s4m_pipeline.execution.local import Place
+from s4m_pipeline.stages import sharded
+from s4m_pipeline.stages.perform import perform
 from s4m_pipeline.stages.probe import PROBED, forecast
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.sharded import tell_idle_gpus
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 
@@ -20,6 +27,71 @@ def test_a_forecast_counts_what_is_left_and_writes_nothing(finished):
     assert found.image_seconds > 0
     assert found.seconds == found.start_seconds + found.image_seconds * images
     assert not run.folder(stage).exists()
+
+
+def test_the_forecast_is_of_a_worker_beside_the_others(finished, monkeypatch):
+    run = finished.run("refine.points=2", "execution.workers=3")
+    assert len(Refine().shards(run)) == 2  # so a third worker would have nothing to do
+    places, threads = [], []
+    real = Refine.factory
+
+    def factory(self):
+        def make(task, place):
+            places.append(place)
+            made = real(self)(task, place)
+            threads.append(torch.get_num_threads())
+            return made
+
+        return make
+
+    monkeypatch.setattr(Refine, "factory", factory)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    found = forecast(run, Refine())
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (places, threads, after) == ([Place(0, 2)], [3], 4)
+    assert found.seconds == pytest.approx(found.start_seconds + found.image_seconds * 18 / 2)
+
+
+def test_labels_without_a_segmenter_are_forecast_without_the_runs_device(finished, s4m):
+    settings = ("refine.policy=none", "student.structure_weight=0", "device=cuda:7")
+    code, out, err = s4m("refine", "-c", finished.config, *settings, "--dry-run")
+    assert code == 0, err
+    assert "images on cpu:" in out
+
+
+def test_there_is_no_forecast_of_predictions_whose_teachers_are_yet_to_be_trained(finished, s4m):
+    settings = ("refine.policy=none", "student.structure_weight=0")
+    settings = (*settings, "pseudo_label.thresholds=precision")
+    code, out, err = s4m("refine", "--calibrate", "-c", finished.config, *settings, "--dry-run")
+    assert code == 0, err
+    assert "cross-fit" in out
+    assert "forecast from" not in out
+
+
+def test_gpus_that_a_run_leaves_idle_are_told_once(finished, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    run = finished.run("execution.workers=3")
+    tell_idle_gpus(run, "cuda")
+    tell_idle_gpus(run, "cuda")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "execution.workers is 3" in line
+    assert "1 of 4 GPUs idle" in line
+    for device in ("cpu", "cuda:1"):
+        tell_idle_gpus(finished.run(), device)
+    tell_idle_gpus(finished.run("execution.workers=4"), "cuda")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stage_at_work_tells_of_idle_gpus(finished, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sharded, "tell_idle_gpus", lambda run, device: told.append(device))
+    copy = finished.copy(tmp_path / "run")
+    perform(copy.run("refine.points=2"), Refine())
+    perform(copy.run("refine.policy=none", "student.structure_weight=0"), Refine())
+    assert told == ["cpu", "cpu"]
 
 
 def test_the_forecast_of_disk_is_near_what_the_artifact_takes(finished):
