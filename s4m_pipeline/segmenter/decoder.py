@@ -204,15 +204,16 @@ class PromptDecoder:
         self, image: Tensor, added: tuple[Tensor, Tensor], rows: _Rows, multimask: bool
     ) -> tuple[Tensor, Tensor]:
         sparse, dense = self._embed(rows)
-        if rows.images[0] == rows.images[-1]:
-            pick: slice | Tensor = slice(rows.images[0], rows.images[0] + 1)
-            if rows.masks is None:  # the same for every prompt
-                dense = dense[:1]
-        else:
+        pick: slice | Tensor = slice(rows.images[0], rows.images[0] + 1)
+        if rows.images[0] != rows.images[-1]:
             pick = to_device(torch.tensor(rows.images), self.device)
+        if rows.masks is None:  # the same for every prompt
+            image = (image + dense[:1])[pick]
+        else:
+            image = image[pick] + dense
         masks, ious = answer(
             self.mask_decoder,
-            image[pick] + dense,
+            image,
             self.prompt_encoder.get_dense_pe(),
             sparse,
             (_rows_of(added[0], pick), _rows_of(added[1], pick)),
