@@ -1,4 +1,4 @@
-"""Deformable attention over several levels, in PyTorch and always in float32.
+"""Deformable attention over several levels without compiled operators, always in float32.
 
 Sampling places are shares of a map's side: bfloat16 would round them to whole cells of a large map.
 """
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from s4m_pipeline.models.triton_attention import triton_attention
 
 CACHED_BYTES = 2 * 2**20
 """Of samples that a CPU makes, weights and sums before it makes the next."""
@@ -24,7 +26,8 @@ def deformable_attention(
     """Weighted sums of values at points, as mmcv's function of the same arguments.
 
     Each level's samples are weighted and added up at once, with points before queries, so that the
-    sum runs over whole rows. A CPU takes as many heads together as have samples for its cache.
+    sum runs over whole rows. A CPU takes as many heads together as have samples for its cache, a
+    GPU takes Triton's kernels where `deformops` is installed.
 
     Args:
         value: float (B, N, heads, D), the levels one after another, row by row.
@@ -35,6 +38,9 @@ def deformable_attention(
     Returns:
         float32 (B, Q, heads * D).
     """
+    in_triton = triton_attention(value.device)
+    if in_triton is not None:
+        return in_triton(value, value_spatial_shapes, sampling_locations, attention_weights)
     images, _, heads, width = value.shape
     queries, levels, points = (sampling_locations.shape[i] for i in (1, 3, 4))
     maps = images * heads

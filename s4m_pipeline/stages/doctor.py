@@ -28,7 +28,19 @@ def examine() -> dict[str, Any]:
     from s4m_pipeline.models.openmmlab import has_compiled_operators, prepare
 
     prepare()
-    report["mmcv operators"] = (
-        "compiled" if has_compiled_operators() else "PyTorch and torchvision (no mmcv._ext)"
-    )
+    compiled = has_compiled_operators()
+    report["mmcv operators"] = "compiled" if compiled else "PyTorch and torchvision (no mmcv._ext)"
+    report["deformable attention"] = "mmcv's" if compiled else _attention()
     return report
+
+
+def _attention() -> str:
+    import torch
+
+    from s4m_pipeline.models.triton_attention import triton_attention
+
+    if not torch.cuda.is_available():
+        return "PyTorch"
+    if triton_attention(torch.device("cuda", 0)) is not None:
+        return "Triton (deformops)"
+    return "PyTorch (the extra 'triton' brings faster kernels, for Python 3.12 on)"
