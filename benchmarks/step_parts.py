@@ -23,12 +23,12 @@ from arithmetic import product_rate
 from data_time import prepared_set, spec_of
 from harness import skip
 from mmdet.models.detectors import Mask2Former
-from mmdet.models.layers import MSDeformAttnPixelDecoder
 from torch.utils.flop_counter import FlopCounterMode
 
 from s4m_pipeline.models.ema import WarmUpAverage
 from s4m_pipeline.models.loops import PositionedTrainLoop, _Batches
 from s4m_pipeline.models.mask2former import DistillingMask2FormerHead
+from s4m_pipeline.models.pixel_decoder import SizedPixelDecoder
 from s4m_pipeline.models.precision import AutocastOptimWrapper
 from s4m_pipeline.models.training import TrainingSpec, train
 
@@ -37,7 +37,7 @@ WARM = 5
 PARTS: tuple[tuple[Any, str, str], ...] = (
     (_Batches, "__next__", "data"),
     (Mask2Former, "extract_feat", "backbone, forward"),
-    (MSDeformAttnPixelDecoder, "forward", "pixel decoder, forward"),
+    (SizedPixelDecoder, "forward", "pixel decoder, forward"),
     (DistillingMask2FormerHead, "forward", "transformer decoder and heads, forward"),
     (DistillingMask2FormerHead, "loss", "matching and losses"),
     (torch.Tensor, "backward", "all, backward"),

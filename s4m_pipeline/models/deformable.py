@@ -5,6 +5,7 @@ Sampling places are shares of a map's side: bfloat16 would round them to whole c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def deformable_attention(
         # contiguous: with one image both would be views, and all that follows would run on strides
         grids = grids.reshape(maps, levels, points, queries, 2).contiguous()
         weights = weights.reshape(maps, levels, 1, points, queries).contiguous()
-        sizes = value_spatial_shapes.tolist()
+        sizes = sizes_on_host(value_spatial_shapes)
         parts = value.float().split([height * across for height, across in sizes], dim=1)
         values = [
             part.permute(0, 2, 3, 1).reshape(maps, width, *size)
@@ -63,6 +64,23 @@ def deformable_attention(
         runs = zip(*(part.split(together) for part in (grids, weights, *values)), strict=True)
         total = torch.cat([_sampled_sum(*run) for run in runs])
     return total.view(images, heads * width, queries).transpose(1, 2).contiguous()
+
+
+def know_sizes(shapes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Let levels' sizes on a device be told without a look at it: marks and gives ``shapes``.
+
+    Args:
+        shapes: int64 (L, 2), height and width of each level; not to be changed.
+        sizes: The same on the host.
+    """
+    shapes.sizes_on_host = list(sizes)  # type: ignore[attr-defined]
+    return shapes
+
+
+def sizes_on_host(shapes: Tensor) -> list[tuple[int, int]]:
+    """Height and width of each level; waits for the device where they are not known."""
+    known: list[tuple[int, int]] | None = getattr(shapes, "sizes_on_host", None)
+    return shapes.tolist() if known is None else known
 
 
 def _sampled_sum(grids: Tensor, weights: Tensor, *maps: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from s4m_pipeline.models.batch_truth import BatchTruth
 from s4m_pipeline.models.class_losses import class_distillation_loss, class_loss
 from s4m_pipeline.models.doubt import hide_pixels, hide_points, mostly_inside
 from s4m_pipeline.models.matching import Matches, match
+from s4m_pipeline.models.pixel_decoder import sized
 from s4m_pipeline.models.points import PointCounts, StepPoints
 
 CLASS_LOSS = "loss_class_distillation"
@@ -49,14 +50,15 @@ class DistillingMask2FormerHead(Mask2FormerHead):
     ignore_regions: bool = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if "pixel_decoder" in kwargs:
+            kwargs["pixel_decoder"] = sized(kwargs["pixel_decoder"])
         super().__init__(*args, **kwargs)
         self.register_buffer("_shares", torch.tensor(self.class_weight), persistent=False)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list[Any]) -> dict[str, Tensor]:
         """Losses of a batch.
 
-        Once the scores and masks are there, the host waits for the device once, for the costs of
-        matching. MMDetection's pixel decoder waits of its own, where it reads sizes from tensors.
+        The host waits for the device once, for the costs of matching.
 
         Equal to the base class's where no switch is set, random points among them.
 
