@@ -18,6 +18,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from s4m_pipeline.data.pinning import Samples
 from s4m_pipeline.execution.transfers import bytes_to_device
 
 
@@ -172,6 +173,8 @@ def union(masks: BitmapMasks) -> np.ndarray:
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Put a batch together as MMEngine's ``pseudo_collate``; a data worker packs its masks first.
 
+    The data samples are a list that a loader can pin.
+
     Args:
         items: ``inputs`` and ``data_samples`` of each image; a worker changes the latter.
     """
@@ -180,7 +183,7 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for holder, masks in zip(holders, pack([one.masks for one in holders]), strict=True):
             holder.masks = masks
     batch: dict[str, Any] = pseudo_collate(items)
-    return batch
+    return {**batch, "data_samples": Samples(batch["data_samples"])}
 
 
 def _holders(items: Sequence[dict[str, Any]]) -> list[Any]:

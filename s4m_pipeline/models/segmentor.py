@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from s4m_pipeline.errors import UsageError
@@ -60,6 +60,9 @@ class S4MSegmentor(BaseModel):
     ) -> None:
         network = MODELS.build(segmentor)
         super().__init__(data_preprocessor=network.data_preprocessor)
+        if isinstance(network.data_preprocessor, BaseDataPreprocessor):
+            # a loader pins what it hands over, so no copy to a GPU needs to be waited for
+            network.data_preprocessor._non_blocking = True
         self.segmentor = network
         extract_regions_in_float32(network)
         self.structure_weight = structure_weight
