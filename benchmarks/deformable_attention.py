@@ -3,7 +3,8 @@
 Naive is mmcv's: all levels' samples, stacked, then weighted and summed over points. Ours weights
 and sums each level at once, with points ahead of queries. Values and gradients of one call with
 three levels (strides 8, 16 and 32 of the input's side), 8 heads of 32 channels and 4 points. With
-``--device cuda`` and mmcv's compiled operators there, a second line has their time over ours.
+``--device cuda`` a line has mmcv's compiled operators' time over ours, and one PyTorch's form over
+Triton's kernels, where those are installed.
 
     python benchmarks/deformable_attention.py [--device cuda --side 1024 --images 12]
 """
@@ -23,7 +24,8 @@ from s4m_pipeline.models.openmmlab import has_compiled_operators, prepare
 
 prepare()
 
-from s4m_pipeline.models.deformable import deformable_attention  # noqa: E402
+from s4m_pipeline.models.deformable import deformable_attention, in_pytorch  # noqa: E402
+from s4m_pipeline.models.triton_attention import triton_attention  # noqa: E402
 
 NAME = "deformable_attention"
 GOAL = 1.2
@@ -31,7 +33,7 @@ COMPILED_GOAL = 0.77
 """Ours is to take at most 1.3 times as long as the compiled operators."""
 TOLERANCE = 1e-5
 COMPILED_TOLERANCE = 1e-3
-"""The compiled operators add up gradients in an order that differs from run to run."""
+"""Kernels of a GPU add up gradients in an order that differs from run to run."""
 HEADS, WIDTH, POINTS = 8, 32, 4
 Work = Callable[[], list[Tensor]]
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -63,9 +65,7 @@ def compiled_attention(value: Tensor, shapes: Tensor, places: Tensor, weights: T
     return found
 
 
-def against_compiled(
-    compiled: Callable[[], list[Tensor]], ours: Callable[[], list[Tensor]]
-) -> None:
+def against_compiled(compiled: Work, ours: Work) -> None:
     """Time mmcv's compiled operators and ours, and report."""
     theirs, mine, fast, slow = in_turn(compiled, ours, 5)
     worst = difference(theirs, mine)
@@ -74,6 +74,16 @@ def against_compiled(
     told = f"values and three gradients within {worst:.1g} of the largest"
     print(f"compiled operators {median(fast):.4g} s, ours {median(slow):.4g} s")
     report(f"{NAME}_compiled", median(fast) / median(slow), COMPILED_GOAL, told)
+
+
+def against_pytorch(plain: Work, triton: Work) -> None:
+    """Time PyTorch's form and Triton's kernels, and report."""
+    theirs, mine, slow, fast = in_turn(plain, triton, 5)
+    worst = difference(theirs, mine)
+    if worst > COMPILED_TOLERANCE:
+        raise SystemExit(f"{NAME}: Triton's kernels are {worst:.2g} of the largest away")
+    told = f"values and three gradients within {worst:.1g} of the largest"
+    report_times(f"{NAME}_triton", 1, slow, fast, told)
 
 
 def difference(first: list[Tensor], second: list[Tensor]) -> float:
@@ -114,10 +124,12 @@ def main() -> None:
         lambda: work(naive_attention), lambda: work(deformable_attention), 5
     )
     worst = difference(naive, ours)
-    if worst > TOLERANCE:
+    if worst > (TOLERANCE if device.type == "cpu" else COMPILED_TOLERANCE):
         raise SystemExit(f"{NAME}: values or gradients differ by {worst:.2g} of the largest")
     if device.type == "cuda" and has_compiled_operators():
         against_compiled(lambda: work(compiled_attention), lambda: work(deformable_attention))
+    if triton_attention(device) is not None:
+        against_pytorch(lambda: work(in_pytorch), lambda: work(deformable_attention))
     name = NAME if device.type == "cpu" else f"{NAME}_gpu"
     told = f"values and three gradients within {worst:.1g} of the largest"
     report_times(name, GOAL, slow, fast, told, keys=keys)

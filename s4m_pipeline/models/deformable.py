@@ -26,9 +26,7 @@ def deformable_attention(
 ) -> Tensor:
     """Weighted sums of values at points, as mmcv's function of the same arguments.
 
-    Each level's samples are weighted and added up at once, with points before queries, so that the
-    sum runs over whole rows. A CPU takes as many heads together as have samples for its cache, a
-    GPU takes Triton's kernels where `deformops` is installed.
+    A GPU takes Triton's kernels where `deformops` is installed; else it is `in_pytorch`.
 
     Args:
         value: float (B, N, heads, D), the levels one after another, row by row.
@@ -39,9 +37,21 @@ def deformable_attention(
     Returns:
         float32 (B, Q, heads * D).
     """
-    in_triton = triton_attention(value.device)
-    if in_triton is not None:
-        return in_triton(value, value_spatial_shapes, sampling_locations, attention_weights)
+    attention = triton_attention(value.device) or in_pytorch
+    return attention(value, value_spatial_shapes, sampling_locations, attention_weights)
+
+
+def in_pytorch(
+    value: Tensor,
+    value_spatial_shapes: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """`deformable_attention` without kernels of its own.
+
+    Each level's samples are weighted and added up at once, with points before queries, so that the
+    sum runs over whole rows. A CPU takes as many heads together as have samples for its cache.
+    """
     images, _, heads, width = value.shape
     queries, levels, points = (sampling_locations.shape[i] for i in (1, 3, 4))
     maps = images * heads
