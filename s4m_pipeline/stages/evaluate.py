@@ -19,6 +19,8 @@ from s4m_pipeline.stages.sharded import in_batches, load_prepared
 from s4m_pipeline.stages.training import CHECKPOINT
 
 BATCH = 4
+RULE = 2
+"""Number of the rule by which instances are counted: one more with every change of it."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class Evaluate(Stage):
         return f"{Path(self.of).name}-{self.split}{weights}{metric}"
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """What is evaluated."""
+        """What is evaluated, and the rule by which it is counted."""
         return {
+            "rule": RULE,
             "of": Path(self.of).name,
             "split": self.split,
             "averaged": self.averaged,
