@@ -32,17 +32,19 @@ def done_ahead(
 
     Raises:
         Exception: What the function raised, in the place of its job's result, with the traceback
-            it had in the thread.
+            it had in the thread; or what the jobs raised, after the results of those before.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
     waiting: deque[Future[Result]] = deque()
+    failed = _Failed()
     try:
-        for job in jobs:
+        for job in failed.watch(jobs):
             waiting.append(pool.submit(function, job))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        failed.raise_again()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -59,12 +61,40 @@ def one_ahead(begin: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[R
 
     Yields:
         What ``begin`` returned, in the order of the jobs.
+
+    Raises:
+        Exception: What ``begin`` or the jobs raised, after the results of the jobs before.
     """
     waiting: deque[Result] = deque()
-    for job in jobs:
-        waiting.append(begin(job))
+    failed = _Failed()
+    for job in failed.watch(jobs):
+        try:
+            waiting.append(begin(job))
+        except Exception as error:
+            failed.error = error
+            break
         del job  # not to be kept while the next one is begun
         if len(waiting) > 1:
             yield waiting.popleft()
     while waiting:
         yield waiting.popleft()
+    failed.raise_again()
+
+
+class _Failed:
+    """What ended some jobs before their time, kept until what was begun before is done."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def watch(self, items: Iterable[Job]) -> Iterator[Job]:
+        """The items up to the failure; an interrupt is not held back."""
+        try:
+            yield from items
+        except Exception as error:
+            self.error = error
+
+    def raise_again(self) -> None:
+        """Raise what was kept, if anything."""
+        if self.error is not None:
+            raise self.error

@@ -261,6 +261,8 @@ class _Worker(StreamingWorker[OpenShard, "ScaledImage"]):
 
     def _predict(self, batch: Batch[OpenShard, ScaledImage]) -> Predicted:
         images = [image for _, image in batch[1]]
+        if not images:
+            return batch, []
         return batch, self._teacher.predict(images, self._task.settings.min_score)
 
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from s4m_pipeline.data.thresholds import Thresholds
-    from s4m_pipeline.stages.refine_batch import BegunBatch
+    from s4m_pipeline.stages.refine_batch import BegunBatch, DecidedBatch
 
 
 def wants_structure(config: RunConfig) -> bool:
@@ -231,7 +231,10 @@ class _Worker(StreamingWorker[_Opened, "np.ndarray"]):
     ) -> Generator[tuple[_Opened, int], None, None]:
         """A GPU has the next batch while the masks of the last are made, and then its maps."""
         begun = one_ahead(self._begin, batches)
-        for opened, decided in one_ahead(lambda given: (given[0], given[1].decided()), begun):
+        for opened, decided in one_ahead(_decided, begun):
+            if decided is None:
+                yield opened, 0
+                continue
             for made in decided.tables():
                 opened.add(made)
             yield opened, len(decided.made)
@@ -243,6 +246,7 @@ class _Worker(StreamingWorker[_Opened, "np.ndarray"]):
         counts = decided_counts(done.tables)
         counts["images"] = len(done.shard.image_ids) - counts["quarantined"]
         warnings = list(self._segmenter.warnings) if self._segmenter else []
+        done.images = {}
         return ShardResult(done.tables, counts, warnings=warnings)
 
     def _needs_pass(self, image: ImagePredictions) -> bool:
@@ -254,14 +258,24 @@ class _Worker(StreamingWorker[_Opened, "np.ndarray"]):
         choice = policy_of(self._task.policy)
         return any(choice(instance) is not None for instance in image.instances)
 
-    def _begin(self, given: Batch[_Opened, np.ndarray]) -> tuple[_Opened, BegunBatch]:
+    def _begin(self, given: Batch[_Opened, np.ndarray]) -> tuple[_Opened, BegunBatch | None]:
         from s4m_pipeline.stages.refine_batch import begin_batch
 
         opened, batch = given
+        if not batch:
+            return opened, None
         if self._segmenter is None:
             raise ValueError("a policy other than none needs a segmenter")
         seen = [(opened.images[record.id], image) for record, image in batch]
         return opened, begin_batch(self._task, self._segmenter, seen)
+
+
+def _decided(
+    given: tuple[_Opened, BegunBatch | None],
+) -> tuple[_Opened, DecidedBatch | None]:
+    """Make a batch's masks; an empty one has none."""
+    opened, begun = given
+    return opened, None if begun is None else begun.decided()
 
 
 def _make_worker(task: RefineTask, place: Place) -> _Worker:

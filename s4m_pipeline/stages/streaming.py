@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -25,6 +25,11 @@ from s4m_pipeline.stages.sharded import AHEAD, READERS, quarantine_row
 
 if TYPE_CHECKING:
     import numpy as np
+
+ENDS = AHEAD // 4
+"""Places among the images read ahead that a shard's end takes up, so that few shards are open."""
+MOST_OPEN = 6
+"""Shards that may wait for the next batch to come."""
 
 
 @dataclass(slots=True)
@@ -49,13 +54,16 @@ class OpenShard:
     def add(self, made: dict[str, list[dict[str, Any]]]) -> None:
         """Add rows to its tables."""
         for name, rows in made.items():
-            self.tables[name] += rows
+            if rows:
+                self.tables[name] += rows
 
 
 Open = TypeVar("Open", bound=OpenShard)
 Prepared = TypeVar("Prepared")
 Batch = tuple[Open, list[tuple[ImageRecord, Prepared]]]
 """Images of one shard, each with what `StreamingWorker.prepare` made of it."""
+Read = tuple[Open, ImageRecord | None, Prepared | UsageError | None]
+"""An image that was read, or why it was not; neither at a shard's end."""
 
 
 class StreamingWorker(Worker, Generic[Open, Prepared]):
@@ -84,7 +92,10 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
     def through(
         self, batches: Iterator[Batch[Open, Prepared]]
     ) -> Generator[tuple[Open, int], None, None]:
-        """Add each batch's rows to its shard, in order; gives the shard and the images done."""
+        """Add each batch's rows to its shard, in order; gives the shard and the images done.
+
+        Where a batch is empty, its shard is given back with 0 images.
+        """
 
     @abstractmethod
     def close(self, done: Open) -> ShardResult:
@@ -101,42 +112,44 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
     def _stream(
         self, shards: Iterable[Shard], advance: Advance
     ) -> Iterator[tuple[Shard, ShardResult]]:
-        begun: deque[Open] = deque()
+        begun: deque[Open] = deque()  # all but the first wait for their turn
         since = time.perf_counter()
         with (
             closing(self._jobs(shards, begun, advance)) as jobs,
             closing(done_ahead(self._read, jobs, READERS, AHEAD)) as images,
-            closing(self.through(self._batches(images, advance))) as passed,
+            closing(self.through(self._batches(images, begun, advance))) as passed,
         ):
             prepare_threads()
             for shard, count in passed:
                 shard.left -= count
-                advance(count)
+                if count:
+                    advance(count)
                 while begun and not begun[0].left:
                     yield self._result(begun.popleft(), since)
                     since = time.perf_counter()
-        for shard in begun:  # those at the end without an image that could be read
-            yield self._result(shard, since)
-            since = time.perf_counter()
 
     def _result(self, done: Open, since: float) -> tuple[Shard, ShardResult]:
         result = self.close(done)
+        done.tables = {}  # the result has them, and a pipeline may hold the shard a while longer
         result.seconds = {self.stage: time.perf_counter() - since}
         return done.shard, result
 
     def _jobs(
         self, shards: Iterable[Shard], begun: deque[Open], advance: Advance
-    ) -> Generator[tuple[Open, ImageRecord], None, None]:
+    ) -> Generator[tuple[Open, ImageRecord | None], None, None]:
+        """Each shard's images, and its end."""
         for shard in shards:
             opened = self.open(shard, advance)
             begun.append(opened)
             for record in opened.records:
                 yield opened, record
+            for _ in range(ENDS):
+                yield opened, None
 
-    def _read(
-        self, job: tuple[Open, ImageRecord]
-    ) -> tuple[Open, ImageRecord, Prepared | UsageError]:
+    def _read(self, job: tuple[Open, ImageRecord | None]) -> Read[Open, Prepared]:
         opened, record = job
+        if record is None:
+            return opened, None, None
         try:
             image = read_sized_image(record.path, record.height, record.width)
         except UsageError as error:
@@ -144,16 +157,21 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
         return opened, record, self.prepare(image)
 
     def _batches(
-        self, images: Iterable[tuple[Open, ImageRecord, Prepared | UsageError]], advance: Advance
+        self, images: Iterable[Read[Open, Prepared]], begun: Sequence[Open], advance: Advance
     ) -> Iterator[Batch[Open, Prepared]]:
-        """Whole batches and each shard's last one; what cannot be read is set aside."""
+        """Whole batches and each shard's last one; what cannot be read is set aside.
+
+        An empty one comes at a shard's end where no batch is under way with which finished shards
+        would be given back, or where too many wait for one.
+        """
         batch: list[tuple[ImageRecord, Prepared]] = []
-        of: Open | None = None
         for opened, record, found in images:
-            if of is not None and opened is not of and batch:
-                yield of, batch
-                batch = []
-            of = opened
+            if record is None or found is None:
+                under_way = any(shard.left for shard in begun) and len(begun) < MOST_OPEN
+                if batch or not under_way:
+                    yield opened, batch
+                    batch = []
+                continue
             if isinstance(found, UsageError):
                 opened.tables["quarantine"].append(quarantine_row(record, self.stage, found))
                 opened.left -= 1
@@ -163,5 +181,3 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
             if len(batch) == self.batch_size:
                 yield opened, batch
                 batch = []
-        if of is not None and batch:
-            yield of, batch

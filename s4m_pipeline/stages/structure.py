@@ -225,6 +225,8 @@ class _Worker(StreamingWorker[OpenShard, "np.ndarray"]):
     def _begin(self, given: Batch[OpenShard, np.ndarray]) -> tuple[OpenShard, list[BegunRow]]:
         """Ask for the rows of a batch, without waiting for a GPU."""
         opened, batch = given
+        if not batch:
+            return opened, []
         segmenter, task = self._segmenter, self._task
         embeddings = segmenter.encode([image for _, image in batch])
         rows = []

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -100,3 +101,30 @@ def test_an_iterator_left_by_an_exception_has_no_thread_once_it_is_closed():
         next(results)
     assert caught.value.__traceback__.tb_next.tb_next is not None  # the thread's frames
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("way", ["threads", "one ahead"])
+def test_results_of_jobs_before_a_failing_one_come_first(way: str) -> None:
+    def jobs() -> Iterator[int]:
+        yield from range(5)
+        raise ValueError("no more")
+
+    if way == "threads":
+        results = done_ahead(lambda job: 2 * job, jobs(), threads=2, ahead=4)
+    else:
+        results = one_ahead(lambda job: 2 * job, jobs())
+    found: list[int] = []
+    with pytest.raises(ValueError, match="no more"):
+        found.extend(results)
+    assert found == [0, 2, 4, 6, 8]
+
+
+def test_an_interrupt_is_not_held_back() -> None:
+    def jobs() -> Iterator[int]:
+        yield from range(3)
+        raise KeyboardInterrupt
+
+    found: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(one_ahead(lambda job: job, jobs()))
+    assert found == [0, 1]

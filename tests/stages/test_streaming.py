@@ -29,8 +29,20 @@ class Noting(StreamingWorker[OpenShard, int]):
     def __init__(self, streams: bool, batch_size: int = 2) -> None:
         self.streams, self.batch_size = streams, batch_size
         self.events: list[Any] = []
+        self.fails_at = -1
+
+    def most_open(self) -> int:
+        """The most shards that were open at a time."""
+        now, most = 0, 0
+        for what, _ in self.events:
+            now += (what == "opened") - (what == "closed")
+            most = max(most, now)
+        return most
 
     def open(self, shard: Shard, advance: Advance) -> OpenShard:
+        self.events.append(("opened", shard.number))
+        if shard.number == self.fails_at:
+            raise UsageError("damaged predictions")
         records = [ImageRecord(n, f"{n}.png", Path(f"{n}.png"), 2, 2) for n in shard.image_ids]
         return OpenShard(shard, records, {"rows": [], "quarantine": []})
 
@@ -41,7 +53,8 @@ class Noting(StreamingWorker[OpenShard, int]):
         self, batches: Iterator[Batch[OpenShard, int]]
     ) -> Generator[tuple[OpenShard, int], None, None]:
         for opened, batch in one_ahead(self._begin, batches):
-            self.events.append(("made", [record.id for record, _ in batch]))
+            if batch:
+                self.events.append(("made", [record.id for record, _ in batch]))
             opened.add({"rows": [{"id": record.id, "mean": mean} for record, mean in batch]})
             yield opened, len(batch)
 
@@ -50,7 +63,8 @@ class Noting(StreamingWorker[OpenShard, int]):
         return ShardResult(done.tables, {"images": len(done.tables["rows"])})
 
     def _begin(self, given: Batch[OpenShard, int]) -> Batch[OpenShard, int]:
-        self.events.append(("begun", [record.id for record, _ in given[1]]))
+        if given[1]:
+            self.events.append(("begun", [record.id for record, _ in given[1]]))
         return given
 
 
@@ -129,4 +143,34 @@ def test_a_worker_that_is_left_has_no_thread(broken: set[int]) -> None:
     results = Noting(streams=True).run(iter(SHARDS), lambda count: None)
     next(results)
     results.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
+
+
+def test_shards_without_an_image_to_read_are_given_back_as_they_come(broken: set[int]) -> None:
+    """So that each is written, and a run that is stopped has lost few."""
+    worker = Noting(streams=True)
+    shards = [Shard(number, ()) for number in range(40)]
+    given = [shard.number for shard, _ in worker.run(iter(shards), lambda count: None)]
+    assert given == list(range(40))
+    assert worker.most_open() < 10
+
+
+def test_so_are_shards_whose_images_cannot_be_read_or_are_few(broken: set[int]) -> None:
+    broken |= set(range(100, 140))
+    for ids in ([(100 + n,) for n in range(40)], [(n,) for n in range(40)]):
+        worker = Noting(streams=True)
+        shards = [Shard(number, some) for number, some in enumerate(ids)]
+        given = [shard.number for shard, _ in worker.run(iter(shards), lambda count: None)]
+        assert given == list(range(40))
+        assert worker.most_open() < 10
+
+
+def test_what_was_begun_before_a_failure_is_given_back_first(broken: set[int]) -> None:
+    worker = Noting(streams=True)
+    worker.fails_at = 3
+    given: list[Any] = []
+    with pytest.raises(UsageError, match="damaged predictions"):
+        given.extend(worker.run(iter(SHARDS), lambda count: None))
+    made = [(shard.number, len(result.rows["rows"])) for shard, result in given]
+    assert made == [(0, 3), (1, 2), (2, 0)]
     assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
