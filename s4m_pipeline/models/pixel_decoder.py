@@ -94,7 +94,7 @@ class SizedPixelDecoder(MSDeformAttnPixelDecoder):
             The mask features, float (B, C, h, w), and the maps for the transformer, the coarsest
             first.
         """
-        given = list(feats)[::-1][: self.num_encoder_levels]
+        given = list(feats)[: self.num_input_levels][::-1][: self.num_encoder_levels]
         sizes = [(found.shape[2], found.shape[3]) for found in given]
         shapes = know_sizes(to_device(torch.tensor(sizes), given[0].device), sizes)
         maps = [conv(found) for conv, found in zip(self.input_convs, given, strict=False)]

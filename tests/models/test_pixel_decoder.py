@@ -58,6 +58,16 @@ def maps_of(height: int, width: int) -> list[Tensor]:
     ]
 
 
+def test_maps_beyond_the_decoders_levels_are_left_as_mmdetection_leaves_them(
+    decoders: tuple[Any, Any],
+) -> None:
+    """A neck may give one more than ``in_channels`` names."""
+    theirs, ours = decoders
+    maps = [*maps_of(64, 96), torch.randn(2, CHANNELS[-1], 1, 2)]
+    first, second = ([mask, *levels] for mask, levels in (theirs(maps), ours(maps)))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 @pytest.mark.parametrize("size", [(64, 96), (128, 64)])
 def test_values_and_gradients_are_mmdetections_to_the_bit(
     size: tuple[int, int], decoders: tuple[Any, Any]
