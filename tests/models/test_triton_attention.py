@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from s4m_pipeline.models import deformable, triton_attention
-from s4m_pipeline.models.deformable import deformable_attention
+from s4m_pipeline.models.deformable import deformable_attention, in_pytorch
 from tests.models.test_deformable import SHAPES, given
 
 
@@ -38,19 +39,35 @@ def test_it_is_not_taken_on_a_cpu_or_an_old_gpu(monkeypatch: pytest.MonkeyPatch)
     assert triton_attention.triton_attention(torch.device("cuda", 0)) is None
 
 
-def test_it_is_the_same_function_with_the_same_gradients_in_float32(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ImportError("no deformops"), []), (RuntimeError("no C compiler"), ["no C compiler"])],
+)
+def test_it_is_not_taken_where_its_kernels_fail(
+    error: Exception, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(*_: Any) -> Tensor:
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(triton_attention, "_try", fail)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert triton_attention.triton_attention(torch.device("cuda", 0)) is None
+    assert [text in str(one.message) for one, text in zip(seen, told, strict=True)] == [True] * len(
+        told
+    )
+
+
+def test_it_is_the_same_function_with_the_same_gradients_in_float32() -> None:
     """On a CPU `deformops` answers with its own PyTorch form: arguments and order are right."""
     pytest.importorskip("deformops", reason="needs deformops, which is for Python 3.12 on")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    attention = triton_attention.triton_attention(torch.device("cuda", 0))
-    assert attention is not None
+    triton_attention._try(torch.device("cpu"))
     tensors: list[Tensor] = [tensor.requires_grad_() for tensor in given()]
     value, places, weights = tensors
-    ours = deformable_attention(value, SHAPES, places, weights)
+    ours = in_pytorch(value, SHAPES, places, weights)
     with torch.autocast("cpu", torch.bfloat16):
-        theirs = attention(value, SHAPES, places, weights)
+        theirs = triton_attention.attend(value, SHAPES, places, weights)
     assert theirs.dtype == torch.float32
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
     part = torch.rand_like(ours)
