@@ -84,8 +84,9 @@ def _marker_path(folder: Path, shard: Shard) -> Path:
 
 def remove_shards(folder: Path, first: int) -> None:
     """Remove the tables and markers of the shards from a number on, left by another cut."""
-    for path in [*folder.glob("*/*.parquet"), *folder.glob("shards/*.json")]:
-        if path.stem.isdigit() and int(path.stem) >= first:
+    for path in [*folder.glob("*/*.parquet*"), *folder.glob("shards/*.json")]:
+        number = path.name.partition(".")[0]
+        if number.isdigit() and int(number) >= first:
             path.unlink()
 
 

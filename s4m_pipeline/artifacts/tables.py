@@ -212,7 +212,8 @@ def read_rows(
     wanted, names = set(image_ids), None if columns is None else list(columns)
     rows: list[dict[str, Any]] = []
     for path in table_files(folder, table):
-        first, last = _image_span(path, table)
+        state = path.stat()
+        first, last = _image_span(path, table, state.st_size, state.st_mtime_ns)
         if last < low or first > high:
             continue
         try:
@@ -224,8 +225,11 @@ def read_rows(
 
 
 @lru_cache(maxsize=4096)
-def _image_span(path: Path, table: str) -> tuple[int, int]:
-    """Smallest and largest image id of a file, from its statistics; (1, 0) where it has no row."""
+def _image_span(path: Path, table: str, size: int, changed: int) -> tuple[int, int]:
+    """Smallest and largest image id of a file, from its statistics; (1, 0) where it has no row.
+
+    Its size and the time of its last change are there for the cache: `--force` writes it anew.
+    """
     with open_table(path, table) as opened:
         metadata, column = opened.metadata, opened.schema_arrow.names.index("image_id")
     spans = [

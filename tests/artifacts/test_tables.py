@@ -153,3 +153,11 @@ def test_a_file_written_a_row_group_at_a_time_is_that_of_the_whole_table(
         write_statistics=[n for n in schema.names if n not in tables._BYTES],
     )
     assert path.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_rows_of_a_file_that_was_written_anew_are_found(tmp_path):
+    path = tmp_path / "predictions/00000.parquet"
+    write_table(path, "predictions", [prediction(1)], CATEGORIES)
+    assert len(read_rows(tmp_path, "predictions", [1])) == 1
+    write_table(path, "predictions", [prediction(number) for number in (5, 6)], CATEGORIES)
+    assert [row["image_id"] for row in read_rows(tmp_path, "predictions", [5, 6])] == [5, 6]
