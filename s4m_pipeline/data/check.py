@@ -11,6 +11,7 @@ from s4m_pipeline.data.coco import load_coco_json
 from s4m_pipeline.data.coco_text import CocoText
 from s4m_pipeline.data.duplicates import Match, find_repeated, find_shared
 from s4m_pipeline.data.faults import FAULTS, NOTES, Fault, FaultCounter
+from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.parallel import Progress, silent
 from s4m_pipeline.data.picture_prints import Print
 
@@ -45,8 +46,11 @@ def check_coco(
         are none.
 
     Raises:
-        UsageError: A COCO file is missing, not JSON, or has no list of images.
+        UsageError: A COCO file is missing, not JSON, or has no list of images; or a folder of
+            images is none.
     """
+    for folder in (images, *(folder for _, folder in against)):
+        require_folder(folder)
     references, faults = References(), FaultCounter()
     text = CocoText(annotations, references.add)
     if not text.images:

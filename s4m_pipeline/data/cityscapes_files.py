@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.data.cityscapes import CLASSES, convert_image
+from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.parallel import Progress, silent, work_through
 from s4m_pipeline.errors import UsageError
 
@@ -60,6 +61,7 @@ def find_pairs(root: Path, split: str) -> Pairs:
     Raises:
         UsageError: A folder is missing, or there is no frame at all.
     """
+    require_folder(root)
     images = _frames(root / "leftImg8bit" / split, IMAGE_SUFFIX)
     truths = _frames(root / "gtFine" / split, TRUTH_SUFFIX)
     if not images and not truths:

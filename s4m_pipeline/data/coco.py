@@ -21,6 +21,7 @@ from s4m_pipeline.data.entry_values import (
     told_area,
     told_bbox,
 )
+from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.image_set import (
     Category,
     ImageRecord,
@@ -107,8 +108,7 @@ def list_images(folder: Path) -> list[str]:
     Raises:
         UsageError: The folder is missing or holds no image.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder of images")
+    require_folder(folder)
     files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     names = sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
     if not names:

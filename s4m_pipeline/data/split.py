@@ -14,6 +14,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.data.coco_text import CocoText
+from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.split_entries import Labels, category_names, check_images
 from s4m_pipeline.data.split_lists import match_list, read_list, write_list
 from s4m_pipeline.data.stratify import draw
@@ -69,10 +70,12 @@ class SplitSource:
         images: The folder its file names are relative to.
 
     Raises:
-        UsageError: The file is not usable, has no labelled instance, or an image is missing.
+        UsageError: The file is not usable, has no labelled instance, or an image or their folder
+            is missing.
     """
 
     def __init__(self, annotations: Path, images: Path) -> None:
+        require_folder(images)
         found = Labels(annotations)
         self._text = CocoText(annotations, found.add)
         self._annotations = annotations

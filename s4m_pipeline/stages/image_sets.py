@@ -18,6 +18,7 @@ from s4m_pipeline.data.coco import (
     require_instances,
 )
 from s4m_pipeline.data.entry_values import image_key
+from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.errors import UsageError
 
 
@@ -71,6 +72,7 @@ class ImageSets:
         if section.annotations is None:
             found = read_folder(section.images)
         else:
+            require_folder(section.images)
             found = read_coco(section.annotations, section.images, masks=False)
         require_images(found, "data.unlabelled")
         return found
@@ -109,6 +111,7 @@ class ImageSets:
 
 
 def _require_files(found: ImageSet, section: LabelledSet, what: str) -> None:
+    require_folder(section.images)
     missing = [image.file_name for image in found.images if not os.path.isfile(image.path)]
     if missing:
         raise UsageError(

@@ -13,16 +13,23 @@ def check_paths(config: RunConfig) -> None:
     """Refuse a run of which paths are missing, naming the settings of all of them.
 
     Raises:
-        UsageError: One or more are missing.
+        UsageError: One or more are missing, or a folder of images is a file.
     """
     missing = {name: path for name, path in _paths(config) if not path.exists()}
     if not missing:
+        _check_folders(config)
         return
     first = next(iter(missing))
     told = f"{first} names what is not there: {missing[first]}"
     if len(missing) > 1:
         told += f"\nSo do {len(missing) - 1} more: {', '.join(list(missing)[1:])}"
     raise UsageError(told)
+
+
+def _check_folders(config: RunConfig) -> None:
+    for name, path in _paths(config):
+        if name.endswith(".images") and not path.is_dir():
+            raise UsageError(f"{name} is a file, not a folder: {path}")
 
 
 def _paths(config: RunConfig) -> Iterator[tuple[str, Path]]:

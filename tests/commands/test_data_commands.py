@@ -135,6 +135,26 @@ def test_split_used_wrongly(
     assert message in told
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("nope", "no such folder"), ("labels.json", "is a file, not a folder")]
+)
+@pytest.mark.parametrize("command", [["check"], ["split", "--percent", 50]])
+def test_images_that_are_no_folder_are_wrong_use(
+    s4m: Call, given: list[Any], tmp_path: Path, name: str, told: str, command: list[Any]
+) -> None:
+    wrong = [*given[:2], "--images", tmp_path / name]
+    code, printed, said = s4m("data", *command, *wrong)
+    assert (code, printed, said) == (2, "", f"error: {tmp_path / name}: {told}\n")
+
+
+def test_a_set_to_compare_with_has_a_folder_too(
+    s4m: Call, given: list[Any], tmp_path: Path
+) -> None:
+    against = ["--against", given[1], "--against-images", tmp_path / "nope"]
+    code, printed, told = s4m("data", "check", *given, *against)
+    assert (code, printed, told) == (2, "", f"error: {tmp_path / 'nope'}: no such folder\n")
+
+
 def test_check_prints_faults_and_fails_only_when_strict(s4m: Call, given: list[Any]) -> None:
     code, printed, _ = s4m("data", "check", *given, "--processes", 1)
     assert code == 0

@@ -52,6 +52,15 @@ def test_one_missing_path_is_named_with_its_setting(tmp_path):
     assert str(refused.value) == expected
 
 
+def test_a_file_in_place_of_a_folder_is_named_with_its_setting(tmp_path):
+    config = _config(tmp_path)
+    config.data.labelled.images = tmp_path / "sam.pt"
+    with pytest.raises(UsageError) as refused:
+        check_paths(config)
+    expected = f"data.labelled.images is a file, not a folder: {tmp_path / 'sam.pt'}"
+    assert str(refused.value) == expected
+
+
 def test_ids_and_random_weights_are_no_paths(tmp_path):
     config = _config(tmp_path)
     config.segmenter.checkpoint = "facebook/sam2.1-hiera-large"
