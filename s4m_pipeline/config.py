@@ -7,6 +7,7 @@ artifact's fingerprint.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -247,7 +248,7 @@ class RunConfig(Section):
 
     work_dir: Path
     seed: int = 0
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", json_schema_extra=PLACE)
+    device: str = Field("auto", json_schema_extra=PLACE)
     data: DataSection
     segmenter: SegmenterSection = SegmenterSection()
     structure: StructureSection = StructureSection()
@@ -257,6 +258,13 @@ class RunConfig(Section):
     calibration: CalibrationSection = CalibrationSection()
     student: StudentSection = StudentSection()
     execution: ExecutionSection = ExecutionSection()
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value) is None:
+            raise ValueError("expected auto, cpu, cuda, or a number of GPU such as cuda:1")
+        return value
 
     @model_validator(mode="after")
     def _enough_points(self) -> RunConfig:

@@ -6,14 +6,15 @@ Paths are relative to the file. Faults are reported all at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from s4m_pipeline.config import RANDOM, RunConfig
+from s4m_pipeline.config_faults import told_faults
 from s4m_pipeline.errors import UsageError
 
 
@@ -40,14 +41,13 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: no valid YAML: {_one_line(str(error))}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
+    _refuse_other_content(path, data)
     for override in overrides:
         _apply_override(data, override)
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise UsageError(_describe(path, error)) from error
+        raise UsageError(f"{path}: {told_faults(error)}") from error
     return _absolute(config, path.resolve().parent)
 
 
@@ -68,29 +68,13 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         raise UsageError(f"override '{override}': its value is no valid YAML") from error
 
 
-def _describe(path: Path, error: ValidationError) -> str:
-    lines = []
-    for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(fault['loc'])}"
-        elif fault["type"] != "missing" and fault["loc"]:
-            message += f", found {fault['input']!r}"
-        lines.append(f"{where}: {message}" if where else message)
-    return f"{path}: " + "; ".join(lines)
-
-
-def _suggestion(location: Sequence[int | str]) -> str:
-    import difflib
-
-    model: Any = RunConfig
-    for part in location[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    close = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1)
-    return f", did you mean '{close[0]}'?" if close else ""
+def _refuse_other_content(path: Path, data: Any) -> None:
+    """Refuse YAML that is no mapping of settings."""
+    if data is None:
+        raise UsageError(f"{path}: is empty; s4m init writes a run's file to start from")
+    if not isinstance(data, dict):
+        kind = {list: "a list", str: "text"}.get(type(data), repr(data))
+        raise UsageError(f"{path}: expected settings (key: value), found {kind}")
 
 
 def _absolute(config: RunConfig, base: Path) -> RunConfig:

@@ -98,6 +98,57 @@ def test_a_boolean_is_no_number_and_no_other_word(run_file, override, message):
         load_config(run_file(), [override])
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("device=gpu", "device: expected auto, cpu, cuda, or a number of GPU such as cuda:1"),
+        ("student=3", "student: expected a section of settings (key: value)"),
+        ("data.labelled=photos", "data.labelled: expected a section of settings (key: value)"),
+        ("seed=x", "seed: expected an integer"),
+        ("teacher.batch_size=1.5", "teacher.batch_size: expected an integer"),
+        ("teacher.iterations=0", "teacher.iterations: must be above 0"),
+        ("refine.min_score=2", "refine.min_score: must be at most 1"),
+        ("student.ema=1", "student.ema: must be below 1"),
+        ("student.ema=-1", "student.ema: must be at least 0"),
+        ("student.ema=high", "student.ema: expected a number"),
+        ("student.ignore_score=abc", "student.ignore_score: expected a number or 'auto'"),
+        ("refine.second_pass=maybe", "refine.second_pass: expected true or false"),
+        ("refine.gate=stop", "refine.gate: expected 'keep' or 'drop'"),
+        ("refine.fuse_policies=box", "refine.fuse_policies: expected a list"),
+        ("teacher.model=4", "teacher.model: expected text (in quotes"),
+    ],
+)
+def test_faults_are_told_in_the_words_of_the_run_file(run_file, override, told):
+    with pytest.raises(UsageError) as caught:
+        load_config(run_file(), [override])
+    message = str(caught.value)
+    assert told in message
+    assert ", found " in message
+    for word in ("Input should", "Section", "pattern", "instance", "constrained"):
+        assert word not in message
+
+
+def test_the_place_in_a_list_is_told(run_file):
+    with pytest.raises(UsageError, match=r"refine\.fuse_policies\.1: expected 'points'.*'no-such'"):
+        load_config(run_file(), ["refine.fuse_policies=[box, no-such]"])
+
+
+def test_a_missing_setting_is_called_missing(run_file):
+    with pytest.raises(UsageError, match=r"data\.labelled\.annotations: is missing$"):
+        load_config(run_file("work_dir: w\ndata: {labelled: {images: photos}}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("", "is empty"), ("# nothing\n", "is empty"), ("- a\n", "a list"), ("words\n", "text")],
+)
+def test_a_file_without_settings_is_told_in_plain_words(run_file, text, told):
+    with pytest.raises(UsageError) as caught:
+        load_config(run_file(text))
+    assert told in str(caught.value)
+    assert "NoneType" not in str(caught.value)
+
+
 def test_all_faults_are_reported_at_once(run_file):
     with pytest.raises(UsageError) as caught:
         load_config(run_file(), ["refine.pointz=5", "teacher.iterations=0"])

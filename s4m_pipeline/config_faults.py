@@ -1,0 +1,104 @@
+"""What is wrong with a run's settings, in words for the person who wrote them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from s4m_pipeline.config import RunConfig
+
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a section of settings (key: value)",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "int_parsing_size": "an integer that is not as large",
+    "int_type": "an integer",
+    "list_type": "a list",
+    "model_type": "a section of settings (key: value)",
+    "path_type": "a path",
+    "string_type": "text (in quotes, where it looks like something else)",
+}
+"""What was expected, by pydantic's name of the fault."""
+
+_LIMITS = {
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+}
+
+
+def told_faults(error: ValidationError) -> str:
+    """All faults of a run's settings, each with its setting, in one line."""
+    told: dict[str, list[str]] = {}
+    found: dict[str, Any] = {}
+    for fault in error.errors():
+        where = ".".join(_setting(fault["loc"]))
+        told.setdefault(where, []).append(_message(fault))
+        if fault["type"] not in ("missing", "extra_forbidden") and fault["loc"]:
+            found[where] = fault["input"]
+    lines = []
+    for where, messages in told.items():
+        text = _joined(messages)
+        if where in found:
+            text += f", found {found[where]!r}"
+        lines.append(f"{where}: {text}" if where else text)
+    return "; ".join(lines)
+
+
+def _joined(messages: Sequence[str]) -> str:
+    """One fault; or what each of several allowed kinds of value says of one setting."""
+    first, *others = dict.fromkeys(messages)
+    return " or ".join([first, *(other.removeprefix("expected ") for other in others)])
+
+
+def _message(fault: Mapping[str, Any]) -> str:
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key{_suggestion(fault['loc'])}"
+    if kind == "missing":
+        return "is missing"
+    if kind == "literal_error":
+        return f"expected {context['expected']}"
+    if kind in _LIMITS:
+        return _LIMITS[kind].format(**context)
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def _setting(location: Sequence[int | str]) -> Iterator[str]:
+    """The parts of a setting's name, without those that name one of several kinds of value."""
+    model: type[BaseModel] | None = RunConfig
+    for place, part in enumerate(location):
+        if isinstance(part, int):
+            yield str(part)
+        elif model is not None and (part in model.model_fields or place == len(location) - 1):
+            yield part
+            model = _section(model, part)
+
+
+def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The section that a setting holds; None where it holds a value."""
+    field = model.model_fields.get(name)
+    annotation = None if field is None else field.annotation
+    for option in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+def _suggestion(location: Sequence[int | str]) -> str:
+    model: type[BaseModel] | None = RunConfig
+    for part in location[:-1]:
+        model = None if model is None else _section(model, str(part))
+    known = [] if model is None else list(model.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f", did you mean '{close[0]}'?" if close else ""
