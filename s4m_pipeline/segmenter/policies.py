@@ -64,8 +64,9 @@ class RefinePolicy:
         object.__setattr__(self, "fuse_prompt_weights", tuple(self.fuse_prompt_weights))
         prompts, weights = 1 + len(self.fuse_policies), self.fuse_prompt_weights
         if weights and (len(weights) != prompts or not sum(weights)):
+            numbers = f"{prompts} number{'s' if prompts > 1 else ''}"
             raise UsageError(
-                f"refine.fuse_prompt_weights {list(weights)} must be {prompts} numbers, one for "
+                f"refine.fuse_prompt_weights {list(weights)} must be {numbers}, one for "
                 "refine.policy and one for each of refine.fuse_policies, not all 0"
             )
         if self.fuse_space not in FUSE_SPACES:

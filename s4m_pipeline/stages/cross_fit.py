@@ -31,6 +31,7 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     LOG,
     check_training,
+    check_weights,
     train_stage,
     training_settings,
     weights_source,
@@ -72,8 +73,9 @@ class CrossFit(ShardedStage):
         return {"structure": Structure()} if config.teacher.structure_weight > 0 else {}
 
     def check(self, run: Run) -> None:
-        """Refuse wrong settings, and fewer images than folds."""
+        """Refuse wrong settings and start weights, and fewer images than folds."""
         check_training(run.config.teacher, run)
+        check_weights(self, run.config.teacher, run)
         images, folds = len(run.images.labelled.images), run.config.calibration.folds
         if images < folds:
             raise UsageError(

@@ -106,8 +106,10 @@ class Refine(OfRound, ShardedStage):
         return above | threshold_upstream(config)
 
     def check(self, run: Run) -> None:
-        """Refuse a run without unlabelled images, or a segmenter that cannot be built."""
+        """Refuse no unlabelled images, a policy or a segmenter that cannot be built."""
         run.images.load_unlabelled_set()
+        if run.config.refine.policy != "none":
+            refine_policy(run.config.refine)
         if wants_segmenter(run.config):
             check_segmenter_section(run.config)
 

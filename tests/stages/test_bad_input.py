@@ -252,6 +252,22 @@ def test_run_tells_a_mistake_of_a_late_stage_before_the_first_one_starts(worksho
     assert not list((workshop.folder / "work").glob("structure/*/"))
 
 
+@pytest.mark.parametrize("command", [("run",), ("run", "--dry-run"), ("refine",)])
+def test_prompt_weights_that_do_not_fit_the_prompts_are_told_before_any_work(
+    workshop, s4m, command
+):
+    setting = "refine.fuse_prompt_weights=[1,2]"
+    refused(s4m(*command, "-c", workshop.config, setting), 2, "[1.0, 2.0] must be 1 number, one")
+    assert not list((workshop.folder / "work").glob("*/*/"))
+
+
+@pytest.mark.parametrize("policy", ["none", "auto"])
+def test_prompt_weights_are_held_against_the_prompts_where_a_policy_has_them(workshop, s4m, policy):
+    settings = (f"refine.policy={policy}", "refine.fuse_prompt_weights=[1,2]")
+    code, _, err = s4m("run", "-c", workshop.config, *settings, "--dry-run")
+    assert (code, "must be 1 number" in err) == ((0, False) if policy == "none" else (2, True))
+
+
 def test_a_model_that_needs_weights_says_so(workshop, s4m):
     call = s4m("train-teacher", "-c", workshop.config, "teacher.model=mask2former_r50")
     refused(call, 2, "ImageNet", "teacher.weights")
@@ -272,6 +288,8 @@ def test_start_weights_of_another_network_are_refused_before_any_work(workshop, 
         for stage in ("teacher", "student"):
             call = s4m("run", "-c", workshop.config, *settings, f"{stage}.weights={name}")
             refused(call, 2, told)
+        call = s4m("refine", "--calibrate", "-c", workshop.config, f"teacher.weights={name}")
+        refused(call, 2, told)
     assert not list((workshop.folder / "work").glob("structure/*/"))
 
 
