@@ -73,7 +73,7 @@ def _refuse_other_content(path: Path, data: Any) -> None:
     if data is None:
         raise UsageError(f"{path}: is empty; s4m init writes a run's file to start from")
     if not isinstance(data, dict):
-        kind = {list: "a list", str: "text"}.get(type(data), repr(data))
+        kind = "a list" if isinstance(data, list) else f"{data!r}"
         raise UsageError(f"{path}: expected settings (key: value), found {kind}")
 
 

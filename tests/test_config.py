@@ -140,7 +140,7 @@ def test_a_missing_setting_is_called_missing(run_file):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("", "is empty"), ("# nothing\n", "is empty"), ("- a\n", "a list"), ("words\n", "text")],
+    [("", "is empty"), ("# nothing\n", "is empty"), ("- a\n", "a list"), ("words\n", "'words'")],
 )
 def test_a_file_without_settings_is_told_in_plain_words(run_file, text, told):
     with pytest.raises(UsageError) as caught:
