@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
 from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
-from s4m_pipeline.stages.detections import DETECTIONS, known_detections
+from s4m_pipeline.stages.detections import DETECTIONS, known_detections, knows_detections
 from s4m_pipeline.stages.image_sets import read_labelled
 from s4m_pipeline.stages.of_round import training_named
 from s4m_pipeline.stages.sharded import in_batches, load_prepared
@@ -50,6 +51,19 @@ class Evaluate(Stage):
     def label(self) -> str:
         """What is evaluated, in words."""
         return Path(self.of).name if self.averaged else f"{Path(self.of).name}, last weights"
+
+    @property
+    def command(self) -> str:
+        """The options that tell this evaluation from the others."""
+        words = [self.name, "--of", self.of]
+        if self.source is not None:
+            words += ["--images", str(self.source.images)]
+            words += ["--annotations", str(self.source.annotations)]
+        elif self.split != "validation":
+            words += ["--split", self.split]
+        words += [] if self.averaged else ["--no-averaged"]
+        words += [] if self.metric == "auto" else ["--metric", self.metric]
+        return shlex.join(words)
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -93,10 +107,14 @@ class Evaluate(Stage):
 
     def _given(self) -> Path:
         path = Path(self.of)
-        path = path / CHECKPOINT if path.is_dir() else path
+        if path.is_dir():
+            if not (path / CHECKPOINT).is_file():
+                raise UsageError(f"{self.of} holds no {CHECKPOINT}: no finished training's folder")
+            return path / CHECKPOINT
         if not path.is_file():
             raise UsageError(
-                f"'{self.of}' is neither 'student' nor 'teacher' nor a training artifact's folder"
+                f"there is no '{self.of}' to evaluate: --of is student, teacher, student-2 (a "
+                "round's), all,\nor the path of a checkpoint or of a training artifact's folder"
             )
         return path
 
@@ -122,6 +140,10 @@ class Evaluate(Stage):
 
         if self.metric not in METRICS:
             raise UsageError(f"--metric is one of {', '.join(METRICS)}, not '{self.metric}'")
+
+    def device(self, run: Run) -> str:
+        """The run's device, or the processor's where the detections are there."""
+        return "cpu" if self.reuse and knows_detections(run, self) else run.device
 
     def plan(self, run: Run) -> Plan:
         """Images to run over."""

@@ -73,9 +73,10 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
     """
     expected = None if has_start else expects_weights(section.model)
     if expected and section.weights is None and not start_weights(section.model):
+        name = "student" if isinstance(section, StudentSection) else "teacher"
         raise UsageError(
             f"model '{section.model}' starts from {expected}.\n"
-            "Give the file as teacher.weights and student.weights, or 'random' to do without."
+            f"Give the file as {name}.weights, or 'random' to do without."
         )
     run.images.load_labelled_sets()
     empty = len(run.images.labelled.empty_masks)

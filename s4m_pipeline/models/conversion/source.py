@@ -116,7 +116,7 @@ def layout_of(content: Mapping[str, Any], tensors: Mapping[str, Tensor], path: P
         if name in tensors or f"backbone.{name}" in tensors:
             raise UsageError(
                 f"{path} holds only a backbone: {kind}. There is nothing to convert:\n"
-                "give the file as teacher.weights and student.weights, which understand it."
+                "give it as teacher.weights, or as student.weights of a student of another model."
             )
     first = ", ".join(list(tensors)[:3])
     raise UsageError(
