@@ -1,4 +1,7 @@
-"""The ``s4m`` command: its parts put together, and errors turned into messages and exit codes."""
+"""The ``s4m`` command: errors and interrupts turned into messages and exit codes.
+
+The commands are imported while it runs, so that an interrupt is told as such from the start on.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,6 @@ import sys
 import threading
 import traceback
 
-import typer
-
-from s4m_pipeline import __version__
-from s4m_pipeline.commands import (
-    artifact_commands,
-    convert_command,
-    data_commands,
-    other_commands,
-    stage_commands,
-)
 from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError, is_out_of_memory
 
 OBJECTS_TO_COLLECT = 50_000
@@ -32,41 +25,21 @@ WRONG_PATH = (
 )
 """Errors of the system that a path given by the user is to blame for; others are failures."""
 
+GOES_ON = (
+    "run",
+    "demo",
+    "structure",
+    "train-teacher",
+    "pseudo-label",
+    "refine",
+    "train-student",
+)
+"""Commands that go on where they were interrupted; others start anew."""
+
 TOO_LARGE = (
     "Memory ran out. Lower batch_size, of the stage's section or of segmenter, or the size of the\n"
     "images: segmenter.image_size, or the scale in the model's config."
 )
-
-app = typer.Typer(
-    name="s4m",
-    help="Offline pseudo-labelling for instance segmentation.\n\n"
-    "From a few images with masks and many without to a model trained on both. Each stage is a "
-    "command and leaves an artifact; 's4m run' makes all of them.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
-stage_commands.add_to(app)
-other_commands.add_to(app)
-data_commands.add_to(app)
-artifact_commands.add_to(app)
-convert_command.add_to(app)
-
-
-def _print_version(value: bool) -> None:
-    if value:
-        typer.echo(f"s4m {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Show the version."
-    ),
-) -> None:
-    del version
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -85,11 +58,14 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _call(arguments: list[str]) -> int:
+    result: object
     try:
-        result = app(arguments, standalone_mode=False)
+        from s4m_pipeline.commands.app import call
+
+        result = call(arguments)
     except S4MError as error:
         return _tell(error, error.exit_code, str(error), arguments)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         result = INTERRUPTED
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
@@ -104,16 +80,28 @@ def _call(arguments: list[str]) -> int:
         advice = TOO_LARGE if is_out_of_memory(error) else "A fault of s4m; --verbose shows where."
         return _tell(error, FAILED, f"{type(error).__name__}: {text}\n{advice}", arguments)
     if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
-        typer.echo("interrupted; started again without --force, it goes on from here", err=True)
+        _print(_interrupted(arguments))
     return result if isinstance(result, int) else 0
+
+
+def _interrupted(arguments: list[str]) -> str:
+    goes_on = bool(arguments) and arguments[0] in GOES_ON and "--dry-run" not in arguments
+    if not goes_on:
+        return "interrupted"
+    how = " without --force" if "--force" in arguments else ""
+    return f"interrupted; started again{how}, it goes on from here"
 
 
 def _tell(error: Exception, code: int, message: str, arguments: list[str]) -> int:
     """Print an error's message, its traceback only when asked for."""
     if {"--verbose", "-v"} & set(arguments):
         traceback.print_exception(error)
-    typer.echo(f"error: {message}", err=True)
+    _print(f"error: {message}")
     return code
+
+
+def _print(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

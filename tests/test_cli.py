@@ -219,6 +219,50 @@ def test_a_work_folder_that_is_not_there_is_wrong_use(s4m, tmp_path, command):
     assert s4m("artifacts", command, tmp_path / "nowhere")[0] == 2
 
 
+GOES_ON = "interrupted; started again, it goes on from here\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train-teacher", "-c", "a.yaml"], GOES_ON),
+        (["run", "-c", "a.yaml"], GOES_ON),
+        (["demo"], GOES_ON),
+        (["refine", "-c", "a.yaml", "--force"], GOES_ON.replace(",", " without --force,")),
+        (["refine", "-c", "a.yaml", "--dry-run"], "interrupted\n"),
+        (["evaluate", "-c", "a.yaml"], "interrupted\n"),
+        (["data", "check"], "interrupted\n"),
+        (["status", "-c", "a.yaml"], "interrupted\n"),
+        ([], "interrupted\n"),
+    ],
+)
+def test_an_interrupt_says_that_a_command_goes_on_only_where_it_does(
+    s4m, monkeypatch, arguments, told
+):
+    from s4m_pipeline.commands import app
+
+    def stops(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "call", stops)
+    assert s4m(*arguments) == (130, "", told)
+
+
+def test_an_interrupt_while_the_commands_are_imported_is_told_without_a_traceback():
+    program = (
+        "import sys\n"
+        "class Stops:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stops())\n"
+        "from s4m_pipeline.cli import main\n"
+        "main(['status', '-c', 'run.yaml'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_a_message(tmp_path):
     path = small_run(tmp_path)
