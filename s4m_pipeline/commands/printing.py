@@ -91,16 +91,16 @@ def print_quality(figures: Mapping[str, Mapping[str, Any]], as_json: bool) -> No
     print_table(comparison_table(rows))
 
 
-def print_plan(run: Run, stages: Sequence[Stage]) -> None:
+def print_plan(run: Run, stages: Sequence[Stage], force: bool = False) -> None:
     """Print what would run: the state, images, shards, iterations and disk of each stage."""
     from s4m_pipeline.review.table import Cell, Table
     from s4m_pipeline.review.terminal import print_table
-    from s4m_pipeline.stages.perform import freshness
+    from s4m_pipeline.stages.perform import check_stage, freshness
     from s4m_pipeline.stages.pipeline import label_of
 
     rows: list[list[Cell]] = []
     for stage in stages:
-        stage.check(run)
+        check_stage(run, stage, force)
         found = freshness(run, stage)
         plan = stage.plan(run)
         todo = "nothing, it is fresh" if found.state == "fresh" else found.why

@@ -71,7 +71,7 @@ def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool, tell: bo
     from s4m_pipeline.stages.pipeline import run_all
 
     if dry_run:
-        print_plan(run, stages)
+        print_plan(run, stages, force)
         if len(stages) == 1:
             print_forecast(run, stages[0])
         return
@@ -141,7 +141,7 @@ def evaluate(
     later = later_rounds(run) if of == ALL else []
     stages = evaluations(run.config, of, name, averaged, source, metric, not force, later)
     if dry_run:
-        print_plan(run, list(stages.values()))
+        print_plan(run, list(stages.values()), force)
         return
     manifests = evaluate_all(run, stages, force)
     print_evaluations(manifests, as_json)

@@ -7,6 +7,9 @@ import os
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.local import Place
 
+ALWAYS_THERE = ("auto", "cpu")
+"""Devices that no machine lacks."""
+
 
 def resolve_device(name: str) -> str:
     """Turn ``auto`` into ``cuda`` where there is one, else ``cpu``; check any other name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,13 +105,25 @@ class Run:
                 )
             raise UsageError(f"{stage.name} has not been made yet.\n{command}")
         folder = self.folder(stage)
-        for entry in self.store.manifest(stage.name, mark).files:
+        try:
+            files = self.store.manifest(stage.name, mark).files
+        except ArtifactError as error:
+            fault = str(error).splitlines()[0]
+            raise ArtifactError(f"{fault}\n{self.remedy(stage)}") from error
+        for entry in files:
             path = folder / entry.path
             if not path.is_file() or path.stat().st_size != entry.bytes:
                 raise ArtifactError(
-                    f"{path}: missing or not the size that the manifest says.\n{command} --force"
+                    f"{path}: missing or not the size that the manifest says.\n{self.remedy(stage)}"
                 )
         return folder
+
+    def remedy(self, stage: Stage) -> str:
+        """How to make a damaged artifact again, and no other beside it."""
+        command = f"s4m {stage.command} {self.called_with}"
+        if stage.made_alone:
+            return f"Make it again with: {command} --force"
+        return f"Remove {shlex.quote(str(self.folder(stage)))}\nand make it again with: {command}"
 
 
 class Stage(ABC):
@@ -126,6 +139,11 @@ class Stage(ABC):
     def command(self) -> str:
         """What follows ``s4m`` on the command line that makes it."""
         return self.name
+
+    @property
+    def made_alone(self) -> bool:
+        """Whether ``command`` makes this artifact and no other, so that it can be forced."""
+        return True
 
     @property
     def key(self) -> str:
@@ -153,6 +171,10 @@ class Stage(ABC):
     def check(self, run: Run) -> None:
         """Refuse wrong settings and unusable data before any work (UsageError)."""
         del run
+
+    def device(self, run: Run) -> str:
+        """The device that it computes on (UsageError where that is not there)."""
+        return run.device
 
     @abstractmethod
     def plan(self, run: Run) -> Plan:

@@ -55,6 +55,11 @@ class Calibrate(ShardedStage):
         """Calibration is an option of ``refine``."""
         return "refine --calibrate"
 
+    @property
+    def made_alone(self) -> bool:
+        """The cross-fitted teachers are trained with it."""
+        return False
+
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The rule, the policies, what is measured, the segmenter and the intervals' seed."""
         policies = calibration_policies(config)

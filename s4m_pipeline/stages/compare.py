@@ -10,7 +10,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.of_round import model_of_round
-from s4m_pipeline.stages.perform import perform
+from s4m_pipeline.stages.perform import check_stage, perform
 
 ALL = "all"
 
@@ -91,7 +91,7 @@ def evaluate_all(run: Run, stages: dict[str, Evaluate], force: bool = False) -> 
         ArtifactError: A training is stale or damaged.
     """
     for stage in stages.values():
-        stage.check(run)
+        check_stage(run, stage, force)
         if not run.store.is_complete(stage.name, run.fingerprint(stage)):
             for training in stage.upstream(run.config).values():
                 run.require(training)

@@ -53,6 +53,11 @@ class CrossFit(ShardedStage):
         """It is made for the calibration."""
         return "refine --calibrate"
 
+    @property
+    def made_alone(self) -> bool:
+        """The calibration is made with it."""
+        return False
+
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The folds, the teacher's settings and what shapes predictions."""
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest, verify
@@ -23,6 +24,23 @@ def known_detections(run: Run, stage: Stage) -> list[dict[str, Any]] | None:
         COCO's result dicts; None where no undamaged evaluation of any metric has them, or where
         images were set aside in it.
     """
+    folder = _folder_with_detections(run, stage)
+    if folder is None:
+        return None
+    run.reporter.say(f"{stage.key}: takes the detections of {folder.name}")
+    detections: list[dict[str, Any]] = json.loads((folder / DETECTIONS).read_bytes())
+    return detections
+
+
+def knows_detections(run: Run, stage: Stage) -> bool:
+    """Whether ``known_detections`` finds any, as long as the weights themselves are there."""
+    try:
+        return _folder_with_detections(run, stage) is not None
+    except ArtifactError:
+        return False
+
+
+def _folder_with_detections(run: Run, stage: Stage) -> Path | None:
     for name, mark, done in reversed(run.store.artifacts()):
         if name != stage.name or not done:
             continue
@@ -32,9 +50,7 @@ def known_detections(run: Run, stage: Stage) -> list[dict[str, Any]] | None:
             continue
         folder = run.store.folder(name, mark)
         if _is_same(run, stage, manifest) and not verify(folder, manifest):
-            run.reporter.say(f"{stage.key}: takes the detections of {mark}")
-            detections: list[dict[str, Any]] = json.loads((folder / DETECTIONS).read_bytes())
-            return detections
+            return folder
     return None
 
 

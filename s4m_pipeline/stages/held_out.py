@@ -37,8 +37,13 @@ class HeldOut(PseudoLabel):
 
     @property
     def command(self) -> str:
-        """It is made to decide about the next round."""
-        return "run --rounds 2"
+        """Round r, of at least two, ends with measuring its student, who stands before r + 1."""
+        return f"run --rounds {max(2, self.round - 1)}"
+
+    @property
+    def made_alone(self) -> bool:
+        """``run`` makes all stages of all rounds."""
+        return False
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """What shapes predictions and makes labels of them."""

@@ -33,6 +33,11 @@ class OfRound(Stage):
         """Later rounds are made by ``run``."""
         return self.name if self.round == 1 else f"run --rounds {self.round}"
 
+    @property
+    def made_alone(self) -> bool:
+        """``run`` makes all stages of all rounds."""
+        return self.round == 1
+
 
 def check_round(number: int) -> None:
     """Raise UsageError where a number is none of a round."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError
+from s4m_pipeline.execution.devices import ALWAYS_THERE
 from s4m_pipeline.stages.base import Run, Stage, manifest_of
 
 
@@ -50,7 +51,10 @@ def _made_again(run: Run, stage: Stage) -> str:
         mark = run.fingerprint(above)
         if not run.store.is_complete(above.name, mark):
             continue
-        made = run.store.manifest(above.name, mark)
+        try:
+            made = run.store.manifest(above.name, mark)
+        except ArtifactError as error:
+            return f"its input {name} is damaged: {str(error).splitlines()[0]}"
         if name in found and made.content != found[name]:
             return f"its input {name} was made again, with another result, at {made.created}"
         farther = _made_again(run, above)
@@ -84,6 +88,27 @@ def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def check_stage(run: Run, stage: Stage, force: bool = False) -> None:
+    """Refuse wrong settings and unusable data, and a device that is not there, before any work.
+
+    A fresh artifact may have been made on another machine: its device is not looked for.
+
+    Args:
+        run: The run.
+        stage: The stage.
+        force: Whether a new version is to be made even where a fresh one is there.
+
+    Raises:
+        UsageError: With what is wrong.
+    """
+    stage.check(run)
+    # looking for a device loads torch, which plans do without
+    if run.config.device in ALWAYS_THERE:
+        return
+    if force or freshness(run, stage).state != "fresh":
+        stage.device(run)
+
+
 def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
     """Make a stage's artifact unless a fresh one is there.
 
@@ -102,7 +127,7 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
     mark = run.fingerprint(stage)
     if not force and (manifest := _if_fresh(run, stage)):
         return manifest
-    stage.check(run)
+    check_stage(run, stage, force)
     for above in stage.upstream(run.config).values():
         _require_fresh(run, above)
     with run.store.lock(stage.name, mark):
@@ -117,7 +142,7 @@ def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
     """The manifest of a fresh artifact; refuses a damaged one."""
     found = freshness(run, stage)
     if found.state == "damaged":
-        raise ArtifactError(f"{found.why}\nMake it again with --force.")
+        raise ArtifactError(f"{found.why}\n{run.remedy(stage)}")
     if found.state != "fresh":
         return None
     run.reporter.say(f"{stage.key}: fresh ({found.fingerprint})")

@@ -12,7 +12,7 @@ from s4m_pipeline.stages.base import Run, Stage
 from s4m_pipeline.stages.calibrate import Calibrate
 from s4m_pipeline.stages.cross_fit import CrossFit
 from s4m_pipeline.stages.evaluate import Evaluate
-from s4m_pipeline.stages.perform import freshness, perform
+from s4m_pipeline.stages.perform import check_stage, freshness, perform
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine import Refine
 from s4m_pipeline.stages.structure import Structure
@@ -82,7 +82,7 @@ def run_all(run: Run, stages: Sequence[Stage] = (), force: bool = False) -> dict
     stages = stages or stages_of(run.config)
     for stage in stages:
         run.fingerprint(stage)
-        stage.check(run)
+        check_stage(run, stage, force)
     return {stage.key: perform(run, stage, force) for stage in stages}
 
 

@@ -15,7 +15,7 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.stages.base import Run, Stage
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.held_out import HeldOut
-from s4m_pipeline.stages.perform import perform
+from s4m_pipeline.stages.perform import check_stage, perform
 from s4m_pipeline.stages.pipeline import run_all, stages_of_round, stages_of_rounds
 
 
@@ -78,7 +78,7 @@ def run_rounds(
     """
     for stage in stages_of_rounds(run.config, rounds):
         run.fingerprint(stage)
-        stage.check(run)
+        check_stage(run, stage, force)
     made: dict[str, Manifest] = {}
     for number in range(1, rounds + 1):
         made |= run_all(run, stages_of_round(run.config, number), force)

@@ -66,10 +66,6 @@ class ShardedStage(Stage):
         """Forecast of the bytes that an image's rows take in memory, where they are large."""
         return 1
 
-    def device(self, run: Run) -> str:
-        """The device that its workers compute on."""
-        return run.device
-
     def shards(self, run: Run) -> list[Shard]:
         """The images in portions that follow from the set and the settings alone."""
         ids = [record.id for record in self.records(run)]
