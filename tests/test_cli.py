@@ -219,6 +219,27 @@ def test_a_work_folder_that_is_not_there_is_wrong_use(s4m, tmp_path, command):
     assert s4m("artifacts", command, tmp_path / "nowhere")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "printed"), [(["list"], ""), (["list", "--json"], "[]\n"), (["gc"], "")]
+)
+def test_a_folder_without_artifacts_is_told_as_one(s4m, tmp_path, command, printed):
+    (tmp_path / "photos").mkdir()
+    assert s4m("artifacts", *command, tmp_path) == (0, printed, f"no artifacts in {tmp_path}\n")
+
+
+def test_a_work_folder_with_nothing_to_remove_is_told_as_one(s4m, tmp_path):
+    folder = tmp_path / "refine" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    (tmp_path / "refine" / "latest").write_text(folder.name)
+    assert s4m("artifacts", "gc", tmp_path) == (0, "", f"nothing to remove in {tmp_path}\n")
+
+
+def test_a_folder_is_no_checkpoint_to_convert(s4m, tmp_path):
+    code, _, err = s4m("convert-checkpoint", tmp_path, tmp_path / "a.pth")
+    assert (code, err) == (2, f"error: {tmp_path}: is a folder, not a file\n")
+
+
 GOES_ON = "interrupted; started again, it goes on from here\n"
 
 

@@ -185,6 +185,26 @@ def test_unknown_model_names_the_known_ones():
         model_config_path("mask2former_r5")
 
 
+@pytest.mark.parametrize(
+    ("model", "near"),
+    [("mask2former_r5", "mask2former_r50"), ("swin_t", "mask2former_swin_t_coco")],
+)
+def test_names_near_an_unknown_model_are_told_in_one_line(model, near):
+    with pytest.raises(UsageError) as caught:
+        model_config_path(model)
+    message = str(caught.value)
+    assert near in message.replace(",", "").split()
+    assert len(message.splitlines()) == 1
+    assert len(message) < 300
+
+
+def test_all_models_are_named_where_none_is_near():
+    with pytest.raises(UsageError) as caught:
+        model_config_path("nomodel")
+    assert set(model_names()) <= set(str(caught.value).replace(",", "").split())
+    assert len(str(caught.value).splitlines()) == 3
+
+
 def test_model_digest_follows_its_bases(tmp_path):
     (tmp_path / "base.py").write_text("a = 1\n")
     (tmp_path / "model.py").write_text('_base_ = ["./base.py"]\n')

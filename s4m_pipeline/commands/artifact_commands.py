@@ -29,6 +29,8 @@ def list_artifacts(work_dir: WorkDir, as_json: Json = False, verbose: Verbose = 
     from s4m_pipeline.stages.artifact_views import list_rows
 
     rows = list_rows(Store(work_dir))
+    if not rows:
+        typer.echo(f"no artifacts in {work_dir}", err=True)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -72,7 +74,11 @@ def collect(
 ) -> None:
     """List, or delete, what no stage points at: replaced, unfinished and older artifacts."""
     store = Store(work_dir)
-    for folder in store.removable():
+    found = store.removable()
+    if not found:
+        told = "nothing to remove" if store.artifacts() else "no artifacts"
+        typer.echo(f"{told} in {work_dir}", err=True)
+    for folder in found:
         typer.echo(f"{'removed ' if remove else ''}{folder}")
         if remove:
             store.remove(folder)

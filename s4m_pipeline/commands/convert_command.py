@@ -70,7 +70,8 @@ def _refuse_wrong_use(source: Path, out: Path, to: str, which: str | None) -> No
     if which not in (None, *MODELS):
         raise UsageError(f"--which is {' or '.join(MODELS)}, not '{which}'")
     if not source.is_file():
-        raise UsageError(f"{source}: no such file")
+        told = "is a folder, not a file" if source.is_dir() else "no such file"
+        raise UsageError(f"{source}: {told}")
     if out.suffix != ".pth":
         raise UsageError(f"the result is a file of torch: name it .pth, not '{out.name}'")
     if out.exists():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import digest_of, file_digest
@@ -32,10 +34,22 @@ def model_config_path(model: str | Path) -> Path:
     """
     path = Path(model) if str(model).endswith(".py") else MODELS / f"{model}.py"
     if not path.is_file():
-        raise UsageError(
-            f"model '{model}': neither a file nor one of the names {', '.join(model_names())}"
-        )
+        raise UsageError(f"model '{model}': {_not_found(model)}")
     return path
+
+
+def _not_found(model: str | Path) -> str:
+    """What to take in place of a model that there is not."""
+    if str(model).endswith(".py"):
+        return "no such file"
+    names = model_names()
+    close = difflib.get_close_matches(str(model), names, n=3, cutoff=0.6)
+    close += [name for name in names if str(model) in name and name not in close]
+    if close:
+        return f"neither a file nor a model's name; near it: {', '.join(close[:6])}"
+    listed = ", ".join(names)
+    lines = wrap(listed, len(listed) // 2 + max(map(len, names)))
+    return "\n".join(["neither a file nor one of these names:", *lines])
 
 
 def model_config_digest(model: str | Path) -> str:

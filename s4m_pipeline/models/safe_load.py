@@ -72,7 +72,8 @@ def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[st
     path = Path(path)
     try:
         if not path.is_file():
-            raise UsageError(f"no checkpoint here: {path}")
+            told = " (a folder, not a file)" if path.is_dir() else ""
+            raise UsageError(f"no checkpoint here: {path}{told}")
         if path.suffix == ".safetensors":
             return _load_safetensors(path)
         with torch.serialization.safe_globals(_allowed()):

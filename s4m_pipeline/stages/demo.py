@@ -11,7 +11,8 @@ from typing import Any
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import LabelledSet, starts_from_teacher
 from s4m_pipeline.config_file import load_config
-from s4m_pipeline.configs import RUNS
+from s4m_pipeline.configs import RUNS, model_config_path
+from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.image_set import Category, ImageSet
 from s4m_pipeline.data.images import read_image
 from s4m_pipeline.errors import UsageError
@@ -59,11 +60,13 @@ def prepare_demo(folder: Path, seed: int) -> Path:
         The run's file.
 
     Raises:
-        UsageError: The folder holds other things.
+        UsageError: The folder holds other things, or is a file.
     """
     from s4m_pipeline.data.scenes import generate_scenes
 
     path = folder / "demo.yaml"
+    if folder.exists():
+        require_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
         raise UsageError(f"{folder} is not empty and holds no demo; choose another with --out")
     text = (RUNS / "demo.yaml").read_text().replace("seed: 0", f"seed: {seed}", 1)
@@ -97,6 +100,7 @@ def run_demo(
         reporter: Where messages go.
     """
     start = time.monotonic()
+    _check_overrides(overrides or [])
     path = prepare_demo(folder, seed)
     refined = Run(load_config(path, overrides or []), reporter)
     plain = Run(load_config(path, [*(overrides or []), "refine.policy=none"]), reporter)
@@ -114,6 +118,13 @@ def run_demo(
     page = folder / "index.html"
     _write_page(refined, rows, page, seconds)
     return DemoResult(rows, page, seconds)
+
+
+def _check_overrides(overrides: list[str]) -> None:
+    """Refuse wrong settings before a scene is drawn (UsageError)."""
+    config = load_config(RUNS / "demo.yaml", overrides)
+    for section in (config.teacher, config.student):
+        model_config_path(section.model)
 
 
 def _teacher_trained_on(run: Run) -> Run:

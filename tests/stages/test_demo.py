@@ -36,6 +36,22 @@ def test_the_demo_goes_on_in_its_own_folder_and_refuses_others(tmp_path):
         demo.prepare_demo(tmp_path / "other", seed=5)
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [("teacher.foo=3", "teacher.foo: unknown key"), ("student.model=nomodel", "'nomodel'")],
+)
+def test_wrong_overrides_are_refused_before_a_scene_is_drawn(tmp_path, override, told):
+    with pytest.raises(UsageError, match=told):
+        demo.run_demo(tmp_path / "demo", 0, [override])
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_file_in_place_of_the_demos_folder_is_told_as_one(tmp_path):
+    (tmp_path / "demo").touch()
+    with pytest.raises(UsageError, match="demo: is a file, not a folder"):
+        demo.prepare_demo(tmp_path / "demo", seed=5)
+
+
 def test_a_demo_stopped_while_scenes_are_drawn_goes_on(tmp_path, monkeypatch):
     from s4m_pipeline.data import scenes
 
