@@ -19,6 +19,7 @@ from s4m_pipeline.data.split_entries import Labels, category_names, check_images
 from s4m_pipeline.data.split_lists import match_list, read_list, write_list
 from s4m_pipeline.data.stratify import draw
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.wording import counted
 
 UNLABELLED = ("rest", "all")
 """Which images the unlabelled file has: those not labelled, or the labelled ones as well."""
@@ -210,7 +211,8 @@ class SplitSource:
         ids = [key for key in self.ids if key not in taken]
         count = _count(len(self.ids), percent)
         if count > len(ids):
-            raise UsageError(f"only {len(ids)} images are left for {percent:g} % validation")
+            left = counted(len(ids), "image is", "images are")
+            raise UsageError(f"only {left} left for {percent:g} % validation")
         labels = [self._labels.get(key, []) for key in ids]
         places = draw(labels, count, rng(seed, "validation", f"{percent:g}"), stratified)
         return frozenset(ids[place] for place in places)

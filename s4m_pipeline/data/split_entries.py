@@ -11,6 +11,7 @@ from typing import Any
 
 from s4m_pipeline.data.entry_values import category_key, image_key, reference
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.wording import counted
 
 
 @dataclass(slots=True)
@@ -88,7 +89,8 @@ def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[int
         if not os.path.isfile(folder / name):  # unlike Path.is_file it takes any name
             missing.append(name)
     if missing:
-        raise UsageError(f"{folder}: {len(missing)} images are missing, the first is {missing[0]}")
+        told = counted(len(missing), "image is missing, it", "images are missing, the first")
+        raise UsageError(f"{folder}: {told} is {missing[0]}")
     return sorted(seen)
 
 

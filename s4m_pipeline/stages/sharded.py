@@ -25,6 +25,7 @@ from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.execution.devices import gpus_of
 from s4m_pipeline.execution.local import WorkerFactory, run_shards
 from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
+from s4m_pipeline.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,12 +117,13 @@ class ShardedStage(Stage):
             seconds.update(marker.seconds)
         if counts["images"] == 0:
             raise S4MError(
-                f"{self.name}: all {counts['quarantined']} images were set aside; "
-                "their errors stand in the quarantine table of the unfinished artifact."
+                f"{self.name}: {_all_of(counts['quarantined'])} set aside; what was wrong stands "
+                "in the quarantine table of the unfinished artifact."
             )
         if counts["quarantined"]:
             run.reporter.warn(
-                f"{self.name}: {counts['quarantined']} images were set aside, see "
+                f"{self.name}: {counted(counts['quarantined'], 'image was', 'images were')} "
+                "set aside, see "
                 f"{run.folder(self) / 'quarantine'}"
             )
         files = [entry for marker in markers for entry in marker.files]
@@ -132,6 +134,10 @@ class ShardedStage(Stage):
         if warnings:
             metrics["warnings"] = warnings
         return Outcome(files, dict(counts), metrics)
+
+
+def _all_of(images: int) -> str:
+    return "the only image was" if images == 1 else f"all {images:,} images were"
 
 
 def tell_idle_gpus(run: Run, device: str) -> None:

@@ -22,6 +22,7 @@ from s4m_pipeline.data.images import unreadable
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
 from s4m_pipeline.stages.sharded import quarantine_row
+from s4m_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from s4m_pipeline.models.training import TrainingResult
@@ -81,7 +82,8 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
     run.images.load_labelled_sets()
     empty = len(run.images.labelled.empty_masks)
     if empty:
-        run.reporter.warn(f"data.labelled: {empty} annotations have no pixel and are left out")
+        told = counted(empty, "annotation has no pixel and is", "annotations have no pixel and are")
+        run.reporter.warn(f"data.labelled: {told} left out")
 
 
 def check_weights(stage: Stage, section: TrainingSection, run: Run) -> None:

@@ -180,7 +180,7 @@ def test_percent_out_of_range(small_set: tuple[Path, Path], percent: float) -> N
 
 def test_missing_images_and_empty_labels(small_set: tuple[Path, Path]) -> None:
     (small_set[1] / "picture 4.png").unlink()
-    with pytest.raises(UsageError, match=r"1 images are missing.*picture 4\.png"):
+    with pytest.raises(UsageError, match=r"1 image is missing, it is picture 4\.png"):
         SplitSource(*small_set)
     write_json(small_set[0], {**coco_content(), "annotations": []})
     (small_set[1] / "picture 4.png").touch()
