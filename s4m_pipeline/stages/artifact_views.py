@@ -10,7 +10,7 @@ from s4m_pipeline.artifacts.schemas import SCHEMAS
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.artifacts.tables import check_schema, table_files
 from s4m_pipeline.errors import ArtifactError, UsageError
-from s4m_pipeline.stages.perform import flat_settings
+from s4m_pipeline.stages.reasons import flat_settings
 
 
 def list_rows(store: Store) -> list[dict[str, Any]]:

@@ -150,6 +150,11 @@ class Stage(ABC):
         """Name and kind."""
         return f"{self.name} {self.kind}".strip()
 
+    @property
+    def title(self) -> str:
+        """What it is called in messages and tables."""
+        return self.key
+
     @abstractmethod
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The settings that can change the result, as JSON values."""

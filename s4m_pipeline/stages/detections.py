@@ -27,7 +27,7 @@ def known_detections(run: Run, stage: Stage) -> list[dict[str, Any]] | None:
     folder = _folder_with_detections(run, stage)
     if folder is None:
         return None
-    run.reporter.say(f"{stage.key}: takes the detections of {folder.name}")
+    run.reporter.say(f"{stage.title}: takes the detections of {folder.name}")
     detections: list[dict[str, Any]] = json.loads((folder / DETECTIONS).read_bytes())
     return detections
 

@@ -49,8 +49,15 @@ class Evaluate(Stage):
 
     @property
     def label(self) -> str:
-        """What is evaluated, in words."""
-        return Path(self.of).name if self.averaged else f"{Path(self.of).name}, last weights"
+        """What is evaluated: ``student``, ``student-last`` for its last weights, and so on."""
+        return Path(self.of).name if self.averaged else f"{Path(self.of).name}-last"
+
+    @property
+    def title(self) -> str:
+        """What is evaluated, on what and by which figures, where these are not the usual ones."""
+        where = "" if self.split == "validation" else f" on {self.split}"
+        figures = "" if self.metric == "auto" else f" ({self.metric})"
+        return f"{self.name} {self.label}{where}{figures}"
 
     @property
     def command(self) -> str:

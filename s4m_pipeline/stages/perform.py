@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError
 from s4m_pipeline.execution.devices import ALWAYS_THERE
 from s4m_pipeline.stages.base import Run, Stage, manifest_of
+from s4m_pipeline.stages.reasons import told_difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +69,8 @@ def _difference(run: Run, stage: Stage, latest: str) -> str:
     if not before:
         return f"the last one made is {latest}"
     wanted = {"config": stage.settings(run.config), "inputs": stage.inputs(run)}
-    parts = []
-    for part in ("config", "inputs"):
-        old, new = flat_settings(before[part]), flat_settings(wanted[part])
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                parts.append(f"{key}: {old.get(key)} -> {new.get(key)}")
-    return "; ".join(parts) or f"the last one made is {latest}"
-
-
-def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one mapping of dotted keys."""
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(flat_settings(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
+    told = told_difference(stage.name, run.config, before, wanted)
+    return told or f"the last one made is {latest}"
 
 
 def check_stage(run: Run, stage: Stage, force: bool = False) -> None:
@@ -145,7 +130,7 @@ def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
         raise ArtifactError(f"{found.why}\n{run.remedy(stage)}")
     if found.state != "fresh":
         return None
-    run.reporter.say(f"{stage.key}: fresh ({found.fingerprint})")
+    run.reporter.say(f"{stage.title}: fresh ({found.fingerprint})")
     run.store.point_latest(stage.name, found.fingerprint, stage.kind)
     return run.store.manifest(stage.name, found.fingerprint)
 
@@ -163,7 +148,7 @@ def _require_fresh(run: Run, above: Stage) -> None:
 
 def _make(run: Run, stage: Stage, mark: str) -> Manifest:
     going_on = run.store.is_begun(stage.name, mark)
-    run.reporter.say(f"{stage.key}: {'going on with' if going_on else 'making'} {mark}")
+    run.reporter.say(f"{stage.title}: {'going on with' if going_on else 'making'} {mark}")
     settings, inputs = stage.settings(run.config), stage.inputs(run)
     folder = run.store.begin(stage.name, mark, settings, inputs)
     made = stage.make(run, folder)
@@ -173,7 +158,7 @@ def _make(run: Run, stage: Stage, mark: str) -> Manifest:
         for name, above in stage.upstream(run.config).items()
     }
     run.store.finish(folder, manifest, stage.kind)
-    run.reporter.say(f"{stage.key}: done, {folder}")
+    run.reporter.say(f"{stage.title}: done, {folder}")
     return manifest
 
 

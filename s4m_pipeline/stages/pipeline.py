@@ -108,7 +108,7 @@ def status(run: Run) -> list[dict[str, Any]]:
 
 def label_of(stage: Stage) -> str:
     """A stage's name for tables; ``evaluate`` says of what, a later round which."""
-    return f"{stage.name} {stage.label}" if isinstance(stage, Evaluate) else stage.key
+    return stage.title
 
 
 def later_rounds(run: Run) -> Iterator[int]:
