@@ -91,41 +91,64 @@ def print_quality(figures: Mapping[str, Mapping[str, Any]], as_json: bool) -> No
     print_table(comparison_table(rows))
 
 
-def print_plan(run: Run, stages: Sequence[Stage], force: bool = False) -> None:
-    """Print what would run: the state, images, shards, iterations and disk of each stage."""
-    from s4m_pipeline.review.table import Cell, Table
+def print_plan(
+    run: Run, stages: Sequence[Stage], force: bool = False, as_json: bool = False
+) -> None:
+    """Print what would run: the state, images, shards, iterations and disk of each stage.
+
+    As JSON, it is a list with an object a stage.
+    """
+    from s4m_pipeline.review.table import Table
     from s4m_pipeline.review.terminal import print_table
+
+    rows = [_plan_row(run, stage, force) for stage in stages]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        shards, disk = row["shards"], row["disk_bytes"]
+        row["shards_done"] = f"{row['shards_done']}/{shards}" if shards else ""
+        row["iterations"] = row["iterations"] or ""
+        row["disk_bytes"] = "" if disk is None else human_bytes(disk)
+        del row["shards"]
+    heads = ["stage", "state", "images", "shards done", "iterations", "disk", "to do"]
+    print_table(Table("", heads, [list(row.values()) for row in rows]))
+
+
+def _plan_row(run: Run, stage: Stage, force: bool) -> dict[str, Any]:
+    """What one stage would do; no disk where it would do nothing."""
     from s4m_pipeline.stages.perform import check_stage, freshness
     from s4m_pipeline.stages.pipeline import label_of
 
-    rows: list[list[Cell]] = []
-    for stage in stages:
-        check_stage(run, stage, force)
-        found = freshness(run, stage)
-        plan = stage.plan(run)
-        todo = "nothing, it is fresh" if found.state == "fresh" else found.why
-        shards = f"{plan.shards_done}/{plan.shards}" if plan.shards else ""
-        rows.append(
-            [
-                label_of(stage),
-                found.state,
-                plan.images,
-                shards,
-                plan.steps or "",
-                "" if found.state == "fresh" else human_bytes(plan.disk_bytes),
-                todo,
-            ]
-        )
-    heads = ["stage", "state", "images", "shards done", "iterations", "disk", "to do"]
-    print_table(Table("", heads, rows))
+    check_stage(run, stage, force)
+    found = freshness(run, stage)
+    plan = stage.plan(run)
+    todo, idle = found.why, False
+    if found.state == "fresh":
+        todo, idle = ("made again (--force)", False) if force else ("nothing, it is fresh", True)
+    elif found.state == "unfinished" and force:
+        todo = "begun anew (--force)"
+    return {
+        "stage": label_of(stage),
+        "state": found.state,
+        "images": plan.images,
+        "shards": plan.shards,
+        "shards_done": 0 if force else plan.shards_done,
+        "iterations": plan.steps,
+        "disk_bytes": None if idle else plan.disk_bytes,
+        "to_do": todo,
+    }
 
 
-def print_forecast(run: Run, stage: Stage) -> None:
-    """Print what a stage's first images say of its time and disk; nothing where none can say."""
-    from s4m_pipeline.stages.probe import forecast
+def print_forecast(run: Run, stage: Stage, force: bool = False) -> None:
+    """Print what a stage's first images say of its time and disk, or on stderr why none can."""
+    from s4m_pipeline.stages.probe import forecast, obstacle
 
-    found = forecast(run, stage)
+    found = forecast(run, stage, force)
     if found is None:
+        why = obstacle(run, stage, force)
+        if why:
+            typer.echo(f"no forecast: {why}", err=True)
         return
     workers = run.config.execution.workers
     typer.echo(

@@ -65,7 +65,7 @@ def _stage_command(module: str, name: str) -> Callable[..., None]:
     return command
 
 
-def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool, tell: bool = True) -> None:
+def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool) -> None:
     """Make stages' artifacts and print their folders, or only what would be made."""
     from s4m_pipeline.commands.printing import print_forecast, print_plan
     from s4m_pipeline.stages.pipeline import run_all
@@ -73,12 +73,37 @@ def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool, tell: bo
     if dry_run:
         print_plan(run, stages, force)
         if len(stages) == 1:
-            print_forecast(run, stages[0])
+            print_forecast(run, stages[0], force)
         return
     made = run_all(run, stages, force)
-    for stage in stages if tell else ():
+    for stage in stages:
         typer.echo(run.folder(stage))
     _finish(made.values())
+
+
+def _calibrate(run: Run, force: bool, dry_run: bool, as_json: bool) -> None:
+    """Measure policies and print what was found, or only what would be made.
+
+    Without a policy only the predictions are made, where thresholds are chosen by them.
+    """
+    from s4m_pipeline.commands.printing import print_calibration, print_plan
+    from s4m_pipeline.errors import UsageError
+    from s4m_pipeline.stages.calibrate import Calibrate
+    from s4m_pipeline.stages.pipeline import calibration_stages, run_all
+
+    stages = calibration_stages(run.config, wanted=True)
+    if not any(isinstance(stage, Calibrate) for stage in stages):
+        why = "refine.policy is none: there is no policy to measure"
+        if as_json:
+            raise UsageError(f"{why}, and so no JSON to print; leave out --json")
+        run.reporter.say(f"{why}; pseudo_label.thresholds=precision needs predictions alone")
+        _perform(run, stages, force, dry_run)
+    elif dry_run:
+        print_plan(run, stages, force, as_json)
+    else:
+        made = run_all(run, stages, force)
+        print_calibration(run, as_json)
+        _finish(made.values())
 
 
 def _finish(manifests: Iterable[Manifest]) -> None:
@@ -123,11 +148,10 @@ def evaluate(
 ) -> None:
     """AP of a checkpoint, or of all of them, on an image set; or the pseudo-labels' quality."""
     from s4m_pipeline.commands.printing import print_evaluations, print_plan, print_quality
-    from s4m_pipeline.errors import DONE, UsageError
+    from s4m_pipeline.errors import UsageError
     from s4m_pipeline.stages.compare import ALL, evaluate_all, evaluations, later_rounds
     from s4m_pipeline.stages.evaluate import evaluated_set
     from s4m_pipeline.stages.label_quality import label_quality_of_run
-    from s4m_pipeline.stages.perform import exit_code
 
     if number is not None and not labels:
         raise UsageError("--round goes with --labels; a round's student is --of student-2")
@@ -141,13 +165,11 @@ def evaluate(
     later = later_rounds(run) if of == ALL else []
     stages = evaluations(run.config, of, name, averaged, source, metric, not force, later)
     if dry_run:
-        print_plan(run, list(stages.values()), force)
+        print_plan(run, list(stages.values()), force, as_json)
         return
     manifests = evaluate_all(run, stages, force)
     print_evaluations(manifests, as_json)
-    code = max(exit_code(manifest) for manifest in manifests.values())
-    if code != DONE:
-        raise typer.Exit(code)
+    _finish(manifests.values())
 
 
 def refine(
@@ -160,16 +182,15 @@ def refine(
         bool,
         typer.Option("--rethreshold", help="Move thresholds of an earlier refinement, in seconds."),
     ] = False,
-    as_json: Json = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; with --calibrate only.")
+    ] = False,
     dry_run: DryRun = False,
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
     """Let the segmenter redraw the teacher's masks, one encoder pass an image."""
-    from s4m_pipeline.commands.printing import print_calibration
     from s4m_pipeline.errors import UsageError
-    from s4m_pipeline.stages.calibrate import Calibrate
-    from s4m_pipeline.stages.pipeline import calibration_stages
 
     if calibrate and rethreshold:
         raise UsageError("--calibrate and --rethreshold are different things: choose one")
@@ -179,11 +200,7 @@ def refine(
         raise UsageError("--json goes with --calibrate")
     run = open_run(config, overrides)
     if calibrate:
-        stages = calibration_stages(run.config, wanted=True)
-        measures = any(isinstance(stage, Calibrate) for stage in stages)
-        _perform(run, stages, force, dry_run, tell=not measures)
-        if measures and not dry_run:
-            print_calibration(run, as_json)
+        _calibrate(run, force, dry_run, as_json)
         return
     module = import_module(f"s4m_pipeline.stages.{'rethreshold' if rethreshold else 'refine'}")
     stage = module.Rethreshold() if rethreshold else module.Refine()

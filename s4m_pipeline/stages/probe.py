@@ -43,27 +43,45 @@ class Forecast:
     disk_bytes: int
 
 
-def forecast(run: Run, stage: Stage) -> Forecast | None:
+def obstacle(run: Run, stage: Stage, force: bool = False) -> str:
+    """What keeps an inference stage that has work to do from being measured; empty for nothing."""
+    if not _has_work(run, stage, force):
+        return ""
+    if stage.plan(run).steps:
+        return f"{stage.key} trains its teachers first"
+    for above in stage.upstream(run.config).values():
+        state = freshness(run, above).state
+        if state != "fresh":
+            return f"{above.key} is {state}"
+    return ""
+
+
+def _has_work(run: Run, stage: Stage, force: bool) -> bool:
+    if not isinstance(stage, ShardedStage):
+        return False
+    return force or freshness(run, stage).state != "fresh"
+
+
+def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
     """Do a few images of a stage and throw the result away.
 
     Args:
         run: The run.
         stage: Any stage.
+        force: Forecast a new version, from the first image to the last.
 
     Returns:
         None where there is nothing to measure: no inference stage, one that trains first, a fresh
-        artifact, or inputs that are yet to be made.
+        artifact, or inputs that are yet to be made (``obstacle``).
     """
-    if not isinstance(stage, ShardedStage) or freshness(run, stage).state == "fresh":
+    if not isinstance(stage, ShardedStage) or not _has_work(run, stage, force):
         return None
-    if stage.plan(run).steps:
+    if obstacle(run, stage, force):
         return None
-    for above in stage.upstream(run.config).values():
-        if freshness(run, above).state != "fresh":
-            return None
     shards, folder = stage.shards(run), run.folder(stage)
     images = [i for shard in shards for i in shard.image_ids]
-    done = [shard for shard in shards if read_marker(folder, shard) is not None]
+    kept = [] if force else shards
+    done = [shard for shard in kept if read_marker(folder, shard) is not None]
     left = len(images) - sum(len(shard.image_ids) for shard in done)
     places = np.linspace(0, len(images) - 1, min(PROBED, len(images))).astype(int)
     ids = [images[place] for place in places]

@@ -227,6 +227,28 @@ def test_calibrating_where_only_thresholds_need_it_prints_the_predictions_folder
     settings = (*settings, "student.structure_weight=0")
     code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *settings)
     assert (code, out.strip()) == (0, str(copy.run(*settings).folder(CrossFit()))), err
+    assert "refine.policy is none: there is no policy to measure" in err
+    code, out, err = s4m("refine", "--calibrate", "--json", "-c", copy.config, *settings)
+    assert (code, out) == (2, "")
+    assert "no policy to measure" in err
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_calibration_with_an_unreadable_image_is_printed_before_code_4(
+    calibrated, tmp_path, s4m, flags
+):
+    copy = calibrated.copy(tmp_path / "run")
+    run = copy.run(*SETTINGS)
+    path = run.folder(Calibrate()) / "manifest.json"
+    manifest = read_manifest(path.parent)
+    manifest.counts["quarantined"] = 1
+    path.write_text(json.dumps(manifest.to_dict()))
+    code, out, _ = s4m("refine", "--calibrate", "-c", copy.config, *SETTINGS, *flags)
+    assert code == 4
+    if flags:
+        assert json.loads(out)["best"] == manifest.metrics["best"]
+    else:
+        assert manifest.metrics["best"] in out
 
 
 def test_auto_refines_as_the_calibration_says(calibrated, tmp_path):
