@@ -97,6 +97,7 @@ class PromptDecoder:
         self.mix_images = mix_images
         self.pad_boxes = pad_boxes
         self.device = next(mask_decoder.parameters()).device
+        self._known_position: Tensor | None = None
 
     @torch.inference_mode()
     def decode(
@@ -130,7 +131,13 @@ class PromptDecoder:
             masks=None,
         )
         image = embeddings.image[index : index + 1] + dense[:1]
-        return image_side(self.mask_decoder, image, self.prompt_encoder.get_dense_pe(), sparse)
+        return image_side(self.mask_decoder, image, self._position(), sparse)
+
+    def _position(self) -> Tensor:
+        """(1, C, h, w), positional encoding of the cells, which is always the same."""
+        if self._known_position is None:
+            self._known_position = self.prompt_encoder.get_dense_pe()
+        return self._known_position
 
     def _nothing(self, embeddings: Embeddings, multimask: bool) -> Candidates:
         h, w = embeddings.image.shape[-2:]
@@ -186,12 +193,17 @@ class PromptDecoder:
         Returns:
             The logits of each pass, and the predicted IoUs of all.
         """
+        sparse: Tensor | None = None
+        if rows.masks is None:  # tokens are small, and the cells' part is the same for every prompt
+            sparse, dense = self._embed(rows)
+            image = image + dense[:1]
         parts: list[tuple[Tensor, Tensor]] = []
         start = 0
         while start < len(rows.images):
             some = rows.slice(start, start + self.max_prompts)
             taken = len(some.images)
-            part = attempt(partial(self._pass, image, added, some, multimask), taken)
+            tokens = None if sparse is None else sparse[start : start + taken]
+            part = attempt(partial(self._pass, image, added, some, tokens, multimask), taken)
             if part is None:
                 self.max_prompts = taken // 2
                 continue
@@ -201,20 +213,25 @@ class PromptDecoder:
         return logits, torch.cat(ious)
 
     def _pass(
-        self, image: Tensor, added: tuple[Tensor, Tensor], rows: _Rows, multimask: bool
+        self,
+        image: Tensor,
+        added: tuple[Tensor, Tensor],
+        rows: _Rows,
+        sparse: Tensor | None,
+        multimask: bool,
     ) -> tuple[Tensor, Tensor]:
-        sparse, dense = self._embed(rows)
+        """Answers to some rows; without ``sparse`` their mask prompts are yet to be embedded."""
         pick: slice | Tensor = slice(rows.images[0], rows.images[0] + 1)
         if rows.images[0] != rows.images[-1]:
             pick = to_device(torch.tensor(rows.images), self.device)
-        if rows.masks is None:  # the same for every prompt
-            image = (image + dense[:1])[pick]
-        else:
-            image = image[pick] + dense
+        image = image[pick]
+        if sparse is None:
+            sparse, dense = self._embed(rows)
+            image = image + dense
         masks, ious = answer(
             self.mask_decoder,
             image,
-            self.prompt_encoder.get_dense_pe(),
+            self._position(),
             sparse,
             (_rows_of(added[0], pick), _rows_of(added[1], pick)),
             multimask,

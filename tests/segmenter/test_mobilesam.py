@@ -147,10 +147,10 @@ def test_halved_passes_are_told(
 ) -> None:
     whole = type(segmenter.decoder)._pass
 
-    def small(self: Any, image: Any, added: Any, rows: Any, multimask: bool) -> Any:
+    def small(self: Any, image: Any, added: Any, rows: Any, *rest: Any) -> Any:
         if len(rows.images) > 1:
             raise torch.OutOfMemoryError("no room")
-        return whole(self, image, added, rows, multimask)
+        return whole(self, image, added, rows, *rest)
 
     monkeypatch.setattr(type(segmenter.decoder), "_pass", small)
     monkeypatch.setattr(segmenter.decoder, "max_prompts", 2)

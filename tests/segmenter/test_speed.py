@@ -147,10 +147,10 @@ def test_prompts_are_halved_until_they_fit_and_answers_stay(images, monkeypatch)
     expected = segmenter.decode(embeddings, prompts, multimask=True)
     whole = type(segmenter.decoder)._pass
 
-    def small(self, image, added, rows, multimask):
+    def small(self, image, added, rows, *rest):
         if len(rows.images) > 5:
             raise torch.OutOfMemoryError("no room")
-        return whole(self, image, added, rows, multimask)
+        return whole(self, image, added, rows, *rest)
 
     monkeypatch.setattr(type(segmenter.decoder), "_pass", small)
     found = segmenter.decode(embeddings, prompts, multimask=True)
@@ -233,7 +233,7 @@ def test_what_float32_cannot_hold_does_not_bind_the_faster_way(images, monkeypat
 def test_a_prompt_alone_that_does_not_fit_is_an_error(images, monkeypatch) -> None:
     segmenter = _demo()
 
-    def never(self, image, added, rows, multimask):
+    def never(self, *rest):
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(type(segmenter.decoder), "_pass", never)
