@@ -213,8 +213,8 @@ def test_start_weights_of_another_model_are_refused(spec: TrainingSpec, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "mask2former_r51"}, "mask2former_lite0"),
-        ({"model": "no/such/file.py"}, "mask2former_demo"),
+        ({"model": "mask2former_r51"}, "near it: mask2former_r50"),
+        ({"model": "no/such/file.py"}, "no such file"),
         ({"batch_size": 1, "unlabelled": {}}, "batch_size"),
         ({"device": "cuda:99"}, "CUDA|device"),
         ({"init_checkpoint": Path("nowhere.pth")}, "nowhere.pth"),
