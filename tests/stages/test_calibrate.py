@@ -216,7 +216,7 @@ def test_a_calibration_by_another_rule_is_stale(calibrated, monkeypatch):
     monkeypatch.setattr(calibrate, "RULE", calibrate.RULE + 1)
     found = freshness(calibrated.run(*SETTINGS), Calibrate())
     assert found.state == "stale"
-    assert "rule" in found.why
+    assert found.why == "this version of s4m chooses differently"
 
 
 def test_calibrating_where_only_thresholds_need_it_prints_the_predictions_folder(
