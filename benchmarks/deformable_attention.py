@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from statistics import median
 
 import torch
 import torch.nn.functional as F
-from harness import can_run_on, in_turn, report, report_times
+from harness import can_run_on, in_turn, report_times
 from torch import Tensor
 
 from s4m_pipeline.models.openmmlab import has_compiled_operators, prepare
@@ -66,24 +65,22 @@ def compiled_attention(value: Tensor, shapes: Tensor, places: Tensor, weights: T
 
 
 def against_compiled(compiled: Work, ours: Work) -> None:
-    """Time mmcv's compiled operators and ours, and report."""
-    theirs, mine, fast, slow = in_turn(compiled, ours, 5)
-    worst = difference(theirs, mine)
-    if worst > COMPILED_TOLERANCE:
-        raise SystemExit(f"{NAME}: {worst:.2g} of the largest away from the compiled operators")
-    told = f"values and three gradients within {worst:.1g} of the largest"
-    print(f"compiled operators {median(fast):.4g} s, ours {median(slow):.4g} s")
-    report(f"{NAME}_compiled", median(fast) / median(slow), COMPILED_GOAL, told)
+    """Time mmcv's compiled operators, as naive, and ours, and report."""
+    _against("the compiled operators", f"{NAME}_compiled", COMPILED_GOAL, compiled, ours)
 
 
 def against_pytorch(plain: Work, triton: Work) -> None:
-    """Time PyTorch's form and Triton's kernels, and report."""
-    theirs, mine, slow, fast = in_turn(plain, triton, 5)
-    worst = difference(theirs, mine)
+    """Time PyTorch's form, as naive, and Triton's kernels, and report."""
+    _against("PyTorch's form", f"{NAME}_triton", 1, plain, triton)
+
+
+def _against(other: str, name: str, goal: float, theirs: Work, ours: Work) -> None:
+    expected, found, slow, fast = in_turn(theirs, ours, 5)
+    worst = difference(expected, found)
     if worst > COMPILED_TOLERANCE:
-        raise SystemExit(f"{NAME}: Triton's kernels are {worst:.2g} of the largest away")
+        raise SystemExit(f"{NAME}: {worst:.2g} of the largest away from {other}")
     told = f"values and three gradients within {worst:.1g} of the largest"
-    report_times(f"{NAME}_triton", 1, slow, fast, told)
+    report_times(name, goal, slow, fast, told)
 
 
 def difference(first: list[Tensor], second: list[Tensor]) -> float:

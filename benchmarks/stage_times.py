@@ -31,7 +31,7 @@ from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.predictor import Predictor
 from s4m_pipeline.segmenter.mobilesam import MobileSam
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
-from s4m_pipeline.stages import sharded, streaming
+from s4m_pipeline.stages import sharded
 from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
@@ -45,7 +45,6 @@ from s4m_pipeline.stages.train_teacher import TrainTeacher
 AHEAD = "decode and scale images"
 """The part that threads do ahead of the rest."""
 PARTS: tuple[tuple[Any, str, str], ...] = (
-    (streaming, "read_sized_image", AHEAD),
     (sharded, "read_sized_image", AHEAD),
     (Predictor, "scaled", AHEAD),
     (Predictor, "predict", "teacher's network"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,8 @@ def image_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
     Raises:
         UsageError: It has none that can be used.
     """
-    if not isinstance(entry, dict) or not is_whole(entry.get("id")):
-        raise UsageError(f"{source}: image number {place} has no whole number as 'id'")
-    image_id, name = entry["id"], entry.get("file_name")
-    fault = image_id_fault(image_id)
-    if fault is not None:
-        raise UsageError(f"{source}: {fault}")
+    image_id = _own_id(entry, f"image number {place}", image_id_fault, source)
+    name = entry.get("file_name")
     if not isinstance(name, str) or not name:
         raise UsageError(f"{source}: image {image_id} has no 'file_name'")
     if not is_text(name):
@@ -92,17 +88,23 @@ def image_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
 
 def category_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
     """The id and name of a category's entry; see ``image_key``."""
-    if not isinstance(entry, dict) or not is_whole(entry.get("id")):
-        raise UsageError(f"{source}: category number {place} has no whole number as 'id'")
-    category_id, name = entry["id"], entry.get("name")
-    fault = category_id_fault(category_id)
-    if fault is not None:
-        raise UsageError(f"{source}: {fault}")
+    category_id = _own_id(entry, f"category number {place}", category_id_fault, source)
+    name = entry.get("name")
     if not isinstance(name, str):
         raise UsageError(f"{source}: category {category_id} has no 'name'")
     if not is_text(name):
         raise UsageError(f"{source}: category {category_id} has a 'name' that is no text: {name!r}")
     return category_id, name
+
+
+def _own_id(entry: Any, called: str, fault_of: Callable[[int], str | None], source: Path) -> int:
+    """An entry's own id, which must be there and in range."""
+    if not isinstance(entry, dict) or not is_whole(entry.get("id")):
+        raise UsageError(f"{source}: {called} has no whole number as 'id'")
+    fault = fault_of(entry["id"])
+    if fault is not None:
+        raise UsageError(f"{source}: {fault}")
+    return int(entry["id"])
 
 
 def reference(entry: Mapping[str, Any], key: str) -> int | None:

@@ -176,11 +176,7 @@ def load_prepared(
     """As `load_images`, with what ``prepare`` makes of each image, ahead too and in a thread."""
 
     def read(record: ImageRecord) -> Prepared | UsageError:
-        try:
-            image = read_sized_image(record.path, record.height, record.width)
-        except UsageError as error:
-            return error
-        return prepare(image)
+        return read_prepared(record, prepare)
 
     prepare_threads()
     for record, found in zip(records, done_ahead(read, records, READERS, AHEAD), strict=True):
@@ -188,6 +184,17 @@ def load_prepared(
             quarantine.append(quarantine_row(record, stage, found))
         else:
             yield record, found
+
+
+def read_prepared(
+    record: ImageRecord, prepare: Callable[[np.ndarray], Prepared]
+) -> Prepared | UsageError:
+    """What is made of an image, uint8 (H, W, 3) RGB, or why it cannot be read; for any thread."""
+    try:
+        image = read_sized_image(record.path, record.height, record.width)
+    except UsageError as error:
+        return error
+    return prepare(image)
 
 
 def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.data.ahead import done_ahead
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.images import prepare_threads, read_sized_image
+from s4m_pipeline.data.images import prepare_threads
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.local import Advance, Worker
-from s4m_pipeline.stages.sharded import AHEAD, READERS, quarantine_row
+from s4m_pipeline.stages.sharded import AHEAD, READERS, quarantine_row, read_prepared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,11 +150,7 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
         opened, record = job
         if record is None:
             return opened, None, None
-        try:
-            image = read_sized_image(record.path, record.height, record.width)
-        except UsageError as error:
-            return opened, record, error
-        return opened, record, self.prepare(image)
+        return opened, record, read_prepared(record, self.prepare)
 
     def _batches(
         self, images: Iterable[Read[Open, Prepared]], begun: Sequence[Open], advance: Advance

@@ -18,7 +18,7 @@ import torch
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
-from s4m_pipeline.stages import pseudo_label, streaming
+from s4m_pipeline.stages import pseudo_label, sharded
 from s4m_pipeline.stages.pseudo_label import PredictionSettings
 
 PATIENCE = 20.0
@@ -72,7 +72,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             rows(record.id)
             return [{"image_id": record.id}]
 
-        monkeypatch.setattr(streaming, "read_sized_image", read)
+        monkeypatch.setattr(sharded, "read_sized_image", read)
         monkeypatch.setattr(pseudo_label, "prediction_rows", rows_of)
         return made
 

@@ -15,7 +15,7 @@ from s4m_pipeline.data.ahead import one_ahead
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.local import Advance
-from s4m_pipeline.stages import streaming
+from s4m_pipeline.stages import sharded
 from s4m_pipeline.stages.streaming import Batch, OpenShard, StreamingWorker
 
 SHARDS = [Shard(0, (1, 2, 3)), Shard(1, (4, 5)), Shard(2, ()), Shard(3, (6, 7, 8))]
@@ -78,7 +78,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
             raise UsageError(f"{path}: broken")
         return np.full((height, width, 3), int(path.stem), np.uint8)
 
-    monkeypatch.setattr(streaming, "read_sized_image", read)
+    monkeypatch.setattr(sharded, "read_sized_image", read)
     return some
 
 

@@ -12,7 +12,7 @@ from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.segmenter import structure as maps
-from s4m_pipeline.stages import streaming, structure
+from s4m_pipeline.stages import sharded, structure
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from s4m_pipeline.stages.structure import TargetSettings
 from tests.segmenter.fakes import ToldSegmenter, encode_mask
@@ -44,7 +44,7 @@ def _worker(events: list[Event], images: int, monkeypatch: pytest.MonkeyPatch) -
         return np.full((height, width, 3), int(path.stem), np.uint8)
 
     worker.batch_size, worker.streams = 2, True
-    monkeypatch.setattr(streaming, "read_sized_image", read)
+    monkeypatch.setattr(sharded, "read_sized_image", read)
     return worker
 
 

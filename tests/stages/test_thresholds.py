@@ -54,13 +54,13 @@ def refined(finished, tmp_path_factory):
 def no_segmenter(monkeypatch):
     from s4m_pipeline.data import images
     from s4m_pipeline.segmenter import build
-    from s4m_pipeline.stages import streaming
+    from s4m_pipeline.stages import sharded
 
     def refuse(*_, **__):
         raise AssertionError("neither segmenter nor images are needed")
 
     monkeypatch.setattr(build, "build_segmenter", refuse)
-    monkeypatch.setattr(streaming, "read_sized_image", refuse)
+    monkeypatch.setattr(sharded, "read_sized_image", refuse)
     monkeypatch.setattr(images, "read_image", refuse)
 
 
