@@ -25,13 +25,13 @@ from embedding_cache import keep_embeddings
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.config_file import load_config
-from s4m_pipeline.data.split import write_split
-from s4m_pipeline.stages.base import Run
+from s4m_pipeline.console.reporter import Reporter
+from s4m_pipeline.data.split.split import write_split
+from s4m_pipeline.engine.perform import perform
+from s4m_pipeline.engine.stage import Run
 from s4m_pipeline.stages.evaluate import Evaluate
-from s4m_pipeline.stages.label_quality import label_quality_of_run
-from s4m_pipeline.stages.perform import perform
-from s4m_pipeline.stages.pipeline import stages_of_round
-from s4m_pipeline.stages.reporter import Reporter
+from s4m_pipeline.workflow.label_quality import label_quality_of_run
+from s4m_pipeline.workflow.pipeline import stages_of_round
 
 SETS = {
     "animals7-10": ("animals7", 10.0, "ablation_model.py"),

@@ -18,7 +18,7 @@ from statistics import median
 
 from harness import report, seconds
 
-from s4m_pipeline.data.scenes import generate_scenes
+from s4m_pipeline.data.scenes.scenes import generate_scenes
 
 GOAL, ALLOWED, REPEATS = 1, 0.5, 5
 HEAVY = ("torch", "torchvision", "mmdet", "mmengine", "mmcv", "sam2", "cv2", "onnxruntime")

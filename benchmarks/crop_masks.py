@@ -17,17 +17,17 @@ import numpy as np
 from harness import in_turn, report_times, seconds
 from made_instances import Scene, made_scene, street_scene
 
-from s4m_pipeline.data.seeding import seeded
 from s4m_pipeline.models.openmmlab import prepare
+from s4m_pipeline.training_data.seeding import seeded
 
 prepare()
 
 from mmdet.registry import TRANSFORMS  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
-from s4m_pipeline.data.instance_dataset import instance_info  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
 from s4m_pipeline.models.pipelines import train_pipeline  # noqa: E402
+from s4m_pipeline.training_data.instance_dataset import instance_info  # noqa: E402
 
 DRAWS = 8
 """Random crops of a scene; the time is that of all."""

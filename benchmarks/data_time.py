@@ -39,13 +39,13 @@ prepare()
 
 from mmdet.registry import DATASETS  # noqa: E402
 
-from s4m_pipeline.data import datasets as datasets  # noqa: E402  # registers them
-from s4m_pipeline.data.coco import read_coco  # noqa: E402
+from s4m_pipeline.data.formats.coco.reader import read_coco  # noqa: E402
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet  # noqa: E402
 from s4m_pipeline.models.hooks import LOG_INTERVAL, read_log  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
 from s4m_pipeline.models.pipelines import train_pipeline  # noqa: E402
 from s4m_pipeline.models.training import TrainingSpec, train  # noqa: E402
+from s4m_pipeline.training_data import datasets as datasets  # noqa: E402  # registers them
 
 NAME = "data_time"
 SHARE = 0.05

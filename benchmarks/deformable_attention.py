@@ -23,8 +23,8 @@ from s4m_pipeline.models.openmmlab import has_compiled_operators, prepare
 
 prepare()
 
-from s4m_pipeline.models.deformable import deformable_attention, in_pytorch  # noqa: E402
-from s4m_pipeline.models.triton_attention import triton_attention  # noqa: E402
+from s4m_pipeline.models.mask2former.deformable import deformable_attention, in_pytorch  # noqa: E402
+from s4m_pipeline.models.mask2former.triton_attention import triton_attention  # noqa: E402
 
 NAME = "deformable_attention"
 GOAL = 1.2

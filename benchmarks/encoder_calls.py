@@ -19,12 +19,12 @@ from harness import report
 from tiny_run import write_tiny
 
 from s4m_pipeline.config_file import load_config
+from s4m_pipeline.console.reporter import Reporter
+from s4m_pipeline.engine.perform import perform
+from s4m_pipeline.engine.stage import Run
 from s4m_pipeline.segmenter.demo import DemoSegmenter
-from s4m_pipeline.stages.base import Run
-from s4m_pipeline.stages.perform import perform
-from s4m_pipeline.stages.pipeline import stages_of_rounds
-from s4m_pipeline.stages.refine import Refine
-from s4m_pipeline.stages.reporter import Reporter
+from s4m_pipeline.stages.refine.stage import Refine
+from s4m_pipeline.workflow.pipeline import stages_of_rounds
 
 NAME = "encoder_calls"
 SCENES = {"labelled": 4, "unlabelled": 60}

@@ -30,19 +30,19 @@ from refine_work import DEFAULT, S4M, draw
 
 from s4m_pipeline.artifacts.shards import Shard, write_shard
 from s4m_pipeline.artifacts.tables import write_table
-from s4m_pipeline.data.ahead import one_ahead
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.execution.ahead import one_ahead
 from s4m_pipeline.execution.local import Place
+from s4m_pipeline.refinement.ask import Asked, ask, refine_images
+from s4m_pipeline.refinement.conflicts import ConflictRules
+from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.rle import iou
+from s4m_pipeline.refinement.soft_masks import encode_soft_mask
 from s4m_pipeline.segmenter import sam2
 from s4m_pipeline.segmenter.build import build_segmenter
-from s4m_pipeline.segmenter.conflicts import ConflictRules
-from s4m_pipeline.segmenter.policies import RefinePolicy
-from s4m_pipeline.segmenter.refinement import Asked, ask, refine_images
-from s4m_pipeline.segmenter.rle import iou
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
-from s4m_pipeline.segmenter.soft_masks import encode_soft_mask
-from s4m_pipeline.stages.refine import Refine
-from s4m_pipeline.stages.refine_labels import RefineTask
+from s4m_pipeline.stages.refine.stage import Refine
+from s4m_pipeline.stages.refine.task import RefineTask
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 
 CATEGORIES = [{"id": 1, "name": "thing"}]

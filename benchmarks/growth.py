@@ -44,11 +44,11 @@ def measure(folder: Path, images: int) -> dict[str, float]:
     import torch
 
     from s4m_pipeline.config import RunConfig
-    from s4m_pipeline.stages.base import Run
-    from s4m_pipeline.stages.perform import perform
+    from s4m_pipeline.console.reporter import Reporter
+    from s4m_pipeline.engine.perform import perform
+    from s4m_pipeline.engine.stage import Run
     from s4m_pipeline.stages.pseudo_label import PseudoLabel
-    from s4m_pipeline.stages.refine import Refine
-    from s4m_pipeline.stages.reporter import Reporter
+    from s4m_pipeline.stages.refine.stage import Refine
     from s4m_pipeline.stages.train_teacher import TrainTeacher
 
     torch.set_num_threads(1)

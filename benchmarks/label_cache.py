@@ -25,7 +25,7 @@ from made_labels import CATEGORIES, SIZE, made_rows, write_rows
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.data.image_set import Category
-from s4m_pipeline.data.label_cache import LabelCache, open_labels
+from s4m_pipeline.training_data.label_cache import LabelCache, open_labels
 
 IMAGES = 2048
 GOAL = 1
@@ -117,7 +117,7 @@ def _item_speed(folder: Path, path: Path) -> float:
     from s4m_pipeline.models.openmmlab import prepare
 
     prepare()
-    from s4m_pipeline.data.datasets import RefinedInstances
+    from s4m_pipeline.training_data.datasets import RefinedInstances
 
     images = [(key, f"{key:012d}.jpg", "unused", *SIZE) for key in range(1, IMAGES + 1)]
     dataset = RefinedInstances(folder, images, CATEGORIES, cache=path)

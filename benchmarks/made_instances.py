@@ -16,9 +16,9 @@ from scipy.special import expit, ndtri
 from torch import Tensor
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.segmenter.instances import TeacherInstance
-from s4m_pipeline.segmenter.rle import bbox_area, encode_crop
-from s4m_pipeline.segmenter.soft_masks import (
+from s4m_pipeline.refinement.instances import TeacherInstance
+from s4m_pipeline.refinement.rle import bbox_area, encode_crop
+from s4m_pipeline.refinement.soft_masks import (
     decode_soft_mask,
     encode_soft_mask,
     soft_mask_to_pixels,

@@ -16,7 +16,7 @@ import numpy as np
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import LARGEST
 from s4m_pipeline.artifacts.tables import write_table
-from s4m_pipeline.segmenter.rle import bbox_area, encode_crop
+from s4m_pipeline.refinement.rle import bbox_area, encode_crop
 
 SIZE = (480, 640)
 """Height and width of every image."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.segmenter.rle import bbox_area
+from s4m_pipeline.refinement.rle import bbox_area
 
 
 class Label(NamedTuple):

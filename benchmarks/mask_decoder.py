@@ -12,9 +12,9 @@ from made_instances import street_scene
 from refine_work import draw
 from torch import Tensor
 
+from s4m_pipeline.refinement.prompts import build_prompts
 from s4m_pipeline.segmenter import decoder
 from s4m_pipeline.segmenter.build import build_segmenter
-from s4m_pipeline.segmenter.prompts import build_prompts
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 
 NAME = "mask_decoder"

@@ -11,10 +11,10 @@ from harness import in_turn, report_times
 from made_instances import IMAGE_SIZE, Scene, coco_scene, street_scene
 from naive_refine import encode
 
+from s4m_pipeline.refinement.choice import cell_rates, logits_on
+from s4m_pipeline.refinement.resampling import Window, reach
+from s4m_pipeline.refinement.rle import encode_crop
 from s4m_pipeline.segmenter.base import Frame
-from s4m_pipeline.segmenter.choice import cell_rates, logits_on
-from s4m_pipeline.segmenter.resampling import Window, reach
-from s4m_pipeline.segmenter.rle import encode_crop
 
 WHOLE = 2
 """The candidate that holds the whole instance."""

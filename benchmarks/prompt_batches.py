@@ -12,8 +12,8 @@ from harness import in_turn, report_times
 from made_instances import street_scene
 from refine_work import draw
 
+from s4m_pipeline.refinement.prompts import build_prompts
 from s4m_pipeline.segmenter.build import build_segmenter
-from s4m_pipeline.segmenter.prompts import build_prompts
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 
 MANY = 16

@@ -27,13 +27,13 @@ from mmdet.registry import TRANSFORMS  # noqa: E402
 from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
-from s4m_pipeline.data import datasets as datasets  # noqa: E402  # registers transforms
-from s4m_pipeline.data import transforms as transforms  # noqa: E402  # registers transforms
-from s4m_pipeline.data.instance_dataset import instance_info  # noqa: E402
-from s4m_pipeline.data.packed_masks import collate  # noqa: E402
-from s4m_pipeline.data.seeding import seeded  # noqa: E402
-from s4m_pipeline.data.worker_tensors import send_small_tensors_by_value  # noqa: E402
-from s4m_pipeline.models.batch_truth import BatchTruth  # noqa: E402
+from s4m_pipeline.models.mask2former.batch_truth import BatchTruth  # noqa: E402
+from s4m_pipeline.training_data import datasets as datasets  # noqa: E402  # registers transforms
+from s4m_pipeline.training_data import transforms as transforms  # noqa: E402  # registers transforms
+from s4m_pipeline.training_data.instance_dataset import instance_info  # noqa: E402
+from s4m_pipeline.training_data.packed_masks import collate  # noqa: E402
+from s4m_pipeline.training_data.seeding import seeded  # noqa: E402
+from s4m_pipeline.training_data.worker_tensors import send_small_tensors_by_value  # noqa: E402
 
 NAME = "data_time_masks"
 GOAL = 10

@@ -14,9 +14,9 @@ from made_instances import street_scene
 from naive_refine import predictor_of, refine_image
 from refine_work import S4M, draw
 
+from s4m_pipeline.refinement.ask import refine_images
+from s4m_pipeline.refinement.rle import iou
 from s4m_pipeline.segmenter.build import build_segmenter
-from s4m_pipeline.segmenter.refinement import refine_images
-from s4m_pipeline.segmenter.rle import iou
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 
 NAME = "refine_end_to_end"

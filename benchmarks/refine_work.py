@@ -9,8 +9,8 @@ from made_instances import STRIDE, Scene
 from naive_refine import POINTS, draw_points, predictor_of, refine_image
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.segmenter.refinement import RefinePolicy, refine_images
-from s4m_pipeline.segmenter.soft_masks import draw_prompt_points
+from s4m_pipeline.refinement.ask import RefinePolicy, refine_images
+from s4m_pipeline.refinement.soft_masks import draw_prompt_points
 
 S4M = RefinePolicy("points", POINTS, "argmax-iou", min_agreement=0.0)
 DEFAULT = RefinePolicy("points", POINTS, "fuse", min_agreement=0.3)

@@ -25,19 +25,19 @@ from arithmetic import counted, product_rate
 
 from s4m_pipeline.artifacts.shards import Shard, write_shard
 from s4m_pipeline.config_file import load_config
-from s4m_pipeline.data import scoring
+from s4m_pipeline.console.reporter import Reporter
+from s4m_pipeline.engine import sharded
+from s4m_pipeline.engine.sharded import ShardedStage
+from s4m_pipeline.engine.stage import Run
 from s4m_pipeline.execution.local import Place
+from s4m_pipeline.metrics import scoring
 from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.predictor import Predictor
 from s4m_pipeline.segmenter.mobilesam import MobileSam
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
-from s4m_pipeline.stages import sharded
-from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine import Refine
-from s4m_pipeline.stages.reporter import Reporter
-from s4m_pipeline.stages.sharded import ShardedStage
+from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher

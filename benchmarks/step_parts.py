@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from s4m_pipeline.models.ema import WarmUpAverage
 from s4m_pipeline.models.loops import PositionedTrainLoop, _Batches
-from s4m_pipeline.models.mask2former import DistillingMask2FormerHead
-from s4m_pipeline.models.pixel_decoder import SizedPixelDecoder
+from s4m_pipeline.models.mask2former.head import DistillingMask2FormerHead
+from s4m_pipeline.models.mask2former.pixel_decoder import SizedPixelDecoder
 from s4m_pipeline.models.precision import AutocastOptimWrapper
 from s4m_pipeline.models.training import TrainingSpec, train
 

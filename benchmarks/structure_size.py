@@ -24,11 +24,11 @@ from PIL import Image
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.tables import table_files, write_table
-from s4m_pipeline.data.scenes import make_scene
-from s4m_pipeline.data.structure_store import StructureRow, StructureStore
+from s4m_pipeline.data.scenes.scenes import make_scene
 from s4m_pipeline.segmenter.base import Segmenter
 from s4m_pipeline.segmenter.build import build_segmenter
 from s4m_pipeline.segmenter.structure import draw_query_points, structure_target
+from s4m_pipeline.training_data.structure_store import StructureRow, StructureStore
 
 POINTS, GRID = 128, 64
 GOAL, TOLERANCE = 4, 0.01

@@ -41,11 +41,11 @@ from naive_refine import encode, predictor_of
 from student_sides import INSTANCES, Labeller, Step, Student, counted, unlabelled_of
 
 from s4m_pipeline.configs import MODELS
-from s4m_pipeline.data.batches import unlabelled_per_batch
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.models.training_spec import TrainingSpec
 from s4m_pipeline.segmenter.build import build_segmenter
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
+from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
 NAME = "student_step"
 GOAL = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from s4m_pipeline.configs import MODELS
-from s4m_pipeline.data.scenes import generate_scenes
+from s4m_pipeline.data.scenes.scenes import generate_scenes
 
 SIZE = 64
 """Side of the scenes in pixels."""

@@ -172,7 +172,7 @@ def test_dry_run_makes_nothing(s4m, tmp_path):
 def test_an_unexpected_error_is_one_message_and_verbose_shows_the_traceback(
     s4m, tmp_path, monkeypatch
 ):
-    from s4m_pipeline.stages import pipeline
+    from s4m_pipeline.workflow import pipeline
 
     def fails(_):
         raise ZeroDivisionError("division by zero")
@@ -202,7 +202,7 @@ class OutOfMemoryError(RuntimeError):
 def test_what_the_system_refuses_is_told_as_wrong_use_or_failure(
     s4m, tmp_path, monkeypatch, error, code, told
 ):
-    from s4m_pipeline.stages import pipeline
+    from s4m_pipeline.workflow import pipeline
 
     def fails(_):
         raise error

@@ -12,7 +12,7 @@ from demo_prompts import draw_prompt
 from torch.utils.data import IterableDataset
 
 from s4m_pipeline.artifacts.seeds import rng as seeded_rng
-from s4m_pipeline.data.scenes import make_scene
+from s4m_pipeline.data.scenes.scenes import make_scene
 from s4m_pipeline.segmenter.demo import DEMO_IMAGE_SIZE, DemoSegmenter
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)

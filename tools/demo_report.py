@@ -9,7 +9,7 @@ from demo_batches import Batch, normalise, predict
 from demo_prompts import draw_points, jitter_box
 
 from s4m_pipeline.artifacts.seeds import rng as seeded_rng
-from s4m_pipeline.data.scenes import make_scene
+from s4m_pipeline.data.scenes.scenes import make_scene
 from s4m_pipeline.segmenter.demo import DEMO_IMAGE_SIZE, DemoSegmenter
 
 REPORT_SEED = 990_001

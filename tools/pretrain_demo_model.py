@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from s4m_pipeline.configs import model_config_path
-from s4m_pipeline.data.scenes import class_names, generate_scenes
+from s4m_pipeline.data.scenes.scenes import class_names, generate_scenes
 from s4m_pipeline.models.checkpoints import read_checkpoint
 from s4m_pipeline.models.training import TrainingResult, TrainingSpec, train
 

@@ -26,7 +26,7 @@ Folder = Annotated[
 @artifacts_app.command("list")
 def list_artifacts(work_dir: WorkDir, as_json: Json = False, verbose: Verbose = False) -> None:
     """List all artifacts, the newest of each stage last."""
-    from s4m_pipeline.stages.artifact_views import list_rows
+    from s4m_pipeline.workflow.artifact_views import list_rows
 
     rows = list_rows(Store(work_dir))
     if not rows:
@@ -50,7 +50,7 @@ def show(folder: Folder, verbose: Verbose = False) -> None:
 @artifacts_app.command("verify")
 def verify(folder: Folder, verbose: Verbose = False) -> None:
     """Compare an artifact's files with its manifest, digests included."""
-    from s4m_pipeline.stages.artifact_views import verify_artifact
+    from s4m_pipeline.workflow.artifact_views import verify_artifact
 
     typer.echo(verify_artifact(folder))
 
@@ -58,7 +58,7 @@ def verify(folder: Folder, verbose: Verbose = False) -> None:
 @artifacts_app.command("diff")
 def diff(first: Folder, second: Folder, verbose: Verbose = False) -> None:
     """Say in which settings, inputs, counts and metrics two artifacts differ."""
-    from s4m_pipeline.stages.artifact_views import differences
+    from s4m_pipeline.workflow.artifact_views import differences
 
     for line in differences(first, second):
         typer.echo(line)

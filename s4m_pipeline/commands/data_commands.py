@@ -12,7 +12,7 @@ from s4m_pipeline.commands.options import Json, Verbose
 from s4m_pipeline.errors import DONE, FAILED, SET_ASIDE, UsageError
 
 if TYPE_CHECKING:
-    from s4m_pipeline.data.faults import Fault
+    from s4m_pipeline.data.check.faults import Fault
 
 data_app = typer.Typer(help="Split, check and convert image sets.", no_args_is_help=True)
 
@@ -54,7 +54,7 @@ def split(
     The labelled images are listed in perc_P.txt, too, which --list and the scripts of S4M's
     authors read. With --validation, validation-P.json holds images that neither of the others has.
     """
-    from s4m_pipeline.data.split import UNLABELLED, SplitSource, check_names
+    from s4m_pipeline.data.split.split import UNLABELLED, SplitSource, check_names
 
     if bool(percent) == bool(listed):
         raise UsageError("give either --percent or --list")
@@ -100,9 +100,9 @@ def check(
     content: the same file, the same pixels, or resized and compressed anew. Exit code 0 whatever
     is found, without --strict.
     """
-    from s4m_pipeline.data.check import check_coco
-    from s4m_pipeline.data.parallel import default_processes
-    from s4m_pipeline.stages.reporter import Reporter
+    from s4m_pipeline.console.reporter import Reporter
+    from s4m_pipeline.data.check.check import check_coco
+    from s4m_pipeline.execution.parallel import default_processes
 
     others = list(zip(against or [], against_images or [], strict=False))
     if len(against or []) != len(against_images or []):
@@ -139,9 +139,9 @@ def cityscapes(
     Its file names are relative to leftImg8bit/SPLIT. Groups, such as many cars drawn as one, are
     crowds, which no metric asks for.
     """
-    from s4m_pipeline.data.cityscapes_files import convert
-    from s4m_pipeline.data.parallel import default_processes
-    from s4m_pipeline.stages.reporter import Reporter
+    from s4m_pipeline.console.reporter import Reporter
+    from s4m_pipeline.data.formats.cityscapes.files import convert
+    from s4m_pipeline.execution.parallel import default_processes
 
     found = convert(
         root,

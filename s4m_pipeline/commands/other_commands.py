@@ -22,7 +22,7 @@ def demo(
 ) -> None:
     """Run all stages on generated scenes: no network, no files, under ten minutes on two cores."""
     from s4m_pipeline.review.terminal import comparison_table, print_table
-    from s4m_pipeline.stages.demo import run_demo
+    from s4m_pipeline.workflow.demo import run_demo
 
     result = run_demo(out, seed, overrides)
     if as_json:
@@ -56,7 +56,7 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Write a page about a stage's artifact: figures, and teacher's and refined masks."""
-    from s4m_pipeline.stages.reporting import write_stage_report
+    from s4m_pipeline.workflow.report import write_stage_report
 
     write_stage_report(open_run(config, overrides), stage, out, limit, number)
     typer.echo(out)
@@ -64,7 +64,7 @@ def report(
 
 def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
     """Say what is installed, which device is there, and whether the models' operators work."""
-    from s4m_pipeline.stages.doctor import examine
+    from s4m_pipeline.workflow.doctor import examine
 
     found = examine()
     if as_json:

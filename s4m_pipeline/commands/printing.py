@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from s4m_pipeline.artifacts.manifest import Manifest
-    from s4m_pipeline.stages.base import Run, Stage
+    from s4m_pipeline.engine.stage import Run, Stage
 
 
 def human_bytes(count: float) -> str:
@@ -62,7 +62,7 @@ def print_calibration(run: Run, as_json: bool) -> None:
     """Print what a run's calibration found."""
     from s4m_pipeline.review.calibration_tables import calibration_tables
     from s4m_pipeline.review.terminal import print_table
-    from s4m_pipeline.stages.calibrate import Calibrate
+    from s4m_pipeline.stages.calibration.calibrate import Calibrate
 
     stage = Calibrate()
     metrics = run.store.manifest(stage.name, run.fingerprint(stage)).metrics
@@ -117,8 +117,8 @@ def print_plan(
 
 def _plan_row(run: Run, stage: Stage, force: bool) -> dict[str, Any]:
     """What one stage would do; no disk where it would do nothing."""
-    from s4m_pipeline.stages.perform import check_stage, freshness
-    from s4m_pipeline.stages.pipeline import label_of
+    from s4m_pipeline.engine.perform import check_stage, freshness
+    from s4m_pipeline.workflow.pipeline import label_of
 
     check_stage(run, stage, force)
     found = freshness(run, stage)
@@ -142,7 +142,7 @@ def _plan_row(run: Run, stage: Stage, force: bool) -> dict[str, Any]:
 
 def print_forecast(run: Run, stage: Stage, force: bool = False) -> None:
     """Print what a stage's first images say of its time and disk, or on stderr why none can."""
-    from s4m_pipeline.stages.probe import forecast, obstacle
+    from s4m_pipeline.engine.forecast import forecast, obstacle
 
     found = forecast(run, stage, force)
     if found is None:

@@ -22,7 +22,7 @@ from s4m_pipeline.commands.options import (
 
 if TYPE_CHECKING:
     from s4m_pipeline.artifacts.manifest import Manifest
-    from s4m_pipeline.stages.base import Run, Stage
+    from s4m_pipeline.engine.stage import Run, Stage
 
 
 _STAGES = (
@@ -68,7 +68,7 @@ def _stage_command(module: str, name: str) -> Callable[..., None]:
 def _perform(run: Run, stages: list[Stage], force: bool, dry_run: bool) -> None:
     """Make stages' artifacts and print their folders, or only what would be made."""
     from s4m_pipeline.commands.printing import print_forecast, print_plan
-    from s4m_pipeline.stages.pipeline import run_all
+    from s4m_pipeline.workflow.pipeline import run_all
 
     if dry_run:
         print_plan(run, stages, force)
@@ -88,8 +88,8 @@ def _calibrate(run: Run, force: bool, dry_run: bool, as_json: bool) -> None:
     """
     from s4m_pipeline.commands.printing import print_calibration, print_plan
     from s4m_pipeline.errors import UsageError
-    from s4m_pipeline.stages.calibrate import Calibrate
-    from s4m_pipeline.stages.pipeline import calibration_stages, run_all
+    from s4m_pipeline.stages.calibration.calibrate import Calibrate
+    from s4m_pipeline.workflow.pipeline import calibration_stages, run_all
 
     stages = calibration_stages(run.config, wanted=True)
     if not any(isinstance(stage, Calibrate) for stage in stages):
@@ -108,8 +108,8 @@ def _calibrate(run: Run, force: bool, dry_run: bool, as_json: bool) -> None:
 
 def _finish(manifests: Iterable[Manifest]) -> None:
     """Leave with the worst of some artifacts' exit codes, where that is not 0."""
+    from s4m_pipeline.engine.perform import exit_code
     from s4m_pipeline.errors import DONE
-    from s4m_pipeline.stages.perform import exit_code
 
     code = max(exit_code(manifest) for manifest in manifests)
     if code != DONE:
@@ -149,9 +149,9 @@ def evaluate(
     """AP of a checkpoint, or of all of them, on an image set; or the pseudo-labels' quality."""
     from s4m_pipeline.commands.printing import print_evaluations, print_plan, print_quality
     from s4m_pipeline.errors import UsageError
-    from s4m_pipeline.stages.compare import ALL, evaluate_all, evaluations, later_rounds
     from s4m_pipeline.stages.evaluate import evaluated_set
-    from s4m_pipeline.stages.label_quality import label_quality_of_run
+    from s4m_pipeline.workflow.compare import ALL, evaluate_all, evaluations, later_rounds
+    from s4m_pipeline.workflow.label_quality import label_quality_of_run
 
     if number is not None and not labels:
         raise UsageError("--round goes with --labels; a round's student is --of student-2")
@@ -202,7 +202,8 @@ def refine(
     if calibrate:
         _calibrate(run, force, dry_run, as_json)
         return
-    module = import_module(f"s4m_pipeline.stages.{'rethreshold' if rethreshold else 'refine'}")
+    name = "rethreshold" if rethreshold else "stage"
+    module = import_module(f"s4m_pipeline.stages.refine.{name}")
     stage = module.Rethreshold() if rethreshold else module.Refine()
     _perform(run, [stage], force, dry_run)
 
@@ -219,10 +220,10 @@ def run_command(
 ) -> None:
     """Run all stages in order, skipping what is fresh, going on where one was stopped."""
     from s4m_pipeline.commands.printing import print_evaluations
+    from s4m_pipeline.engine.paths import check_paths
     from s4m_pipeline.stages.evaluate import Evaluate
-    from s4m_pipeline.stages.paths import check_paths
-    from s4m_pipeline.stages.pipeline import stages_of_rounds
-    from s4m_pipeline.stages.rounds import planned_stages, run_rounds
+    from s4m_pipeline.workflow.pipeline import stages_of_rounds
+    from s4m_pipeline.workflow.rounds import planned_stages, run_rounds
 
     run = open_run(config, overrides)
     check_paths(run.config)
@@ -252,7 +253,7 @@ def status(
 ) -> None:
     """Say which stages are fresh, stale, unfinished, missing or damaged, and why."""
     from s4m_pipeline.commands.printing import print_status
-    from s4m_pipeline.stages.pipeline import status as status_of
+    from s4m_pipeline.workflow.pipeline import status as status_of
 
     rows = status_of(open_run(config, overrides))
     if as_json:

@@ -1,8 +1,8 @@
 """An iteration loop that resumes where it stopped, without replaying the data.
 
-Each batch is a function of the seed and its position (:mod:`s4m_pipeline.data.samplers`), and
-torch's generator is seeded for each step. So a resumed training needs only the iteration's number
-to do exactly what an uninterrupted one does, with any number of workers.
+Each batch is a function of the seed and its position (:mod:`s4m_pipeline.training_data.samplers`),
+and torch's generator is seeded for each step. So a resumed training needs only the iteration's
+number to do exactly what an uninterrupted one does, with any number of workers.
 """
 
 from __future__ import annotations

@@ -146,13 +146,13 @@ def _serve_operators() -> None:
     # form is right on every device.
     attention.IS_CUDA_AVAILABLE = False  # type: ignore[attr-defined]
     attention.IS_MLU_AVAILABLE = False  # type: ignore[attr-defined]
-    own = importlib.import_module("s4m_pipeline.models.deformable").deformable_attention
+    own = importlib.import_module("s4m_pipeline.models.mask2former.deformable").deformable_attention
     attention.multi_scale_deformable_attn_pytorch = own  # type: ignore[attr-defined]
 
 
 def _attend_in_float32() -> None:
     """Keep bfloat16 out of mmcv's compiled deformable attention."""
-    from s4m_pipeline.models.deformable import Float32Function
+    from s4m_pipeline.models.mask2former.deformable import Float32Function
 
     attention = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
     function = attention.MultiScaleDeformableAttnFunction
@@ -175,9 +175,9 @@ def _read_checkpoints_safely() -> None:
 def _register_modules() -> None:
     """Import what registers itself with MMDetection or MMEngine."""
     for name in (
-        "s4m_pipeline.models.segmentor",
-        "s4m_pipeline.models.mask2former",
-        "s4m_pipeline.models.fusion_head",
+        "s4m_pipeline.models.training_wrapper",
+        "s4m_pipeline.models.mask2former.head",
+        "s4m_pipeline.models.mask2former.fusion_head",
         "s4m_pipeline.models.timm_backbone",
         "s4m_pipeline.models.vit_backbone",
         "s4m_pipeline.models.ema",
@@ -185,8 +185,8 @@ def _register_modules() -> None:
         "s4m_pipeline.models.loops",
         "s4m_pipeline.models.precision",
         "s4m_pipeline.models.metrics",
-        "s4m_pipeline.data.datasets",
-        "s4m_pipeline.data.transforms",
-        "s4m_pipeline.data.samplers",
+        "s4m_pipeline.training_data.datasets",
+        "s4m_pipeline.training_data.transforms",
+        "s4m_pipeline.training_data.samplers",
     ):
         importlib.import_module(name)

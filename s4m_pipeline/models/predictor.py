@@ -18,8 +18,8 @@ from mmdet.models.detectors import MaskFormer
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from s4m_pipeline.execution.memory import attempt
-from s4m_pipeline.execution.transfers import HostCopy, to_device, upload
+from s4m_pipeline.devices.memory import attempt
+from s4m_pipeline.devices.transfers import HostCopy, to_device, upload
 from s4m_pipeline.models.checkpoints import build_model, read_checkpoint
 from s4m_pipeline.models.detections import Detections
 from s4m_pipeline.models.openmmlab import device_in_use, prepare

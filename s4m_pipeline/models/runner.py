@@ -16,11 +16,6 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from s4m_pipeline.data.batches import unlabelled_per_batch
-from s4m_pipeline.data.mixed_dataset import MixedDataset
-from s4m_pipeline.data.packed_masks import collate
-from s4m_pipeline.data.samplers import MixedSampler, PositionSampler
-from s4m_pipeline.data.worker_tensors import send_small_tensors_by_value
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
@@ -28,6 +23,11 @@ from s4m_pipeline.models.loops import LazyDataLoader
 from s4m_pipeline.models.precision import optimizer_wrapper, resolved_precision
 from s4m_pipeline.models.schedules import schedulers
 from s4m_pipeline.models.training_spec import TrainingSpec, newest_checkpoint
+from s4m_pipeline.training_data.batches import unlabelled_per_batch
+from s4m_pipeline.training_data.mixed_dataset import MixedDataset
+from s4m_pipeline.training_data.packed_masks import collate
+from s4m_pipeline.training_data.samplers import MixedSampler, PositionSampler
+from s4m_pipeline.training_data.worker_tensors import send_small_tensors_by_value
 
 Settings = dict[str, Any]
 LABELS = "labels.arrow"

@@ -10,7 +10,7 @@ import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from s4m_pipeline.data.planes import planes
+from s4m_pipeline.training_data.planes import planes
 
 UNIT = 32
 """Sides of the network's input are multiples of this."""

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s4m_pipeline.execution.transfers import to_device
+from s4m_pipeline.devices.transfers import to_device
 
 
 @dataclass(slots=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s4m_pipeline.data.worker_errors import unwrap
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
 from s4m_pipeline.models.precision import resolved_precision
 from s4m_pipeline.models.training_spec import TrainingSpec, iteration_of, newest_checkpoint
+from s4m_pipeline.training_data.worker_errors import unwrap
 
 if TYPE_CHECKING:
     from mmengine.config import Config

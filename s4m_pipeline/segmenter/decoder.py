@@ -15,10 +15,10 @@ from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from torch import Tensor
 
-from s4m_pipeline.execution.memory import attempt
-from s4m_pipeline.execution.transfers import to_device
-from s4m_pipeline.segmenter.answers import added_levels, answer
+from s4m_pipeline.devices.memory import attempt
+from s4m_pipeline.devices.transfers import to_device
 from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
+from s4m_pipeline.segmenter.mask_head import added_levels, answer
 from s4m_pipeline.segmenter.two_way import image_side
 
 BOX_LABELS = (2, 3)  # SAM's point labels of a box's first and second corner

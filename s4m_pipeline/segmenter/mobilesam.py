@@ -16,8 +16,8 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor
 
+from s4m_pipeline.devices.transfers import to_device
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.transfers import to_device
 from s4m_pipeline.segmenter.base import Embeddings, Frame
 from s4m_pipeline.segmenter.decoder import DecodingSegmenter, PromptDecoder, prompts_in_a_pass
 

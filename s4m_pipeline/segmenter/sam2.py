@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from s4m_pipeline.execution.memory import attempt
-from s4m_pipeline.execution.transfers import upload
+from s4m_pipeline.devices.memory import attempt
+from s4m_pipeline.devices.transfers import upload
 from s4m_pipeline.segmenter.base import Embeddings, Frame
 from s4m_pipeline.segmenter.decoder import DecodingSegmenter, PromptDecoder, prompts_in_a_pass
-from s4m_pipeline.segmenter.gate import GATE_IMAGES, LEAST_IOU, lattice_masks, mean_iou
+from s4m_pipeline.segmenter.proof import GATE_IMAGES, LEAST_IOU, lattice_masks, mean_iou
 from s4m_pipeline.segmenter.speed import FLOAT32, Speed
 
 MEAN = (0.485, 0.456, 0.406)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s4m_pipeline.execution.memory import attempt
-from s4m_pipeline.execution.transfers import HostCopy, to_device
+from s4m_pipeline.devices.memory import attempt
+from s4m_pipeline.devices.transfers import HostCopy, to_device
 from s4m_pipeline.segmenter.base import Embeddings, Frame, Segmenter
 
 LEVELS = 255

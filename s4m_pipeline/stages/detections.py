@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest, verify
+from s4m_pipeline.engine.stage import Run, Stage
 from s4m_pipeline.errors import ArtifactError
-from s4m_pipeline.stages.base import Run, Stage
 
 DETECTIONS = "detections.json"
 

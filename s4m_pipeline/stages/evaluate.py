@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 from s4m_pipeline.artifacts.manifest import file_entry, write_json
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
+from s4m_pipeline.engine.image_sets import read_labelled
+from s4m_pipeline.engine.registry import training_named
+from s4m_pipeline.engine.sharded import in_batches, load_prepared
+from s4m_pipeline.engine.stage import Outcome, Plan, Run, Stage
 from s4m_pipeline.errors import S4MError, UsageError
-from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage
 from s4m_pipeline.stages.detections import DETECTIONS, known_detections, knows_detections
-from s4m_pipeline.stages.image_sets import read_labelled
-from s4m_pipeline.stages.of_round import training_named
-from s4m_pipeline.stages.sharded import in_batches, load_prepared
 from s4m_pipeline.stages.training import CHECKPOINT
 
 BATCH = 4
@@ -143,7 +143,7 @@ class Evaluate(Stage):
 
     def check(self, run: Run) -> None:
         """Refuse a metric that is none."""
-        from s4m_pipeline.data.scoring import METRICS
+        from s4m_pipeline.metrics.scoring import METRICS
 
         if self.metric not in METRICS:
             raise UsageError(f"--metric is one of {', '.join(METRICS)}, not '{self.metric}'")
@@ -158,7 +158,7 @@ class Evaluate(Stage):
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Detect on every image, unless that has been done, then score."""
-        from s4m_pipeline.data.scoring import score_detections
+        from s4m_pipeline.metrics.scoring import score_detections
 
         truth = self._truth(run)
         aside: list[dict[str, Any]] = []
@@ -184,8 +184,8 @@ class Evaluate(Stage):
 
     def _void(self, run: Run, truth: ImageSet) -> dict[int, bytes]:
         """The pixels without a label, where Cityscapes' metric asks for them."""
-        from s4m_pipeline.data.cityscapes_metric import read_void
-        from s4m_pipeline.data.scoring import wants_cityscapes
+        from s4m_pipeline.metrics.cityscapes_metric import read_void
+        from s4m_pipeline.metrics.scoring import wants_cityscapes
 
         if not wants_cityscapes(self.metric, truth):
             return {}

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.config import RunConfig, result_settings
-from s4m_pipeline.data.ahead import done_ahead
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.execution.devices import settle
+from s4m_pipeline.devices.placement import settle
+from s4m_pipeline.engine.registry import OfRound, model_of_round
+from s4m_pipeline.engine.sharded import ShardedStage
+from s4m_pipeline.engine.stage import Run, Stage, label_categories
+from s4m_pipeline.engine.streaming import Batch, OpenShard, StreamingWorker
+from s4m_pipeline.execution.ahead import done_ahead
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
-from s4m_pipeline.stages.base import Run, Stage, label_categories
-from s4m_pipeline.stages.of_round import OfRound, model_of_round
-from s4m_pipeline.stages.sharded import ShardedStage
-from s4m_pipeline.stages.streaming import Batch, OpenShard, StreamingWorker
 from s4m_pipeline.stages.training import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _points(
     count: int,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    from s4m_pipeline.segmenter.soft_masks import draw_prompt_points
+    from s4m_pipeline.refinement.soft_masks import draw_prompt_points
 
     logits = found.mask_logits[query]
     count = min(count, logits.size)
@@ -177,8 +177,8 @@ def _mask_columns(
     logits: np.ndarray, stride: float, size: tuple[int, int]
 ) -> dict[str, Any] | None:
     """The mask in both its forms; None where it has no pixel."""
-    from s4m_pipeline.segmenter.rle import bbox_area, encode_crop
-    from s4m_pipeline.segmenter.soft_masks import (
+    from s4m_pipeline.refinement.rle import bbox_area, encode_crop
+    from s4m_pipeline.refinement.soft_masks import (
         decode_soft_mask,
         encode_soft_logits,
         soft_mask_to_pixels,

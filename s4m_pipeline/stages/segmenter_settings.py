@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from s4m_pipeline import segmenter
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.stages.base import Run
-from s4m_pipeline.stages.sharded import load_images
+from s4m_pipeline.engine.sharded import load_images
+from s4m_pipeline.engine.stage import Run
 
 if TYPE_CHECKING:
     from s4m_pipeline.segmenter.base import Segmenter
@@ -65,7 +65,7 @@ class SegmenterSettings:
             self.name, self.checkpoint, self.image_size, device, self.precision, self.compile
         )
         if not made.proved:
-            from s4m_pipeline.segmenter.gate import GATE_IMAGES
+            from s4m_pipeline.segmenter.proof import GATE_IMAGES
 
             images = load_images([records[key] for key in sorted(records)], "", [])
             some = [image for _, image in islice(images, GATE_IMAGES)]

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.config import RunConfig, result_settings
-from s4m_pipeline.data.ahead import one_ahead
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.execution.devices import settle
+from s4m_pipeline.devices.placement import settle
+from s4m_pipeline.engine.sharded import ShardedStage
+from s4m_pipeline.engine.stage import Run, label_categories
+from s4m_pipeline.engine.streaming import Batch, OpenShard, StreamingWorker
+from s4m_pipeline.execution.ahead import one_ahead
 from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
-from s4m_pipeline.stages.base import Run, label_categories
 from s4m_pipeline.stages.segmenter_settings import (
     SegmenterSettings,
     check_segmenter_section,
     segmenter_digest,
     segmenter_settings,
 )
-from s4m_pipeline.stages.sharded import ShardedStage
-from s4m_pipeline.stages.streaming import Batch, OpenShard, StreamingWorker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,7 +171,7 @@ def _union(rles: Sequence[bytes], height: int, width: int) -> np.ndarray:
     import numpy as np
     from pycocotools import mask as mask_api
 
-    from s4m_pipeline.data.segmentation import as_coco_rles
+    from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles
 
     if not rles:
         return np.zeros((height, width), dtype=bool)

@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.config import RunConfig, StudentSection, starts_from_teacher
 from s4m_pipeline.configs import may_have, names_module
-from s4m_pipeline.data.batches import unlabelled_per_batch
+from s4m_pipeline.engine.registry import OfRound, model_of_round
+from s4m_pipeline.engine.stage import Outcome, Plan, Run, Stage, label_categories
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages.base import Outcome, Plan, Run, Stage, label_categories
-from s4m_pipeline.stages.label_page import write_label_page
-from s4m_pipeline.stages.label_warnings import check_labels
-from s4m_pipeline.stages.of_round import OfRound, model_of_round
-from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.labels.page import write_label_page
+from s4m_pipeline.labels.warnings import check_labels
+from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.training import (
     CHECKPOINT,
@@ -26,6 +25,7 @@ from s4m_pipeline.stages.training import (
     training_settings,
     weights_source,
 )
+from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
 PAGE = "labels.html"
 MASK2FORMER_ONLY = ("class_weight", "quality_weight", "ignore_score")

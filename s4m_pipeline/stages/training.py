@@ -19,9 +19,9 @@ from s4m_pipeline.config import (
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet
 from s4m_pipeline.data.images import unreadable
+from s4m_pipeline.engine.sharded import quarantine_row
+from s4m_pipeline.engine.stage import Outcome, Run, Stage, label_categories
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages.base import Outcome, Run, Stage, label_categories
-from s4m_pipeline.stages.sharded import quarantine_row
 from s4m_pipeline.wording import counted
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
 
 def check_weights(stage: Stage, section: TrainingSection, run: Run) -> None:
     """Refuse a file of start weights that is not of the model, before any work (UsageError)."""
-    from s4m_pipeline.stages.perform import freshness
+    from s4m_pipeline.engine.perform import freshness
 
     path = start_checkpoint(section)
     if path is not None and freshness(run, stage).state != "fresh":

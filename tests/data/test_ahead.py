@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from s4m_pipeline.data.ahead import done_ahead, one_ahead
+from s4m_pipeline.execution.ahead import done_ahead, one_ahead
 
 
 def test_results_come_in_the_jobs_order_though_the_first_ends_last():

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from s4m_pipeline.data.batches import trading_pairs, unlabelled_per_batch
+from s4m_pipeline.training_data.batches import trading_pairs, unlabelled_per_batch
 
 
 def test_unlabelled_share() -> None:

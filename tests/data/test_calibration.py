@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from s4m_pipeline.data import calibration as c
+from s4m_pipeline.stages.calibration import gains as c
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])

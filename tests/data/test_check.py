@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.check import FAULTS, NOTES, Fault, check_coco
-from s4m_pipeline.data.check_masks import degenerate_polygon
-from s4m_pipeline.data.faults import FaultCounter
+from s4m_pipeline.data.check.check import FAULTS, NOTES, Fault, check_coco
+from s4m_pipeline.data.check.faults import FaultCounter
+from s4m_pipeline.data.check.masks import degenerate_polygon
 from s4m_pipeline.errors import UsageError
 from tests.data.conftest import boxes_of, coco_content, write_images, write_json
 

@@ -12,12 +12,17 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.check import check_coco
-from s4m_pipeline.data.cityscapes import CLASSES, VOID_LABELS, masks_by_value, read_instance_ids
-from s4m_pipeline.data.cityscapes_files import convert, find_pairs
-from s4m_pipeline.data.cityscapes_metric import cityscapes_ap, read_void
-from s4m_pipeline.data.coco import read_coco
+from s4m_pipeline.data.check.check import check_coco
+from s4m_pipeline.data.formats.cityscapes.files import convert, find_pairs
+from s4m_pipeline.data.formats.cityscapes.reader import (
+    CLASSES,
+    VOID_LABELS,
+    masks_by_value,
+    read_instance_ids,
+)
+from s4m_pipeline.data.formats.coco.reader import read_coco
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.metrics.cityscapes_metric import cityscapes_ap, read_void
 from tests.data.cityscapes_tree import FRAMES, HEIGHT, WIDTH, write_tree
 
 CLASS_NAMES = set(CLASSES.values())

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.cityscapes_files import convert
-from s4m_pipeline.data.cityscapes_metric import cityscapes_ap, is_cityscapes, read_void
-from s4m_pipeline.data.coco import read_coco
+from s4m_pipeline.data.formats.cityscapes.files import convert
+from s4m_pipeline.data.formats.coco.reader import read_coco
 from s4m_pipeline.data.image_set import Category, ImageRecord, ImageSet
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.metrics.cityscapes_metric import cityscapes_ap, is_cityscapes, read_void
 from tests.data.conftest import encode, rectangle
 from tests.data.random_detections import as_detection, as_instance, disturbed, ellipse
 

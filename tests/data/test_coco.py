@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.coco import (
+from s4m_pipeline.data.formats.coco.reader import (
     Category,
     check_same_categories,
     list_images,

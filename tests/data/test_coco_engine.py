@@ -13,9 +13,9 @@ from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from s4m_pipeline.data.coco import read_coco
-from s4m_pipeline.data.coco_engine import ENGINES, to_coco_dict
-from s4m_pipeline.data.metrics import coco_ap
+from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.metrics import coco_ap
+from s4m_pipeline.metrics.coco_engine import ENGINES, to_coco_dict
 from s4m_pipeline.stages.evaluate import without_images
 from tests.data.conftest import coco_content, write_json
 

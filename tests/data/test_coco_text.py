@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s4m_pipeline.data.coco_text import CocoText
+from s4m_pipeline.data.formats.coco.writer import CocoText
 from s4m_pipeline.errors import UsageError
 
 CONTENT: dict[str, Any] = {

@@ -22,9 +22,9 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 from s4m_pipeline.configs import model_config_path  # noqa: E402
-from s4m_pipeline.data.crop_masks import RleMasks  # noqa: E402
-from s4m_pipeline.data.packed_masks import PackedMasks  # noqa: E402
-from s4m_pipeline.data.seeding import seeded  # noqa: E402
+from s4m_pipeline.training_data.crop_masks import RleMasks  # noqa: E402
+from s4m_pipeline.training_data.packed_masks import PackedMasks  # noqa: E402
+from s4m_pipeline.training_data.seeding import seeded  # noqa: E402
 from tests.data.conftest import encode  # noqa: E402
 
 SIZES = [(40, 60), (61, 37), (97, 128), (1, 50), (128, 128)]

@@ -17,11 +17,11 @@ from s4m_pipeline.models.openmmlab import prepare
 prepare()
 
 from s4m_pipeline.artifacts.tables import write_table  # noqa: E402
-from s4m_pipeline.data.datasets import CocoInstances, RefinedInstances  # noqa: E402
-from s4m_pipeline.data.mixed_dataset import MixedDataset  # noqa: E402
-from s4m_pipeline.data.samplers import MixedSampler  # noqa: E402
-from s4m_pipeline.data.worker_errors import unwrap  # noqa: E402
 from s4m_pipeline.errors import ArtifactError, UsageError  # noqa: E402
+from s4m_pipeline.training_data.datasets import CocoInstances, RefinedInstances  # noqa: E402
+from s4m_pipeline.training_data.mixed_dataset import MixedDataset  # noqa: E402
+from s4m_pipeline.training_data.samplers import MixedSampler  # noqa: E402
+from s4m_pipeline.training_data.worker_errors import unwrap  # noqa: E402
 from tests.data.conftest import (  # noqa: E402
     CATEGORIES,
     SIZES,

@@ -9,9 +9,15 @@ import pytest
 import scipy.fft
 from PIL import Image, ImageFilter
 
-from s4m_pipeline.data.check import check_coco
-from s4m_pipeline.data.duplicates import find_repeated, find_shared
-from s4m_pipeline.data.picture_prints import Print, alike, code_signs, perceptual_code, take_print
+from s4m_pipeline.data.check.check import check_coco
+from s4m_pipeline.data.check.duplicates import find_repeated, find_shared
+from s4m_pipeline.data.check.picture_prints import (
+    Print,
+    alike,
+    code_signs,
+    perceptual_code,
+    take_print,
+)
 
 
 def _picture(seed: int, size: tuple[int, int] = (240, 180)) -> Image.Image:

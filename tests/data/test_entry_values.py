@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from s4m_pipeline.data.check import check_coco
-from s4m_pipeline.data.coco import read_coco
-from s4m_pipeline.data.entry_values import is_finite, is_size, reference, told_area
-from s4m_pipeline.data.split import SplitSource
+from s4m_pipeline.data.check.check import check_coco
+from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.data.formats.coco.values import is_finite, is_size, reference, told_area
+from s4m_pipeline.data.split.split import SplitSource
 from s4m_pipeline.errors import UsageError
 from tests.data.conftest import CATEGORIES, boxes_of, coco_content, write_json
 

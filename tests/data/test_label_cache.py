@@ -17,8 +17,8 @@ from pycocotools import mask as mask_api
 from s4m_pipeline.artifacts.manifest import Manifest, write_manifest
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.data.image_set import Category
-from s4m_pipeline.data.label_cache import LabelCache, open_labels
 from s4m_pipeline.errors import ArtifactError, UsageError
+from s4m_pipeline.training_data.label_cache import LabelCache, open_labels
 from tests.data.conftest import CATEGORIES, rectangle, refined_row
 
 CLASSES = [Category(int(c["id"]), str(c["name"])) for c in CATEGORIES]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.coco import ImageSet, read_coco
-from s4m_pipeline.data.metrics import label_quality
+from s4m_pipeline.data.formats.coco.reader import ImageSet, read_coco
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.metrics import label_quality
 from tests.data.conftest import boxes_of, coco_content, encode, rectangle, write_json
 from tests.data.random_detections import shifted
 

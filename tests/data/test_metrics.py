@@ -10,14 +10,14 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from s4m_pipeline.data.coco import ImageSet, read_coco
-from s4m_pipeline.data.metrics import (
+from s4m_pipeline.data.formats.coco.reader import ImageSet, read_coco
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.metrics import (
     coco_ap,
     default_engine,
     score_detections,
     to_coco_dict,
 )
-from s4m_pipeline.errors import UsageError
 from tests.data.conftest import boxes_of, coco_content, encode, rectangle, write_json
 from tests.data.random_detections import CLASSES, random_case, shifted
 

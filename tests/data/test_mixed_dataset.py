@@ -16,10 +16,10 @@ from s4m_pipeline.models.openmmlab import prepare
 prepare()
 
 from s4m_pipeline.artifacts.tables import write_table  # noqa: E402
-from s4m_pipeline.data.batches import trading_pairs  # noqa: E402
-from s4m_pipeline.data.datasets import CocoInstances, RefinedInstances  # noqa: E402
-from s4m_pipeline.data.mixed_dataset import MixedDataset  # noqa: E402
-from s4m_pipeline.data.samplers import MixedSampler  # noqa: E402
+from s4m_pipeline.training_data.batches import trading_pairs  # noqa: E402
+from s4m_pipeline.training_data.datasets import CocoInstances, RefinedInstances  # noqa: E402
+from s4m_pipeline.training_data.mixed_dataset import MixedDataset  # noqa: E402
+from s4m_pipeline.training_data.samplers import MixedSampler  # noqa: E402
 from tests.data.conftest import CATEGORIES, rectangle, refined_row  # noqa: E402
 
 COUNT = 8

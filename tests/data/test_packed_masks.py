@@ -21,7 +21,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from s4m_pipeline.data.packed_masks import PackedMasks, collate, pack, union, unpacked  # noqa: E402
+from s4m_pipeline.training_data.packed_masks import PackedMasks, collate, pack, union, unpacked  # noqa: E402
 
 SHAPES = [(5, 13, 21), (1, 8, 8), (0, 9, 30), (3, 1, 1), (2, 40, 64)]
 """Number, height and width of each image's masks."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from s4m_pipeline.data.parallel import AHEAD, default_processes, work_through
 from s4m_pipeline.errors import S4MError, UsageError
+from s4m_pipeline.execution.parallel import AHEAD, default_processes, work_through
 
 
 def _square(number: int) -> tuple[int, int]:

@@ -18,9 +18,9 @@ from mmdet.structures.bbox import HorizontalBoxes  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
-from s4m_pipeline.data.paste import PasteInstances  # noqa: E402
-from s4m_pipeline.data.seeding import seeded  # noqa: E402
-from s4m_pipeline.data.transforms import FilterInstances, PackInstances  # noqa: E402
+from s4m_pipeline.training_data.paste import PasteInstances  # noqa: E402
+from s4m_pipeline.training_data.seeding import seeded  # noqa: E402
+from s4m_pipeline.training_data.transforms import FilterInstances, PackInstances  # noqa: E402
 from tests.data.conftest import rectangle  # noqa: E402
 
 

@@ -21,7 +21,7 @@ from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.structures import BaseDataElement, InstanceData  # noqa: E402
 from torch.utils.data._utils.pin_memory import pin_memory  # noqa: E402
 
-from s4m_pipeline.data.packed_masks import collate  # noqa: E402
+from s4m_pipeline.training_data.packed_masks import collate  # noqa: E402
 
 META = dict(img_shape=(32, 32), batch_input_shape=(32, 32), img_id=1)
 

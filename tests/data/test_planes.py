@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s4m_pipeline.data.planes import planes
+from s4m_pipeline.training_data.planes import planes
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -14,7 +14,7 @@ from s4m_pipeline.models.openmmlab import prepare
 prepare()
 
 from s4m_pipeline.artifacts.tables import write_table  # noqa: E402
-from s4m_pipeline.data.datasets import RefinedInstances  # noqa: E402
+from s4m_pipeline.training_data.datasets import RefinedInstances  # noqa: E402
 from tests.data.conftest import CATEGORIES, rectangle, refined_row  # noqa: E402
 
 SIZE = (40, 60)
@@ -137,7 +137,7 @@ def test_ignored_instances_go_through_crop_flip_and_scale(artifact: Path) -> Non
 
 def dataset_matrix(dataset: RefinedInstances, number: int, draw: int) -> np.ndarray:
     """From original to augmented pixels, taken before packing."""
-    from s4m_pipeline.data.transforms import PackInstances
+    from s4m_pipeline.training_data.transforms import PackInstances
 
     results = dataset.prepare_until(number, draw, PackInstances)
     assert results is not None

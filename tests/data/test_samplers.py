@@ -13,7 +13,7 @@ from s4m_pipeline.models.openmmlab import prepare
 
 prepare()
 
-from s4m_pipeline.data.samplers import MixedSampler, PositionSampler  # noqa: E402
+from s4m_pipeline.training_data.samplers import MixedSampler, PositionSampler  # noqa: E402
 
 
 class _Mixed:

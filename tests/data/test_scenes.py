@@ -11,9 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.data.scene_shapes import SHAPES, draw_shape
-from s4m_pipeline.data.scene_textures import GROUNDS, PATTERNS
-from s4m_pipeline.data.scenes import (
+from s4m_pipeline.data.scenes.scenes import (
     MIN_VISIBLE_SHARE,
     Layer,
     class_names,
@@ -21,6 +19,8 @@ from s4m_pipeline.data.scenes import (
     generate_scenes,
     make_scene,
 )
+from s4m_pipeline.data.scenes.shapes import SHAPES, draw_shape
+from s4m_pipeline.data.scenes.textures import GROUNDS, PATTERNS
 from s4m_pipeline.errors import UsageError
 
 STYLES = sorted(SHAPES)
@@ -58,7 +58,7 @@ def test_scene_has_disjoint_visible_objects(style: str, size: int) -> None:
 
 def test_objects_do_overlap_and_stay_visible() -> None:
     """Some objects are partly hidden, or the scenes would be too easy; none is nearly hidden."""
-    from s4m_pipeline.data.scenes import _choose_masks
+    from s4m_pipeline.data.scenes.scenes import _choose_masks
 
     shares = []
     for index in range(40):

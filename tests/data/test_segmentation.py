@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.segmentation import bbox_areas, decode_runs, encode_segmentation
+from s4m_pipeline.data.formats.coco.segmentation import bbox_areas, decode_runs, encode_segmentation
 from tests.data.conftest import encode, rectangle
 
 

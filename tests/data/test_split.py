@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s4m_pipeline.data.coco import read_coco
-from s4m_pipeline.data.split import SplitSource, write_split
-from s4m_pipeline.data.stratify import draw
+from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.data.split.split import SplitSource, write_split
+from s4m_pipeline.data.split.stratify import draw
 from s4m_pipeline.errors import UsageError
 from tests.data.conftest import coco_content, write_json
 
@@ -111,7 +111,7 @@ def test_written_files_can_be_read(tmp_path: Path, small_set: tuple[Path, Path])
 
 def test_counts_are_rounded_down_as_in_the_authors_lists() -> None:
     # 2975 is Cityscapes' training set; the published lists have 148 and 297 lines
-    from s4m_pipeline.data.split import _count
+    from s4m_pipeline.data.split.split import _count
 
     assert [_count(2975, p) for p in (5, 10, 20, 30)] == [148, 297, 595, 892]
     assert (_count(100, 29), _count(30, 1), _count(118287, 1)) == (29, 1, 1182)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from s4m_pipeline.data.split import SplitSource
-from s4m_pipeline.data.split_lists import match_list, read_list, write_list
+from s4m_pipeline.data.split.lists import match_list, read_list, write_list
+from s4m_pipeline.data.split.split import SplitSource
 from s4m_pipeline.errors import UsageError
 from tests.data.conftest import coco_content, write_json
 

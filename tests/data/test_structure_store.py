@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from s4m_pipeline.artifacts.tables import read_table, write_table
-from s4m_pipeline.data import structure_store
-from s4m_pipeline.data.structure_store import StructureStore
 from s4m_pipeline.errors import ArtifactError
+from s4m_pipeline.training_data import structure_store
+from s4m_pipeline.training_data.structure_store import StructureStore
 
 IDS = [[7, 3, 900_000_000_000], [], [5, 1, 4, 12, 11], [2]]
 """The images of each file."""

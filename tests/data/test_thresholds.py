@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data import thresholds as t
 from s4m_pipeline.data.image_set import Category, ImageRecord, ImageSet, Instance
-from s4m_pipeline.data.label_quality import label_quality
+from s4m_pipeline.labels import thresholds as t
+from s4m_pipeline.metrics.label_quality import label_quality
 
 
 def brute_precision(scores, true, precision, floor):

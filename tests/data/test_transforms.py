@@ -19,16 +19,16 @@ from mmdet.registry import TRANSFORMS  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 from s4m_pipeline.artifacts.tables import write_table  # noqa: E402
-from s4m_pipeline.data.datasets import CocoInstances, RefinedInstances  # noqa: E402
-from s4m_pipeline.data.seeding import seeded  # noqa: E402
-from s4m_pipeline.data.strong_augmentation import (  # noqa: E402
+from s4m_pipeline.errors import UsageError  # noqa: E402
+from s4m_pipeline.training_data.datasets import CocoInstances, RefinedInstances  # noqa: E402
+from s4m_pipeline.training_data.seeding import seeded  # noqa: E402
+from s4m_pipeline.training_data.strong_augmentation import (  # noqa: E402
     ColourJitter,
     GaussianBlur,
     RandomGrey,
     shift_hue,
 )
-from s4m_pipeline.data.transforms import LoadImage, PackInstances  # noqa: E402
-from s4m_pipeline.errors import UsageError  # noqa: E402
+from s4m_pipeline.training_data.transforms import LoadImage, PackInstances  # noqa: E402
 from tests.data.conftest import CATEGORIES, rectangle, refined_row, write_json  # noqa: E402
 
 LOAD = [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from s4m_pipeline.data.worker_tensors import BY_VALUE, send_small_tensors_by_value
+from s4m_pipeline.training_data.worker_tensors import BY_VALUE, send_small_tensors_by_value
 
 
 def tensors() -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s4m_pipeline.execution.memory import attempt
+from s4m_pipeline.devices.memory import attempt
 
 
 class Held:

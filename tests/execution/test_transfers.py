@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from s4m_pipeline.execution.transfers import HostCopy, bytes_to_device, to_device, upload
+from s4m_pipeline.devices.transfers import HostCopy, bytes_to_device, to_device, upload
 
 CUDA = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

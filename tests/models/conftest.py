@@ -12,7 +12,7 @@ import torch
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.artifacts.tables import write_table
-from s4m_pipeline.data.scenes import class_names, generate_scenes
+from s4m_pipeline.data.scenes.scenes import class_names, generate_scenes
 from s4m_pipeline.models.training import TrainingSpec
 
 CATEGORIES = [{"id": i + 1, "name": name} for i, name in enumerate(class_names("demo"))]

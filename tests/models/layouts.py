@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from s4m_pipeline.data.cityscapes_files import convert
-from s4m_pipeline.data.scenes import generate_scenes
+from s4m_pipeline.data.formats.cityscapes.files import convert
+from s4m_pipeline.data.scenes.scenes import generate_scenes
 
 LABEL_IDS = (24, 25, 26, 27, 28, 31, 32, 33)
 """Cityscapes' ids of the classes with instances."""

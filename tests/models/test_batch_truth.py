@@ -17,9 +17,9 @@ from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
-from s4m_pipeline.data.packed_masks import PackedMasks, pack  # noqa: E402
-from s4m_pipeline.models import batch_truth  # noqa: E402
-from s4m_pipeline.models.batch_truth import BatchTruth  # noqa: E402
+from s4m_pipeline.models.mask2former import batch_truth  # noqa: E402
+from s4m_pipeline.models.mask2former.batch_truth import BatchTruth  # noqa: E402
+from s4m_pipeline.training_data.packed_masks import PackedMasks, pack  # noqa: E402
 from tests.models.waiting import Waits  # noqa: E402
 
 SHAPES = [(3, 20, 33), (0, 24, 40), (2, 24, 7)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from s4m_pipeline.cli import main
 from s4m_pipeline.configs import model_config_path
-from s4m_pipeline.data.scenes import generate_scenes
+from s4m_pipeline.data.scenes.scenes import generate_scenes
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.models.checkpoints import build_model, read_checkpoint
 from s4m_pipeline.models.conversion.convert import convert_checkpoint

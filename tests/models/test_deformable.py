@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from s4m_pipeline.models import deformable, openmmlab
-from s4m_pipeline.models.deformable import Float32Function, deformable_attention
+from s4m_pipeline.models import openmmlab
+from s4m_pipeline.models.mask2former import deformable
+from s4m_pipeline.models.mask2former.deformable import Float32Function, deformable_attention
 
 SHAPES = torch.tensor([[3, 5], [6, 9], [12, 17]])
 KEYS = int(SHAPES.prod(1).sum())

@@ -10,9 +10,9 @@ import torch
 from s4m_pipeline.models import training
 from s4m_pipeline.models.divergence import DivergedError, NotFiniteError
 from s4m_pipeline.models.hooks import read_log
-from s4m_pipeline.models.matching import match
-from s4m_pipeline.models.segmentor import S4MSegmentor
+from s4m_pipeline.models.mask2former.matching import match
 from s4m_pipeline.models.training import TrainingSpec, newest_checkpoint, resume_iteration, train
+from s4m_pipeline.models.training_wrapper import S4MSegmentor
 from tests.models.test_generic_segmentor import mask_rcnn as mask_rcnn
 
 

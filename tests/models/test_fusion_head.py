@@ -15,7 +15,7 @@ prepare()
 from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
 
-from s4m_pipeline.models.fusion_head import ScoringFusionHead  # noqa: E402
+from s4m_pipeline.models.mask2former.fusion_head import ScoringFusionHead  # noqa: E402
 
 QUERIES, SIZE = 9, (23, 31)
 

@@ -9,8 +9,8 @@ from mmengine.model import BaseAveragedModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from s4m_pipeline.models.class_losses import class_distillation_loss
 from s4m_pipeline.models.ema import WarmUpAverage, effective_decay
+from s4m_pipeline.models.mask2former.class_losses import class_distillation_loss
 from s4m_pipeline.models.structure_loss import Geometry, structure_loss, warp_targets
 
 GRID = 8
@@ -236,7 +236,7 @@ def test_head_distils_the_last_layers_matches(tiny_model: Path) -> None:
     from mmengine.registry import init_default_scope
     from mmengine.structures import InstanceData
 
-    from s4m_pipeline.models.mask2former import CLASS_LOSS
+    from s4m_pipeline.models.mask2former.head import CLASS_LOSS
     from s4m_pipeline.models.model_config import read_model_config
     from s4m_pipeline.models.openmmlab import prepare
 

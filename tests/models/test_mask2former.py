@@ -21,11 +21,11 @@ from mmdet.structures.mask import BitmapMasks  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
-from s4m_pipeline.data.packed_masks import pack  # noqa: E402
 from s4m_pipeline.errors import UsageError  # noqa: E402
-from s4m_pipeline.models.doubt import doubtful_pixels, hide_points, mostly_inside  # noqa: E402
-from s4m_pipeline.models.matching import match  # noqa: E402
+from s4m_pipeline.models.mask2former.doubt import doubtful_pixels, hide_points, mostly_inside  # noqa: E402
+from s4m_pipeline.models.mask2former.matching import match  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
+from s4m_pipeline.training_data.packed_masks import pack  # noqa: E402
 
 SIDE, QUERIES, CLASSES = 64, 6, 3
 LEFT, RIGHT = (slice(0, 24), slice(0, 20)), (slice(30, 64), slice(36, 64))

@@ -24,8 +24,9 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from scipy.optimize import linear_sum_assignment  # noqa: E402
 
-from s4m_pipeline.models import batch_truth, mask2former, points  # noqa: E402
-from s4m_pipeline.models.matching import Matches, match  # noqa: E402
+from s4m_pipeline.models.mask2former import batch_truth, points  # noqa: E402
+from s4m_pipeline.models.mask2former import head as mask2former  # noqa: E402
+from s4m_pipeline.models.mask2former.matching import Matches, match  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
 
 SIDE, QUERIES, CLASSES, LAYERS = 48, 6, 3, 3

@@ -17,8 +17,8 @@ from mmdet.models.layers import MSDeformAttnPixelDecoder  # noqa: E402
 from mmdet.registry import MODELS  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
+from s4m_pipeline.models.mask2former.pixel_decoder import SizedPixelDecoder, sized  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
-from s4m_pipeline.models.pixel_decoder import SizedPixelDecoder, sized  # noqa: E402
 from tests.models.waiting import Waits, note_calls  # noqa: E402
 
 CHANNELS = (8, 16, 24, 32)

@@ -16,8 +16,8 @@ from s4m_pipeline.models.openmmlab import prepare
 prepare()
 
 from s4m_pipeline.artifacts.tables import write_table  # noqa: E402
-from s4m_pipeline.data.datasets import CocoInstances  # noqa: E402
 from s4m_pipeline.models.structure_loss import Geometry, cells_of, warp_targets  # noqa: E402
+from s4m_pipeline.training_data.datasets import CocoInstances  # noqa: E402
 
 CATEGORIES = [{"id": 1, "name": "thing"}]
 HEIGHT, WIDTH, LATTICE = 96, 128, 16

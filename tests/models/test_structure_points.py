@@ -15,9 +15,9 @@ from s4m_pipeline.models.openmmlab import prepare
 prepare()
 
 from s4m_pipeline.artifacts.tables import write_table  # noqa: E402
-from s4m_pipeline.data.datasets import CocoInstances  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
 from s4m_pipeline.models.pipelines import train_pipeline  # noqa: E402
+from s4m_pipeline.training_data.datasets import CocoInstances  # noqa: E402
 
 CATEGORIES = [{"id": 1, "name": "thing"}]
 HEIGHT, WIDTH = 180, 250

@@ -40,7 +40,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     from s4m_pipeline.models.openmmlab import prepare
 
     prepare()
-    from s4m_pipeline.models.segmentor import S4MSegmentor
+    from s4m_pipeline.models.training_wrapper import S4MSegmentor
 
     seen: list[list[Any]] = []
     loss = S4MSegmentor.loss

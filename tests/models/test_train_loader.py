@@ -17,8 +17,8 @@ prepare()
 
 from mmengine.registry import DefaultScope  # noqa: E402
 
-from s4m_pipeline.data.packed_masks import PackedMasks  # noqa: E402
 from s4m_pipeline.models.runner import _train_loader  # noqa: E402
+from s4m_pipeline.training_data.packed_masks import PackedMasks  # noqa: E402
 
 
 def loader_of(spec: TrainingSpec) -> Any:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from s4m_pipeline.models import deformable, triton_attention
-from s4m_pipeline.models.deformable import deformable_attention, in_pytorch
+from s4m_pipeline.models.mask2former import deformable, triton_attention
+from s4m_pipeline.models.mask2former.deformable import deformable_attention, in_pytorch
 from tests.models.test_deformable import SHAPES, given
 
 

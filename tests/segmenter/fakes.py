@@ -12,15 +12,15 @@ from scipy.ndimage import map_coordinates
 from scipy.special import expit
 from torch import Tensor
 
-from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
-from s4m_pipeline.segmenter.instances import TeacherInstance
-from s4m_pipeline.segmenter.rle import bbox_area
-from s4m_pipeline.segmenter.soft_masks import (
+from s4m_pipeline.refinement.instances import TeacherInstance
+from s4m_pipeline.refinement.rle import bbox_area
+from s4m_pipeline.refinement.soft_masks import (
     decode_soft_mask,
     draw_prompt_points,
     encode_soft_mask,
     soft_mask_to_pixels,
 )
+from s4m_pipeline.segmenter.base import Candidates, Embeddings, Frame, Prompts, Segmenter
 
 STRIDE = 4.0
 

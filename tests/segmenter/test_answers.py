@@ -8,7 +8,7 @@ from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor
 
-from s4m_pipeline.segmenter.answers import added_levels, answer
+from s4m_pipeline.segmenter.mask_head import added_levels, answer
 from s4m_pipeline.segmenter.two_way import image_side
 
 C, H, W = 64, 5, 7

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.segmenter import choice as choice_module
+from s4m_pipeline.refinement import choice as choice_module
+from s4m_pipeline.refinement.choice import choose, segmenter_mask, wants_multimask
 from s4m_pipeline.segmenter.base import Candidates, Frame
-from s4m_pipeline.segmenter.choice import choose, segmenter_mask, wants_multimask
 from tests.segmenter.fakes import (
     blob_logits,
     decode_mask,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.segmenter.conflicts import ConflictRules, settle_conflicts
-from s4m_pipeline.segmenter.instances import RefinedMask, TeacherInstance, kept_mask
+from s4m_pipeline.refinement.conflicts import ConflictRules, settle_conflicts
+from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
 from tests.segmenter.fakes import decode_mask, encode_mask, teacher_instance
 
 SIZE = (96, 128)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.data.scenes import Scene, make_scene
+from s4m_pipeline.data.scenes.scenes import Scene, make_scene
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.segmenter.demo import (
     DEMO_STRIDE,

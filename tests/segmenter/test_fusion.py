@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from s4m_pipeline.refinement.choice import logits_on
+from s4m_pipeline.refinement.fusion import fused_mask
+from s4m_pipeline.refinement.instances import TeacherInstance
+from s4m_pipeline.refinement.resampling import Window
+from s4m_pipeline.refinement.soft_masks import soft_mask_to_pixels
 from s4m_pipeline.segmenter.base import Frame
-from s4m_pipeline.segmenter.choice import logits_on
-from s4m_pipeline.segmenter.fusion import fused_mask
-from s4m_pipeline.segmenter.instances import TeacherInstance
-from s4m_pipeline.segmenter.resampling import Window
-from s4m_pipeline.segmenter.soft_masks import soft_mask_to_pixels
 from tests.segmenter.fakes import (
     blob_logits,
     decode_mask,

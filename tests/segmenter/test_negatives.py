@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from s4m_pipeline.segmenter.instances import TeacherInstance
-from s4m_pipeline.segmenter.negatives import box_gaps, negative_points
-from s4m_pipeline.segmenter.prompts import build_prompts
+from s4m_pipeline.refinement.instances import TeacherInstance
+from s4m_pipeline.refinement.negatives import box_gaps, negative_points
+from s4m_pipeline.refinement.prompts import build_prompts
 from tests.segmenter.fakes import decode_mask, teacher_instance
 
 SIZE = (96, 128)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from s4m_pipeline.refinement.ask import RefinePolicy, refine_images
+from s4m_pipeline.refinement.rle import iou
 from s4m_pipeline.segmenter.base import Segmenter
 from s4m_pipeline.segmenter.build import build_segmenter
-from s4m_pipeline.segmenter.refinement import RefinePolicy, refine_images
-from s4m_pipeline.segmenter.rle import iou
 from s4m_pipeline.segmenter.structure import structure_target
 from tests.segmenter.fakes import teacher_instance
 

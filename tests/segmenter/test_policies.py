@@ -9,10 +9,10 @@ import pytest
 
 from s4m_pipeline.config import RefineSection
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.segmenter.conflicts import ConflictRules
-from s4m_pipeline.segmenter.instances import TeacherInstance, kept_mask
-from s4m_pipeline.segmenter.policies import NOT_HELPED, RefinePolicy, policy_of, size_of
-from s4m_pipeline.segmenter.refinement import refine_images
+from s4m_pipeline.refinement.ask import refine_images
+from s4m_pipeline.refinement.conflicts import ConflictRules
+from s4m_pipeline.refinement.instances import TeacherInstance, kept_mask
+from s4m_pipeline.refinement.policies import NOT_HELPED, RefinePolicy, policy_of, size_of
 from tests.segmenter.fakes import PromptedSegmenter, teacher_instance
 
 SIZE = (96, 128)

@@ -8,8 +8,8 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.refinement.prompts import build_prompts, teacher_frame_logits
 from s4m_pipeline.segmenter.base import Frame
-from s4m_pipeline.segmenter.prompts import build_prompts, teacher_frame_logits
 from tests.segmenter.fakes import padded_frame, square_frame, teacher_instance
 
 HEIGHT, WIDTH = 60, 100

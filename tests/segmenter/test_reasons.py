@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from s4m_pipeline.segmenter.reasons import compared
+from s4m_pipeline.refinement.reasons import compared
 
 HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt}
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.segmenter import refinement
-from s4m_pipeline.segmenter.base import Embeddings, Segmenter
-from s4m_pipeline.segmenter.build import build_segmenter
-from s4m_pipeline.segmenter.prompts import teacher_frame_logits
-from s4m_pipeline.segmenter.refinement import (
+from s4m_pipeline.refinement import ask as refinement
+from s4m_pipeline.refinement.ask import (
     RefinedMask,
     RefinePolicy,
     TeacherInstance,
     ask,
     refine_images,
 )
+from s4m_pipeline.refinement.prompts import teacher_frame_logits
+from s4m_pipeline.segmenter.base import Embeddings, Segmenter
+from s4m_pipeline.segmenter.build import build_segmenter
 from tests.segmenter.fakes import (
     ToldSegmenter,
     blob_logits,

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from s4m_pipeline.segmenter import resampling
-from s4m_pipeline.segmenter.resampling import (
+from s4m_pipeline.refinement import resampling
+from s4m_pipeline.refinement.resampling import (
     Window,
     bilinear,
     bilinear_above,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from s4m_pipeline.segmenter import rle
+from s4m_pipeline.refinement import rle
 from tests.segmenter.fakes import encode_mask
 
 

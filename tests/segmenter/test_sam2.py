@@ -7,10 +7,10 @@ import pytest
 import torch
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
+from s4m_pipeline.refinement.ask import RefinePolicy, refine_images
+from s4m_pipeline.refinement.choice import segmenter_mask
 from s4m_pipeline.segmenter.base import Candidates, Frame, Prompts
 from s4m_pipeline.segmenter.build import build_segmenter
-from s4m_pipeline.segmenter.choice import segmenter_mask
-from s4m_pipeline.segmenter.refinement import RefinePolicy, refine_images
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 from tests.segmenter.fakes import decode_mask, teacher_instance
 

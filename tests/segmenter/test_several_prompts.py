@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from s4m_pipeline.segmenter.choice import segmenter_mask
-from s4m_pipeline.segmenter.fusion import fused_mask
-from s4m_pipeline.segmenter.negatives import negative_points
-from s4m_pipeline.segmenter.prompts import teacher_frame_logits
-from s4m_pipeline.segmenter.refinement import RefinePolicy, TeacherInstance, refine_images
+from s4m_pipeline.refinement.ask import RefinePolicy, TeacherInstance, refine_images
+from s4m_pipeline.refinement.choice import segmenter_mask
+from s4m_pipeline.refinement.fusion import fused_mask
+from s4m_pipeline.refinement.negatives import negative_points
+from s4m_pipeline.refinement.prompts import teacher_frame_logits
 from tests.segmenter.fakes import (
     PromptedSegmenter,
     decode_mask,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from s4m_pipeline.segmenter.resampling import Window
-from s4m_pipeline.segmenter.soft_masks import (
+from s4m_pipeline.refinement.resampling import Window
+from s4m_pipeline.refinement.soft_masks import (
     decode_soft_mask,
     draw_prompt_points,
     encode_soft_logits,

@@ -14,7 +14,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter import sam2
 from s4m_pipeline.segmenter.base import Prompts
 from s4m_pipeline.segmenter.build import build_segmenter, check_segmenter
-from s4m_pipeline.segmenter.gate import lattice_masks, lattice_prompts, mean_iou
+from s4m_pipeline.segmenter.proof import lattice_masks, lattice_prompts, mean_iou
 from s4m_pipeline.segmenter.speed import FLOAT32, Speed, speed_of
 
 CPU = torch.device("cpu")

@@ -12,10 +12,10 @@ import torch
 from s4m_pipeline.cli import main
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import MODELS
-from s4m_pipeline.data.scenes import generate_scenes
-from s4m_pipeline.stages.base import Run
-from s4m_pipeline.stages.pipeline import run_all
-from s4m_pipeline.stages.reporter import Reporter
+from s4m_pipeline.console.reporter import Reporter
+from s4m_pipeline.data.scenes.scenes import generate_scenes
+from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.workflow.pipeline import run_all
 
 SIZE = 64
 

@@ -8,7 +8,7 @@ import pytest
 
 from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 

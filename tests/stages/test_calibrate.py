@@ -8,17 +8,17 @@ from pycocotools import mask as mask_api
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.data.calibration import ENOUGH, Measured
-from s4m_pipeline.segmenter.policies import RefinePolicy
-from s4m_pipeline.stages import calibrate
-from s4m_pipeline.stages.calibrate import Calibrate
-from s4m_pipeline.stages.calibrated_policies import S4M_RULE, calibration_policies
-from s4m_pipeline.stages.calibration_choice import choice_of, measured
-from s4m_pipeline.stages.cross_fit import FOLDS, CrossFit
-from s4m_pipeline.stages.perform import freshness, perform
-from s4m_pipeline.stages.pipeline import run_all, stages_of
-from s4m_pipeline.stages.refine import Refine
-from s4m_pipeline.stages.refine_policies import refine_policy
+from s4m_pipeline.engine.perform import freshness, perform
+from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.stages.calibration import calibrate
+from s4m_pipeline.stages.calibration.calibrate import Calibrate
+from s4m_pipeline.stages.calibration.choice import choice_of, measured
+from s4m_pipeline.stages.calibration.cross_fit import FOLDS, CrossFit
+from s4m_pipeline.stages.calibration.gains import ENOUGH, Measured
+from s4m_pipeline.stages.calibration.policies import S4M_RULE, calibration_policies
+from s4m_pipeline.stages.refine.settings import refine_policy
+from s4m_pipeline.stages.refine.stage import Refine
+from s4m_pipeline.workflow.pipeline import run_all, stages_of
 
 SETTINGS = ("refine.min_score=0.02", "calibration.iterations=20")
 
@@ -298,7 +298,7 @@ def test_calibrate_prints_policies_sizes_and_classes(calibrated, s4m):
 
 def test_an_interrupted_calibration_goes_on_without_training_again(finished, tmp_path, monkeypatch):
     from s4m_pipeline.models import training
-    from s4m_pipeline.stages import cross_fit
+    from s4m_pipeline.stages.calibration import cross_fit
 
     copy = finished.copy(tmp_path / "run")
     run = copy.run("calibration.iterations=3")

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from s4m_pipeline.data.calibration import Measured
+from s4m_pipeline.refinement.policies import RefinePolicy
 from s4m_pipeline.review.calibration_tables import part_table
-from s4m_pipeline.segmenter.policies import RefinePolicy
-from s4m_pipeline.stages.calibrate import Calibrate
-from s4m_pipeline.stages.calibrated_policies import calibration_policies, policies_by_class
-from s4m_pipeline.stages.calibration_choice import choice_of
+from s4m_pipeline.stages.calibration.calibrate import Calibrate
+from s4m_pipeline.stages.calibration.choice import choice_of
+from s4m_pipeline.stages.calibration.gains import Measured
+from s4m_pipeline.stages.calibration.policies import calibration_policies, policies_by_class
 
 AREAS = {"small": 500, "medium": 5000, "large": 20000}
 

@@ -6,7 +6,7 @@ import pytest
 
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages import demo
+from s4m_pipeline.workflow import demo
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_file_in_place_of_the_demos_folder_is_told_as_one(tmp_path):
 
 
 def test_a_demo_stopped_while_scenes_are_drawn_goes_on(tmp_path, monkeypatch):
-    from s4m_pipeline.data import scenes
+    from s4m_pipeline.data.scenes import scenes
 
     real, calls = scenes.generate_scenes, []
 

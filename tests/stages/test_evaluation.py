@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from s4m_pipeline.data.coco import read_coco
-from s4m_pipeline.data.metrics import cityscapes_ap
-from s4m_pipeline.stages.compare import evaluations
+from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.metrics import cityscapes_ap
 from s4m_pipeline.stages.detections import DETECTIONS, known_detections
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.train_teacher import TrainTeacher
+from s4m_pipeline.workflow.compare import evaluations
 
 
 def test_a_training_artifact_on_another_image_set_gives_the_same_figures(finished, tmp_path, s4m):

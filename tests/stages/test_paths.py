@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from s4m_pipeline.config import RunConfig
+from s4m_pipeline.engine.paths import check_paths
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages.paths import check_paths
 
 
 def _config(folder: Path) -> RunConfig:

@@ -10,11 +10,11 @@ from pycocotools import mask as mask_api
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
 from s4m_pipeline.artifacts.schemas import SCHEMAS
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.stages.pipeline import run_all, stages_of, status
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_student import TrainStudent
+from s4m_pipeline.workflow.pipeline import run_all, stages_of, status
 
 
 def table(workshop, stage, name):
@@ -133,7 +133,7 @@ def test_each_inference_stage_alone_writes_the_same_bytes_again(finished, tmp_pa
         folder = run.folder(stage)
         digests = {f.path: f.sha256 for f in read_manifest(folder).files}
         shutil.rmtree(folder)
-        from s4m_pipeline.stages.perform import perform
+        from s4m_pipeline.engine.perform import perform
 
         again = perform(copy.run(), stage)
         assert {f.path: f.sha256 for f in again.files} == digests
@@ -149,7 +149,7 @@ def test_each_inference_stage_alone_writes_the_same_bytes_again(finished, tmp_pa
     ids=["two workers", "batches of 1", "batches of 5"],
 )
 def test_labels_depend_neither_on_batch_size_nor_on_workers(finished, tmp_path, overrides):
-    from s4m_pipeline.stages.perform import perform
+    from s4m_pipeline.engine.perform import perform
 
     copy = finished.copy(tmp_path / "run")
     run = copy.run(*overrides)
@@ -163,8 +163,8 @@ def test_labels_depend_neither_on_batch_size_nor_on_workers(finished, tmp_path, 
 
 
 def test_an_interrupted_stage_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
-    from s4m_pipeline.stages import refine
-    from s4m_pipeline.stages.perform import freshness, perform
+    from s4m_pipeline.engine.perform import freshness, perform
+    from s4m_pipeline.stages.refine import stage as refine
 
     copy = finished.copy(tmp_path / "run")
     run = copy.run()
@@ -222,8 +222,8 @@ def test_force_makes_a_new_version_and_what_follows_stale(finished, tmp_path, s4
 def test_policy_none_needs_no_segmenter_and_keeps_the_teachers_masks(
     finished, tmp_path, monkeypatch
 ):
+    from s4m_pipeline.engine.perform import perform
     from s4m_pipeline.segmenter import build
-    from s4m_pipeline.stages.perform import perform
 
     def no_segmenter(*_):
         raise RuntimeError("a segmenter was built")

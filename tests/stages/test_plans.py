@@ -6,7 +6,7 @@ import pytest
 
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.refine.stage import Refine
 
 
 def test_a_forced_plan_makes_again_what_is_fresh(finished, s4m):

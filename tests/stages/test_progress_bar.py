@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from s4m_pipeline.stages.progress_bar import progress_bar
-from s4m_pipeline.stages.reporter import Reporter
+from s4m_pipeline.console.progress_bar import progress_bar
+from s4m_pipeline.console.reporter import Reporter
 
 
 def terminal() -> Console:

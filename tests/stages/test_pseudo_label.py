@@ -17,8 +17,9 @@ import torch
 
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.engine import sharded
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
-from s4m_pipeline.stages import pseudo_label, sharded
+from s4m_pipeline.stages import pseudo_label
 from s4m_pipeline.stages.pseudo_label import PredictionSettings
 
 PATIENCE = 20.0

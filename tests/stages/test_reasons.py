@@ -10,8 +10,8 @@ import pytest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import model_config_digest
+from s4m_pipeline.engine.staleness import told_difference
 from s4m_pipeline.stages.evaluate import Evaluate
-from s4m_pipeline.stages.reasons import told_difference
 
 ONE, OTHER = "12ba8c" + "0" * 58, "fdfd96" + "0" * 58
 MARKS = ("0123456789abcdef", "fedcba9876543210")

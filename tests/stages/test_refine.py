@@ -17,12 +17,12 @@ from s4m_pipeline.artifacts.tables import read_table, write_table
 from s4m_pipeline.config import RefineSection
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.execution.local import Place
-from s4m_pipeline.segmenter.conflicts import ConflictRules
-from s4m_pipeline.segmenter.policies import RefinePolicy
-from s4m_pipeline.segmenter.soft_masks import encode_soft_mask
-from s4m_pipeline.stages.refine import _make_worker
-from s4m_pipeline.stages.refine_labels import RefineTask
-from s4m_pipeline.stages.refine_policies import conflict_rules, refine_policy
+from s4m_pipeline.refinement.conflicts import ConflictRules
+from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.soft_masks import encode_soft_mask
+from s4m_pipeline.stages.refine.settings import conflict_rules, refine_policy
+from s4m_pipeline.stages.refine.stage import _make_worker
+from s4m_pipeline.stages.refine.task import RefineTask
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from tests.segmenter.fakes import PromptedSegmenter
 

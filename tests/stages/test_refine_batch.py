@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.data.ahead import one_ahead
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.segmenter.conflicts import ConflictRules
-from s4m_pipeline.segmenter.policies import RefinePolicy
+from s4m_pipeline.execution.ahead import one_ahead
+from s4m_pipeline.refinement.conflicts import ConflictRules
+from s4m_pipeline.refinement.policies import RefinePolicy
 from s4m_pipeline.segmenter.structure import draw_query_points, structure_target
-from s4m_pipeline.stages import refine_batch
-from s4m_pipeline.stages.refine_batch import BegunBatch, begin_batch
-from s4m_pipeline.stages.refine_labels import ImagePredictions, RefineTask
+from s4m_pipeline.stages.refine import batch as refine_batch
+from s4m_pipeline.stages.refine.batch import BegunBatch, begin_batch
+from s4m_pipeline.stages.refine.task import ImagePredictions, RefineTask
 from s4m_pipeline.stages.structure import TargetSettings
 from tests.segmenter.fakes import ToldSegmenter, encode_mask
 from tests.stages.noting import Event, NotingSegmenter, note_copies

@@ -5,11 +5,11 @@ import shlex
 import pytest
 
 from s4m_pipeline.artifacts.manifest import read_manifest
-from s4m_pipeline.stages.calibrate import Calibrate
-from s4m_pipeline.stages.cross_fit import CrossFit
+from s4m_pipeline.stages.calibration.calibrate import Calibrate
+from s4m_pipeline.stages.calibration.cross_fit import CrossFit
+from s4m_pipeline.stages.calibration.held_out import HeldOut
 from s4m_pipeline.stages.evaluate import Evaluate
-from s4m_pipeline.stages.held_out import HeldOut
-from s4m_pipeline.stages.refine import Refine
+from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 

@@ -1,5 +1,5 @@
-from s4m_pipeline.stages import reporter
-from s4m_pipeline.stages.reporter import Reporter
+from s4m_pipeline.console import reporter
+from s4m_pipeline.console.reporter import Reporter
 
 
 def test_without_a_terminal_progress_is_lines_on_standard_error(capsys, monkeypatch):

@@ -6,18 +6,18 @@ import pytest
 
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.data.average_precision import coco_ap
-from s4m_pipeline.data.label_quality import label_quality
-from s4m_pipeline.stages import rounds
+from s4m_pipeline.engine.registry import model_of_round, training_named
+from s4m_pipeline.metrics.average_precision import coco_ap
+from s4m_pipeline.metrics.label_quality import label_quality
+from s4m_pipeline.stages.calibration.held_out import HeldOut, quality
 from s4m_pipeline.stages.evaluate import Evaluate
-from s4m_pipeline.stages.held_out import HeldOut, quality
-from s4m_pipeline.stages.of_round import model_of_round, training_named
-from s4m_pipeline.stages.pipeline import run_all, stages_of, stages_of_rounds, status
 from s4m_pipeline.stages.pseudo_label import PredictionSettings, PseudoLabel, prediction_rows
-from s4m_pipeline.stages.refine import Refine
-from s4m_pipeline.stages.rounds import RoundResult, run_rounds
+from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher
+from s4m_pipeline.workflow import rounds
+from s4m_pipeline.workflow.pipeline import run_all, stages_of, stages_of_rounds, status
+from s4m_pipeline.workflow.rounds import RoundResult, run_rounds
 
 SHORT = ("pseudo_label.score=0.02", "student.start=teacher")
 

@@ -6,16 +6,16 @@ import pytest
 
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import read_rows, read_table, write_table
-from s4m_pipeline.stages import scored_predictions
-from s4m_pipeline.stages.base import label_categories
-from s4m_pipeline.stages.cross_fit import CrossFit
-from s4m_pipeline.stages.held_out import HeldOut
-from s4m_pipeline.stages.perform import perform
+from s4m_pipeline.engine.perform import perform
+from s4m_pipeline.engine.stage import label_categories
+from s4m_pipeline.labels import scored_predictions
+from s4m_pipeline.labels.choose import choose_thresholds
+from s4m_pipeline.labels.scored_predictions import judged_predictions, prediction_scores
+from s4m_pipeline.stages.calibration.cross_fit import CrossFit
+from s4m_pipeline.stages.calibration.held_out import HeldOut
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine import Refine
-from s4m_pipeline.stages.rethreshold import Rethreshold
-from s4m_pipeline.stages.scored_predictions import judged_predictions, prediction_scores
-from s4m_pipeline.stages.thresholds import choose_thresholds
+from s4m_pipeline.stages.refine.rethreshold import Rethreshold
+from s4m_pipeline.stages.refine.stage import Refine
 
 BY_PRECISION = ("pseudo_label.thresholds=precision", "calibration.iterations=3")
 

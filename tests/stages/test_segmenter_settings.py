@@ -12,10 +12,10 @@ from PIL import Image
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.engine.stage import Run
 from s4m_pipeline.segmenter.demo import DEMO_WEIGHTS
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 from s4m_pipeline.stages import segmenter_settings
-from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from s4m_pipeline.stages.structure import Structure
 

@@ -10,8 +10,8 @@ import pytest
 
 from s4m_pipeline.config import StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.config_file import load_config
+from s4m_pipeline.engine.stage import Run
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages.base import Run
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.training import check_training

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from s4m_pipeline.stages.perform import freshness, perform
+from s4m_pipeline.engine.perform import freshness, perform
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.stages.training import CHECKPOINT
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
-from s4m_pipeline.data.ahead import one_ahead
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.engine import sharded
+from s4m_pipeline.engine.streaming import Batch, OpenShard, StreamingWorker
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.ahead import one_ahead
 from s4m_pipeline.execution.local import Advance
-from s4m_pipeline.stages import sharded
-from s4m_pipeline.stages.streaming import Batch, OpenShard, StreamingWorker
 
 SHARDS = [Shard(0, (1, 2, 3)), Shard(1, (4, 5)), Shard(2, ()), Shard(3, (6, 7, 8))]
 

@@ -11,8 +11,9 @@ import pytest
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.engine import sharded
 from s4m_pipeline.segmenter import structure as maps
-from s4m_pipeline.stages import sharded, structure
+from s4m_pipeline.stages import structure
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from s4m_pipeline.stages.structure import TargetSettings
 from tests.segmenter.fakes import ToldSegmenter, encode_mask

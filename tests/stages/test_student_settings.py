@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from s4m_pipeline.config_file import load_config
+from s4m_pipeline.engine.stage import Outcome
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages import train_student
-from s4m_pipeline.stages.base import Outcome
 from s4m_pipeline.stages.train_student import TrainStudent
 
 CHANGES = {

@@ -7,16 +7,16 @@ import pytest
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.data.thresholds import Thresholds
+from s4m_pipeline.engine.perform import freshness, perform
 from s4m_pipeline.errors import S4MError, UsageError
-from s4m_pipeline.stages import label_warnings
-from s4m_pipeline.stages.cross_fit import CrossFit
-from s4m_pipeline.stages.label_warnings import label_rates, messages, rates_of
-from s4m_pipeline.stages.perform import freshness, perform
+from s4m_pipeline.labels import warnings as label_warnings
+from s4m_pipeline.labels.choose import choose_thresholds, warn_unreached
+from s4m_pipeline.labels.thresholds import Thresholds
+from s4m_pipeline.labels.warnings import label_rates, messages, rates_of
+from s4m_pipeline.stages.calibration.cross_fit import CrossFit
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine import Refine
-from s4m_pipeline.stages.rethreshold import Rethreshold
-from s4m_pipeline.stages.thresholds import choose_thresholds, warn_unreached
+from s4m_pipeline.stages.refine.rethreshold import Rethreshold
+from s4m_pipeline.stages.refine.stage import Refine
 
 
 def quantile(workshop, share):
@@ -53,8 +53,8 @@ def refined(finished, tmp_path_factory):
 @pytest.fixture
 def no_segmenter(monkeypatch):
     from s4m_pipeline.data import images
+    from s4m_pipeline.engine import sharded
     from s4m_pipeline.segmenter import build
-    from s4m_pipeline.stages import sharded
 
     def refuse(*_, **__):
         raise AssertionError("neither segmenter nor images are needed")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.data.cityscapes import CLASSES as CITYSCAPES
-from s4m_pipeline.data.coco import read_coco
+from s4m_pipeline.data.formats.cityscapes.reader import CLASSES as CITYSCAPES
+from s4m_pipeline.data.formats.coco.reader import read_coco
 from s4m_pipeline.errors import UsageError
 
 _COCO = """

@@ -1,0 +1,90 @@
+"""Looking a COCO file over: every kind of fault with its count, none of them fatal. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from s4m_pipeline.data.check.duplicates import Match, find_repeated, find_shared
+from s4m_pipeline.data.check.entries import References, check_entries, usable_images
+from s4m_pipeline.data.check.faults import FAULTS, NOTES, Fault, FaultCounter
+from s4m_pipeline.data.check.files import check_files
+from s4m_pipeline.data.check.picture_prints import Print
+from s4m_pipeline.data.folders import require_folder
+from s4m_pipeline.data.formats.coco.reader import load_coco_json
+from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.execution.parallel import Progress, silent
+
+__all__ = ["FAULTS", "NOTES", "Fault", "check_coco"]
+
+HOW = {"same-file": "same file", "same-pixels": "same pixels", "near-duplicate": "nearly the same"}
+
+
+def check_coco(
+    annotations: Path,
+    images: Path,
+    *,
+    decode: bool = False,
+    against: Sequence[tuple[Path, Path]] = (),
+    processes: int = 1,
+    progress: Progress = silent,
+) -> list[Fault]:
+    """Look a COCO file and its images over.
+
+    Args:
+        annotations: The COCO file.
+        images: The folder its file names are relative to.
+        decode: Decode every image whole, not its header alone, and find images that are there
+            twice.
+        against: Other sets, each a COCO file and its folder, in which no picture of this one
+            should be. Where there are any, images are decoded.
+        processes: How many processes look at images and masks.
+        progress: Shows how far it is.
+
+    Returns:
+        The faults found in the order of ``FAULTS``, then what is in ``NOTES``; empty when there
+        are none.
+
+    Raises:
+        UsageError: A COCO file is missing, not JSON, or has no list of images; or a folder of
+            images is none.
+    """
+    for folder in (images, *(folder for _, folder in against)):
+        require_folder(folder)
+    references, faults = References(), FaultCounter()
+    text = CocoText(annotations, references.add)
+    if not text.images:
+        faults.add("no-images", str(annotations))
+    entries = check_entries(text, references, faults)
+    decode = decode or bool(against)
+    found = check_files(images, entries, (text, references), decode, processes, progress)
+    faults.merge(found.faults)
+    del text, references  # half a gigabyte for COCO
+    for match in find_repeated(found.prints, processes, progress):
+        faults.add("repeated-image", _told(match))
+    for other, folder in against:
+        _compare(found.prints, other, folder, faults, processes, progress)
+    return faults.listed()
+
+
+def _compare(
+    prints: Sequence[Print],
+    other: Path,
+    folder: Path,
+    faults: FaultCounter,
+    processes: int,
+    progress: Progress,
+) -> None:
+    """Count the pictures that another set has too."""
+    entries = usable_images(load_coco_json(other)["images"])
+    looked_at = check_files(folder, entries, None, True, processes, progress)
+    known = {taken.name for taken in looked_at.prints}
+    for entry in entries:
+        if entry.name not in known:
+            faults.add("unreadable-other", f"{entry.name} of {other}")
+    for match in find_shared(prints, looked_at.prints, processes, progress):
+        faults.add(match.kind, f"{match.picture.name} is {match.other.name} of {other}")
+
+
+def _told(match: Match) -> str:
+    return f"{match.picture.name} is {match.other.name}, {HOW[match.kind]}"

@@ -1,0 +1,155 @@
+"""Pictures that two image sets share by content, or that one set has twice. No torch.
+
+The same file and the same pixels are found by digest; resized and recompressed pictures by their
+perceptual codes, every pair of which is compared, and then by their pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from s4m_pipeline.data.check.picture_prints import BITS, Print, alike, code_signs
+from s4m_pipeline.execution.parallel import Progress, silent, work_through
+
+MOST_DISTANCE = 8
+"""Bits of the perceptual code in which pictures may differ whose pixels are compared."""
+MOST_CANDIDATES = 5
+"""Pictures, nearest codes first, whose pixels are compared with one picture's."""
+ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A picture found again.
+
+    Attributes:
+        kind: ``same-file``, ``same-pixels`` or ``near-duplicate``.
+        picture: The picture.
+        other: Where it was found again.
+    """
+
+    kind: str
+    picture: Print
+    other: Print
+
+
+def find_shared(
+    pictures: Sequence[Print],
+    others: Sequence[Print],
+    processes: int = 1,
+    progress: Progress = silent,
+) -> list[Match]:
+    """Find the pictures of one set that are in another, each with one place where it is.
+
+    Args:
+        pictures: The one set.
+        others: The other.
+        processes: How many processes compare pixels.
+        progress: Shows how far the comparison is.
+
+    Returns:
+        Matches in the order of ``pictures``, each of the closest kind.
+    """
+    files = {other.file: other for other in reversed(others)}
+    pixels = {other.pixels: other for other in reversed(others)}
+    found: dict[int, Match] = {}
+    for place, picture in enumerate(pictures):
+        if picture.file in files:
+            found[place] = Match("same-file", picture, files[picture.file])
+        elif picture.pixels in pixels:
+            found[place] = Match("same-pixels", picture, pixels[picture.pixels])
+    left = [place for place in range(len(pictures)) if place not in found]
+    candidates = _candidates([pictures[place] for place in left], others, within=False)
+    near = {left[row]: columns for row, columns in candidates.items()}
+    found.update(_near(pictures, others, near, processes, progress))
+    return [found[place] for place in sorted(found)]
+
+
+def find_repeated(
+    pictures: Sequence[Print], processes: int = 1, progress: Progress = silent
+) -> list[Match]:
+    """Find the pictures that a set has more than once.
+
+    Args:
+        pictures: The set.
+        processes: How many processes compare pixels.
+        progress: Shows how far the comparison is.
+
+    Returns:
+        Matches in the order of ``pictures``, each with an earlier picture as ``other``.
+    """
+    files: dict[bytes, Print] = {}
+    pixels: dict[bytes, Print] = {}
+    found: dict[int, Match] = {}
+    for place, picture in enumerate(pictures):
+        if picture.file in files:
+            found[place] = Match("same-file", picture, files[picture.file])
+        elif picture.pixels in pixels:
+            found[place] = Match("same-pixels", picture, pixels[picture.pixels])
+        files.setdefault(picture.file, picture)
+        pixels.setdefault(picture.pixels, picture)
+    left = [place for place in range(len(pictures)) if place not in found]
+    unlike = [pictures[place] for place in left]
+    near = _near(unlike, unlike, _candidates(unlike, unlike, within=True), processes, progress)
+    found.update({left[row]: match for row, match in near.items()})
+    return [found[place] for place in sorted(found)]
+
+
+def _candidates(
+    pictures: Sequence[Print], others: Sequence[Print], within: bool
+) -> dict[int, list[int]]:
+    """Pair pictures with the few whose codes are nearest; ``within``: only with earlier ones."""
+    rows = [place for place, picture in enumerate(pictures) if picture.code]
+    columns = np.array([place for place, other in enumerate(others) if other.code], np.int64)
+    if not rows or not len(columns):
+        return {}
+    signs = code_signs([pictures[row].code for row in rows])
+    other_signs = code_signs([others[column].code for column in columns])
+    found: dict[int, list[int]] = {}
+    for first in range(0, len(rows), ROWS):
+        distances = (BITS - signs[first : first + ROWS] @ other_signs.T) / 2
+        for row in np.flatnonzero(distances.min(1) <= MOST_DISTANCE):
+            place = rows[first + int(row)]
+            near = np.flatnonzero(distances[row] <= MOST_DISTANCE)
+            if within:
+                near = near[columns[near] < place]
+            order = np.argsort(distances[row, near], kind="stable")[:MOST_CANDIDATES]
+            if len(order):
+                found[place] = columns[near[order]].tolist()
+    return found
+
+
+def _near(
+    pictures: Sequence[Print],
+    others: Sequence[Print],
+    candidates: dict[int, list[int]],
+    processes: int,
+    progress: Progress,
+) -> dict[int, Match]:
+    """Compare the candidates' pixels; by place, the first that is alike."""
+    if not candidates:
+        return {}
+    found = {}
+    with progress("compare pictures", len(candidates)) as advance:
+        results = work_through(_first_alike, _jobs(pictures, others, candidates), processes)
+        for (place, columns), hit in zip(candidates.items(), results, strict=True):
+            if hit is not None:
+                found[place] = Match("near-duplicate", pictures[place], others[columns[hit]])
+            advance(1, "")
+    return found
+
+
+def _jobs(
+    pictures: Sequence[Print], others: Sequence[Print], candidates: dict[int, list[int]]
+) -> Iterator[tuple[Path, list[Path]]]:
+    for place, columns in candidates.items():
+        yield pictures[place].path, [others[column].path for column in columns]
+
+
+def _first_alike(job: tuple[Path, list[Path]]) -> int | None:
+    path, others = job
+    return next((number for number, other in enumerate(others) if alike(path, other)), None)

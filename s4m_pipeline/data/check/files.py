@@ -1,0 +1,125 @@
+"""Checks of image files and masks, a batch of images at a time in several processes. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from s4m_pipeline.data.check.entries import ImageEntry, References, annotation_name
+from s4m_pipeline.data.check.faults import FaultCounter
+from s4m_pipeline.data.check.masks import check_mask
+from s4m_pipeline.data.check.picture_prints import Print, take_print
+from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.data.images import image_size
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.parallel import Progress, work_through
+
+BATCH = 32
+"""Images, with their annotations, that a process takes at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images to look at.
+
+    Attributes:
+        folder: Where they are.
+        images: Their entries.
+        annotations: The JSON texts of each one's annotations.
+        decode: Whether to decode them whole.
+    """
+
+    folder: Path
+    images: tuple[ImageEntry, ...]
+    annotations: tuple[tuple[str, ...], ...]
+    decode: bool
+
+
+@dataclass(slots=True)
+class Found:
+    """What was found: faults, and the prints of the pictures that could be decoded."""
+
+    faults: FaultCounter = field(default_factory=FaultCounter)
+    prints: list[Print] = field(default_factory=list)
+
+    def merge(self, other: Found) -> None:
+        """Take in what was found in another batch."""
+        self.faults.merge(other.faults)
+        self.prints.extend(other.prints)
+
+
+def check_files(
+    folder: Path,
+    images: Sequence[ImageEntry],
+    content: tuple[CocoText, References] | None,
+    decode: bool,
+    processes: int,
+    progress: Progress,
+) -> Found:
+    """Check image files and, where the file's text is given, masks.
+
+    Args:
+        folder: The folder of images.
+        images: The entries to check.
+        content: The COCO file with its annotations' places; None to look at the pictures alone.
+        decode: Decode the images whole and take their prints.
+        processes: How many processes work.
+        progress: Shows how far it is.
+    """
+    found = Found()
+    batches = _batches(folder, images, content, decode)
+    with progress(f"check {folder.name}", len(images)) as advance:
+        for number, part in enumerate(work_through(check_batch, batches, processes)):
+            found.merge(part)
+            advance(min(BATCH, len(images) - number * BATCH), "")
+    return found
+
+
+def check_batch(batch: Batch) -> Found:
+    """Check the files and masks of some images."""
+    found = Found()
+    for image, texts in zip(batch.images, batch.annotations, strict=True):
+        _check_file(image, batch.folder / image.file_name, batch.decode, found)
+        for text in texts:
+            entry = json.loads(text)
+            check_mask(entry, image.height, image.width, annotation_name(entry), found.faults)
+    return found
+
+
+def _batches(
+    folder: Path,
+    images: Sequence[ImageEntry],
+    content: tuple[CocoText, References] | None,
+    decode: bool,
+) -> Iterator[Batch]:
+    for first in range(0, len(images), BATCH):
+        part = tuple(images[first : first + BATCH])
+        yield Batch(folder, part, tuple(_texts(image, content) for image in part), decode)
+
+
+def _texts(image: ImageEntry, content: tuple[CocoText, References] | None) -> tuple[str, ...]:
+    if content is None:
+        return ()
+    text, references = content
+    return tuple(text.annotation(place) for place in references.by_image.get(image.id, ()))
+
+
+def _check_file(image: ImageEntry, path: Path, decode: bool, found: Found) -> None:
+    if not os.path.isfile(path):  # unlike Path.is_file it takes any name
+        found.faults.add("missing-image", image.name)
+        return
+    try:
+        if decode:
+            taken, (height, width) = take_print(image.name, path)
+            found.prints.append(taken)
+        else:
+            height, width = image_size(path)
+    except UsageError:
+        found.faults.add("unreadable-image", image.name)
+        return
+    if (height, width) != (image.height, image.width):
+        told = f"{image.width} x {image.height}, the file {width} x {height}"
+        found.faults.add("size-mismatch", f"{image.name}: {told}")

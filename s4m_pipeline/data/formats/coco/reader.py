@@ -1,0 +1,247 @@
+"""Image sets: COCO files and plain folders, read into one checked form. No torch.
+
+COCO's conventions: ``bbox`` is x, y, width, height in pixels; masks are COCO's compressed RLE.
+A label's box and area are taken from its mask, because exporters often write something else there.
+What the file tells is kept beside them, for COCO's metric, which counts by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from reprlib import repr as shortened
+from typing import Any, cast
+
+from s4m_pipeline.data.folders import require_folder
+from s4m_pipeline.data.formats.coco.values import (
+    category_key,
+    image_key,
+    is_size,
+    reference,
+    told_area,
+    told_bbox,
+)
+from s4m_pipeline.data.image_set import (
+    Category,
+    ImageRecord,
+    ImageSet,
+    Instance,
+    check_same_categories,
+    require_images,
+    require_instances,
+)
+from s4m_pipeline.data.images import image_size
+from s4m_pipeline.errors import UsageError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Category",
+    "ImageRecord",
+    "ImageSet",
+    "Instance",
+    "check_same_categories",
+    "list_images",
+    "load_coco_json",
+    "read_coco",
+    "read_folder",
+    "require_images",
+    "require_instances",
+]
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""What counts as an image in a plain folder (lower case)."""
+
+
+def read_coco(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
+    """Read a COCO instance file.
+
+    Polygons, compressed and uncompressed RLE are read. Roboflow's extra class, which is only the
+    supercategory of the others and has no annotation, is left out.
+
+    Args:
+        annotations: The COCO JSON file.
+        images: The folder that the file names are relative to.
+        masks: False for unlabelled images: the file's annotations are then never looked at.
+
+    Raises:
+        UsageError: The file is missing, not JSON, not COCO, or an entry in it is wrong; the
+            message names the image or annotation id.
+    """
+    content = load_coco_json(annotations)
+    records = _read_images(content["images"], annotations, images)
+    raw = _list_under(content, "annotations", annotations) if masks else None
+    categories = _read_categories(content.get("categories", []), annotations, raw)
+    found = ImageSet(categories, sorted(records.values(), key=lambda image: image.id))
+    if raw is not None:
+        known = {category.id for category in categories}
+        for image_id, entries in _by_image(raw, records, known, annotations).items():
+            _add_instances(found, records[image_id], entries, annotations)
+    return found
+
+
+def read_folder(images: Path) -> ImageSet:
+    """Take every image file below a folder as unlabelled; ids count from 1 in sorted name order.
+
+    Sizes come from the files' headers; a file whose header cannot be read gets size 0 × 0, so
+    that the stage that loads it can set it aside.
+
+    Raises:
+        UsageError: The folder is missing or holds no image.
+    """
+    records = []
+    for number, name in enumerate(list_images(images), start=1):
+        try:
+            height, width = image_size(images / name)
+        except UsageError:
+            height, width = 0, 0
+        records.append(ImageRecord(number, name, images / name, height, width))
+    return ImageSet(categories=[], images=records)
+
+
+def list_images(folder: Path) -> list[str]:
+    """List the names of the image files below a folder, sorted; no file is opened.
+
+    Returns:
+        Names relative to the folder, with "/" between their parts.
+
+    Raises:
+        UsageError: The folder is missing or holds no image.
+    """
+    require_folder(folder)
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    names = sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
+    if not names:
+        raise UsageError(f"{folder}: no image in this folder (looked for .jpg, .png and the like)")
+    return names
+
+
+def load_coco_json(annotations: Path) -> dict[str, Any]:
+    """Load a COCO file's JSON and check that it has a list of images.
+
+    Raises:
+        UsageError: The file is missing, unreadable, not JSON, or not COCO.
+    """
+    try:
+        content = json.loads(annotations.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{annotations}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{annotations}: not a JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{annotations}: not a COCO file (its JSON is not an object)")
+    _list_under(content, "images", annotations)
+    return content
+
+
+def _list_under(content: Mapping[str, Any], key: str, source: Path) -> list[Any]:
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        raise UsageError(f"{source}: not a COCO file (no list under {key!r})")
+    return entries
+
+
+def _read_images(entries: list[Any], source: Path, folder: Path) -> dict[int, ImageRecord]:
+    records: dict[int, ImageRecord] = {}
+    names: dict[str, int] = {}
+    for place, entry in enumerate(entries):
+        image_id, name = image_key(entry, place, source)
+        if image_id in records:
+            raise UsageError(f"{source}: image id {image_id} is there twice")
+        if name in names:
+            raise UsageError(f"{source}: {name} is there twice (images {names[name]}, {image_id})")
+        height, width = entry.get("height"), entry.get("width")
+        if not is_size(height, width):
+            raise UsageError(f"{source}: image {image_id} ({name}) has no valid height and width")
+        names[name] = image_id
+        records[image_id] = ImageRecord(image_id, name, folder / name, height, width)
+    return records
+
+
+def _read_categories(entries: Any, source: Path, annotations: list[Any] | None) -> list[Category]:
+    if not isinstance(entries, list):
+        raise UsageError(f"{source}: 'categories' is not a list")
+    categories: dict[int, Category] = {}
+    for place, entry in enumerate(entries):
+        category_id, name = category_key(entry, place, source)
+        if category_id in categories:
+            raise UsageError(f"{source}: category id {category_id} is there twice")
+        categories[category_id] = Category(category_id, name)
+    extra = _supercategory_only(entries)
+    if any(isinstance(a, dict) and a.get("category_id") == extra for a in annotations or ()):
+        extra = None  # it is a class after all
+    kept = [category for category in categories.values() if category.id != extra]
+    _check_names(kept, source)
+    return kept
+
+
+def _check_names(categories: Sequence[Category], source: Path) -> None:
+    seen: dict[str, int] = {}
+    for category in categories:
+        if category.name in seen:
+            raise UsageError(
+                f"{source}: categories {seen[category.name]} and {category.id} are both named "
+                f"{category.name!r}"
+            )
+        seen[category.name] = category.id
+
+
+def _supercategory_only(entries: Sequence[Mapping[str, Any]]) -> int | None:
+    """Find the class of id 0 that Roboflow adds: the supercategory of all the others."""
+    first = next((entry for entry in entries if entry["id"] == 0), None)
+    others = [entry for entry in entries if entry["id"] != 0]
+    if first is None or not others or first.get("supercategory") not in (None, "", "none"):
+        return None
+    return 0 if all(entry.get("supercategory") == first["name"] for entry in others) else None
+
+
+def _by_image(
+    entries: list[Any], records: Mapping[int, ImageRecord], known: set[int], source: Path
+) -> dict[int, list[tuple[int, dict[str, Any]]]]:
+    """Put annotations, each with its category id, together by image."""
+    grouped: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise UsageError(f"{source}: annotation number {place} is not an object")
+        name = f"annotation {shortened(entry['id']) if 'id' in entry else f'number {place}'}"
+        image_id, category_id = reference(entry, "image_id"), reference(entry, "category_id")
+        if image_id not in records:
+            told = shortened(entry.get("image_id"))
+            raise UsageError(f"{source}: {name} is of image {told}, which is not there")
+        if category_id not in known:
+            told = shortened(entry.get("category_id"))
+            raise UsageError(f"{source}: {name} has category {told}, which is not there")
+        grouped.setdefault(cast(int, image_id), []).append((cast(int, category_id), entry))
+    return grouped
+
+
+def _add_instances(
+    found: ImageSet,
+    image: ImageRecord,
+    entries: list[tuple[int, dict[str, Any]]],
+    source: Path,
+) -> None:
+    from s4m_pipeline.data.formats.coco.segmentation import bbox_areas, encode_segmentation
+
+    rles = []
+    for _, entry in entries:
+        try:
+            rles.append(encode_segmentation(entry.get("segmentation"), image.height, image.width))
+        except ValueError as error:
+            raise UsageError(
+                f"{source}: annotation {shortened(entry.get('id'))} of image {image.id} "
+                f"({image.file_name}): {error}"
+            ) from error
+    boxes, areas = bbox_areas(rles, image.height, image.width)
+    kept = []
+    measured = zip(entries, rles, boxes, areas, strict=True)
+    for place, ((category_id, entry), rle, box, area) in enumerate(measured):
+        crowd, told = bool(entry.get("iscrowd", 0)), (told_bbox(entry), told_area(entry))
+        instance = Instance(category_id, rle, box, area, crowd, *told)
+        if area:
+            kept.append(instance)
+        else:
+            found.empty_masks.append(entry.get("id", -1))
+            found.empty.setdefault(image.id, []).append((place, instance))
+    if kept:
+        found.instances[image.id] = kept

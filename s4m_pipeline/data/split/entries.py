@@ -1,0 +1,103 @@
+"""What a split needs of a COCO file's entries, checked: images, classes and labels. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from reprlib import repr as shortened
+from typing import Any
+
+from s4m_pipeline.data.formats.coco.values import category_key, image_key, reference
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.wording import counted
+
+
+@dataclass(slots=True)
+class Labels:
+    """Image, category and kind of each annotation, by its place in the file.
+
+    Attributes:
+        source: The file, for messages.
+        images: Image ids.
+        categories: Category ids.
+        crowds: Whether it is a crowd.
+    """
+
+    source: Path
+    images: list[int] = field(default_factory=list)
+    categories: list[int] = field(default_factory=list)
+    crowds: list[bool] = field(default_factory=list)
+
+    def add(self, place: int, entry: Any) -> None:
+        """Take an annotation in (UsageError where it is of nothing); ``CocoText`` calls this."""
+        if not isinstance(entry, dict):
+            raise UsageError(f"{self.source}: annotation number {place} is not an object")
+        for key, known in (("image_id", self.images), ("category_id", self.categories)):
+            found = reference(entry, key)
+            if found is None:
+                told = f"annotation number {place} has no whole number as '{key}'"
+                raise UsageError(f"{self.source}: {told}: {shortened(entry.get(key))}")
+            known.append(found)
+        self.crowds.append(bool(entry.get("iscrowd")))
+
+    def by_image(
+        self, images: Collection[int], categories: Mapping[int, str]
+    ) -> dict[int, list[int]]:
+        """Put the instances' category ids together by image; crowds are no instances.
+
+        Args:
+            images: Ids of the file's images.
+            categories: Names of the file's categories by id.
+
+        Raises:
+            UsageError: An annotation is of an unknown image or category, or there is no instance.
+        """
+        known = {"image": frozenset(images), "category": frozenset(categories)}
+        grouped: dict[int, list[int]] = {}
+        for place, (image, category) in enumerate(zip(self.images, self.categories, strict=True)):
+            for kind, key in (("image", image), ("category", category)):
+                if key not in known[kind]:
+                    told = f"annotation number {place} is of {kind} {key}, which is not there"
+                    raise UsageError(f"{self.source}: {told}")
+            if not self.crowds[place]:
+                grouped.setdefault(image, []).append(category)
+        if not grouped:
+            raise UsageError(f"{self.source}: no labelled instance in it")
+        return grouped
+
+
+def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[int]:
+    """Check a file's image entries; their ids, sorted.
+
+    Args:
+        entries: The entries.
+        source: The file, for messages.
+        folder: Where the images should be.
+
+    Raises:
+        UsageError: An entry cannot be used, an id is there twice, or images are missing.
+    """
+    seen: set[int] = set()
+    missing = []
+    for place, entry in enumerate(entries):
+        image_id, name = image_key(entry, place, source)
+        if image_id in seen:
+            raise UsageError(f"{source}: image id {image_id} is there twice")
+        seen.add(image_id)
+        if not os.path.isfile(folder / name):  # unlike Path.is_file it takes any name
+            missing.append(name)
+    if missing:
+        told = counted(len(missing), "image is missing, it", "images are missing, the first")
+        raise UsageError(f"{folder}: {told} is {missing[0]}")
+    return sorted(seen)
+
+
+def category_names(entries: Any, source: Path) -> dict[int, str]:
+    """Category names by id (UsageError where the categories cannot be used)."""
+    if entries is None:
+        return {}
+    if not isinstance(entries, list):
+        raise UsageError(f"{source}: 'categories' is not a list")
+    return dict(category_key(entry, place, source) for place, entry in enumerate(entries))

@@ -1,0 +1,265 @@
+"""Dividing a COCO file into labelled, unlabelled and validation images. No torch.
+
+Only lists are written, as COCO files whose names are relative to the same folder of images; no
+image is copied. The file's entries are passed on as they stand.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.seeds import rng
+from s4m_pipeline.data.folders import require_folder
+from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.data.split.entries import Labels, category_names, check_images
+from s4m_pipeline.data.split.lists import match_list, read_list, write_list
+from s4m_pipeline.data.split.stratify import draw
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.wording import counted
+
+UNLABELLED = ("rest", "all")
+"""Which images the unlabelled file has: those not labelled, or the labelled ones as well."""
+
+PARTS = ("labelled", "unlabelled", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Image ids of a split.
+
+    Attributes:
+        name: P in the files' names, such as 10 or 2.5.
+        labelled: Images that keep their annotations.
+        validation: Images held back with their annotations; in neither of the other two.
+        listed: The list that the labelled images were taken from; None where they were drawn.
+    """
+
+    name: str
+    labelled: frozenset[int]
+    validation: frozenset[int]
+    listed: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFiles:
+    """Files of a written split; None where a file was not asked for.
+
+    Attributes:
+        labelled: COCO file of the labelled images.
+        unlabelled: COCO file of the unlabelled ones, without annotations.
+        validation: COCO file of the images held back.
+        listed: List of the labelled images.
+    """
+
+    labelled: Path
+    unlabelled: Path
+    validation: Path | None
+    listed: Path | None
+
+
+class SplitSource:
+    """A labelled COCO file to be divided, read once for any number of splits.
+
+    Masks are not looked at; ``s4m data check`` does that.
+
+    Args:
+        annotations: The COCO file.
+        images: The folder its file names are relative to.
+
+    Raises:
+        UsageError: The file is not usable, has no labelled instance, or an image or their folder
+            is missing.
+    """
+
+    def __init__(self, annotations: Path, images: Path) -> None:
+        require_folder(images)
+        found = Labels(annotations)
+        self._text = CocoText(annotations, found.add)
+        self._annotations = annotations
+        self.ids = check_images(self._text.images, annotations, images)
+        self._image_of = found.images
+        self._categories = category_names(self._text.other.get("categories"), annotations)
+        self._labels = found.by_image(self.ids, self._categories)
+
+    def draw(
+        self, percent: float, seed: int, stratified: bool = True, validation: float = 0.0
+    ) -> Split:
+        """Draw the labelled images, and before them those for validation.
+
+        The validation images depend on the seed and their share alone, so that splits of
+        different percentages are measured on the same images.
+
+        Args:
+            percent: The labelled share of all images, above 0 and at most 100. Counts are
+                rounded down, as in the lists of S4M's authors, but to no less than 1.
+            seed: Fixes the draw.
+            stratified: Keep each class's share of the instances close to ``percent``; otherwise
+                the images are drawn evenly.
+            validation: The share of all images held back for validation, in percent.
+
+        Raises:
+            UsageError: The shares are out of range, or together above 100.
+        """
+        if not 0 < percent <= 100:
+            raise UsageError(f"percent is {percent:g}; it must be above 0 and at most 100")
+        held = self._draw_validation(validation, seed, stratified, taken=frozenset())
+        ids = [key for key in self.ids if key not in held]
+        count = _count(len(self.ids), percent)
+        if count > len(ids):
+            raise UsageError(
+                f"{percent:g} % labelled and {validation:g} % for validation exceed the images"
+            )
+        generator = rng(seed, "split", f"{percent:g}")
+        places = draw([self._labels.get(key, []) for key in ids], count, generator, stratified)
+        return Split(f"{percent:g}", frozenset(ids[place] for place in places), held)
+
+    def take(self, listed: Path, seed: int, stratified: bool, validation: float = 0.0) -> Split:
+        """Take the labelled images from a list; validation images are drawn from the others.
+
+        Args:
+            listed: See ``split_lists.read_list`` and ``match_list``.
+            seed: Fixes the draw of the validation images.
+            stratified: See ``draw``.
+            validation: See ``draw``.
+
+        Raises:
+            UsageError: The list cannot be read or does not fit the file.
+        """
+        labelled = frozenset(match_list(read_list(listed), self._text.images, listed))
+        held = self._draw_validation(validation, seed, stratified, labelled)
+        return Split(listed.stem.removeprefix("perc_"), labelled, held, listed)
+
+    def write(self, split: Split, folder: Path, unlabelled: str = "rest") -> SplitFiles:
+        """Write a split: ``labelled-P.json`` and ``unlabelled-P.json``.
+
+        With validation images, ``validation-P.json``; where the labelled images were not taken
+        from a list, their list ``perc_P.txt``.
+
+        Args:
+            split: What was drawn.
+            folder: Where to write; made when missing.
+            unlabelled: Of ``UNLABELLED``.
+
+        Raises:
+            UsageError: The folder cannot be written, or a file would replace the one divided.
+        """
+        names = {part: folder / f"{part}-{split.name}.json" for part in PARTS}
+        if self._annotations.resolve() in {path.resolve() for path in names.values()}:
+            raise UsageError(f"{self._annotations} would be replaced; give another --out")
+        entries = self._text.images
+        listed = folder / f"perc_{split.name}.txt" if split.listed is None else None
+        if listed is not None:
+            write_list(listed, [e["file_name"] for e in entries if e["id"] in split.labelled])
+        files = SplitFiles(
+            labelled=self._write_part(names["labelled"], split.labelled),
+            unlabelled=names["unlabelled"],
+            validation=self._write_part(names["validation"], split.validation)
+            if split.validation
+            else None,
+            listed=listed,
+        )
+        hidden = _hidden(split, unlabelled)
+        self._text.write(files.unlabelled, [e for e in entries if e["id"] not in hidden], [])
+        return files
+
+    def summary(self, split: Split, unlabelled: str = "rest") -> dict[str, Any]:
+        """Count what a split has: images and instances by part, labelled instances by class.
+
+        Args:
+            split: What was drawn.
+            unlabelled: Of ``UNLABELLED``.
+
+        Returns:
+            ``images`` and ``instances``: ``labelled``, ``validation`` and ``all``, images
+            ``unlabelled`` too; ``per_class``: by category name, ``labelled`` and ``all`` instances.
+        """
+        parts = {"labelled": split.labelled, "validation": split.validation, "all": self.ids}
+        counts = {name: Counter[int]() for name in parts}
+        for name, ids in parts.items():
+            for key in ids:
+                counts[name].update(self._labels.get(key, []))
+        return {
+            "images": {
+                **{name: len(ids) for name, ids in parts.items()},
+                "unlabelled": len(self.ids) - len(_hidden(split, unlabelled)),
+            },
+            "instances": {name: counts[name].total() for name in parts},
+            "per_class": {
+                name: {"labelled": counts["labelled"][key], "all": counts["all"][key]}
+                for key, name in self._categories.items()
+                if counts["all"][key]
+            },
+        }
+
+    def _write_part(self, path: Path, chosen: frozenset[int]) -> Path:
+        entries = [entry for entry in self._text.images if entry["id"] in chosen]
+        places = (place for place, key in enumerate(self._image_of) if key in chosen)
+        self._text.write(path, entries, places)
+        return path
+
+    def _draw_validation(
+        self, percent: float, seed: int, stratified: bool, taken: frozenset[int]
+    ) -> frozenset[int]:
+        if not 0 <= percent < 100:
+            raise UsageError(f"validation is {percent:g} %; it must be at least 0 and below 100")
+        if not percent:
+            return frozenset()
+        ids = [key for key in self.ids if key not in taken]
+        count = _count(len(self.ids), percent)
+        if count > len(ids):
+            left = counted(len(ids), "image is", "images are")
+            raise UsageError(f"only {left} left for {percent:g} % validation")
+        labels = [self._labels.get(key, []) for key in ids]
+        places = draw(labels, count, rng(seed, "validation", f"{percent:g}"), stratified)
+        return frozenset(ids[place] for place in places)
+
+
+def check_names(splits: Sequence[Split]) -> None:
+    """Raise UsageError where two splits would be written to files of the same names."""
+    first: dict[str, Split] = {}
+    for split in splits:
+        other = first.setdefault(split.name, split)
+        if other is not split:
+            both = " and ".join(str(one.listed or f"{one.name} %") for one in (other, split))
+            raise UsageError(
+                f"{both} would both be written to labelled-{split.name}.json: "
+                "give them one at a time, each with its own --out"
+            )
+
+
+def write_split(
+    annotations: Path, images: Path, percent: float, seed: int, stratified: bool, folder: Path
+) -> tuple[Path, Path]:
+    """Split a COCO file and write the labelled and the unlabelled rest into a folder.
+
+    Args:
+        annotations: The COCO file.
+        images: The folder its file names are relative to.
+        percent: The labelled share of the images; see ``SplitSource.draw``.
+        seed: Fixes the draw.
+        stratified: See ``SplitSource.draw``.
+        folder: Where to write; see ``SplitSource.write``.
+
+    Returns:
+        The labelled and the unlabelled file.
+
+    Raises:
+        UsageError: See ``SplitSource``; or the folder cannot be written.
+    """
+    source = SplitSource(annotations, images)
+    files = source.write(source.draw(percent, seed, stratified), folder)
+    return files.labelled, files.unlabelled
+
+
+def _hidden(split: Split, unlabelled: str) -> frozenset[int]:
+    """Images that the unlabelled file leaves out."""
+    return split.validation | (split.labelled if unlabelled == "rest" else frozenset())
+
+
+def _count(images: int, percent: float) -> int:
+    """Images in a share, rounded down; 1e-9 keeps 29 % of 100 at 29."""
+    return min(images, max(1, int(images * percent / 100 + 1e-9)))

@@ -1,0 +1,136 @@
+"""A forecast of an inference stage's time and disk, measured on a few of its images."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from s4m_pipeline.artifacts.shards import Shard, read_marker, write_shard
+from s4m_pipeline.devices.placement import side_by_side
+from s4m_pipeline.engine.perform import freshness
+from s4m_pipeline.engine.sharded import ShardedStage, tell_idle_gpus
+from s4m_pipeline.engine.stage import Run, Stage
+from s4m_pipeline.execution.local import Place
+
+PROBED = 10
+"""Images that are measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a probe found.
+
+    Attributes:
+        device: What they were measured on.
+        probed: Images measured.
+        left: Images that the stage has still to do.
+        start_seconds: Of loading models, choosing kernels and compiling.
+        image_seconds: Of each image after that, in one worker with its share of the processor.
+        seconds: Of all that is left, with the run's workers.
+        disk_bytes: Of the whole artifact.
+    """
+
+    device: str
+    probed: int
+    left: int
+    start_seconds: float
+    image_seconds: float
+    seconds: float
+    disk_bytes: int
+
+
+def obstacle(run: Run, stage: Stage, force: bool = False) -> str:
+    """What keeps an inference stage that has work to do from being measured; empty for nothing."""
+    if not _has_work(run, stage, force):
+        return ""
+    if stage.plan(run).steps:
+        return f"{stage.key} trains its teachers first"
+    for above in stage.upstream(run.config).values():
+        state = freshness(run, above).state
+        if state != "fresh":
+            return f"{above.key} is {state}"
+    return ""
+
+
+def _has_work(run: Run, stage: Stage, force: bool) -> bool:
+    if not isinstance(stage, ShardedStage):
+        return False
+    return force or freshness(run, stage).state != "fresh"
+
+
+def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
+    """Do a few images of a stage and throw the result away.
+
+    Args:
+        run: The run.
+        stage: Any stage.
+        force: Forecast a new version, from the first image to the last.
+
+    Returns:
+        None where there is nothing to measure: no inference stage, one that trains first, a fresh
+        artifact, or inputs that are yet to be made (``obstacle``).
+    """
+    if not isinstance(stage, ShardedStage) or not _has_work(run, stage, force):
+        return None
+    if obstacle(run, stage, force):
+        return None
+    shards, folder = stage.shards(run), run.folder(stage)
+    images = [i for shard in shards for i in shard.image_ids]
+    kept = [] if force else shards
+    done = [shard for shard in kept if read_marker(folder, shard) is not None]
+    left = len(images) - sum(len(shard.image_ids) for shard in done)
+    places = np.linspace(0, len(images) - 1, min(PROBED, len(images))).astype(int)
+    ids = [images[place] for place in places]
+    device = stage.device(run)
+    tell_idle_gpus(run, device)
+    workers = max(1, min(run.config.execution.workers, len(shards) - len(done)))
+    start, image, size = _measure(run, stage, ids, Place(0, workers))
+    return Forecast(
+        device=device,
+        probed=len(ids),
+        left=left,
+        start_seconds=start,
+        image_seconds=image,
+        seconds=start + image * left / side_by_side(device, workers),
+        disk_bytes=int(size * len(images)),
+    )
+
+
+def _measure(
+    run: Run, stage: ShardedStage, ids: list[int], place: Place
+) -> tuple[float, float, float]:
+    """Seconds to start, seconds an image, bytes an image, by a worker in its place.
+
+    The images are done twice. The first time has the start in it. The second has batches of the
+    same sizes, so that nothing is compiled in it.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        return _timed(run, stage, ids, place)
+    finally:
+        torch.set_num_threads(threads)  # the worker took its share of them
+
+
+def _timed(
+    run: Run, stage: ShardedStage, ids: list[int], place: Place
+) -> tuple[float, float, float]:
+    def ignore(count: int) -> None:
+        del count
+
+    shard = Shard(0, tuple(ids))
+    began = time.perf_counter()
+    worker = stage.factory()(stage.argument(run), place)
+    worker.process(shard, ignore)
+    warm = time.perf_counter()
+    result = worker.process(shard, ignore)
+    with tempfile.TemporaryDirectory() as folder:
+        made = write_shard(Path(folder), shard, result, stage.categories(run))
+    seconds = time.perf_counter() - warm
+    size = sum(file.bytes for file in made.files)
+    return max(0.0, warm - began - seconds), seconds / len(ids), size / len(ids)

@@ -1,0 +1,167 @@
+"""Carrying out a stage: skip what is fresh, go on with what is unfinished, finish by manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s4m_pipeline.artifacts.manifest import Manifest
+from s4m_pipeline.devices.placement import ALWAYS_THERE
+from s4m_pipeline.engine.stage import Run, Stage, manifest_of
+from s4m_pipeline.engine.staleness import told_difference
+from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Where a stage stands.
+
+    Attributes:
+        state: ``fresh``, ``stale``, ``unfinished``, ``missing`` or ``damaged``.
+        fingerprint: The one that the configuration asks for.
+        why: The reason, in words.
+    """
+
+    state: str
+    fingerprint: str
+    why: str
+
+
+def freshness(run: Run, stage: Stage) -> Freshness:
+    """Say whether a stage's artifact is what the configuration asks for, and why not."""
+    mark = run.fingerprint(stage)
+    if run.store.is_complete(stage.name, mark):
+        try:
+            run.require(stage)
+            again = _made_again(run, stage)
+        except ArtifactError as error:
+            return Freshness("damaged", mark, str(error).splitlines()[0])
+        return Freshness("stale" if again else "fresh", mark, again)
+    if run.store.is_begun(stage.name, mark):
+        return Freshness("unfinished", mark, "stopped before its manifest was written")
+    latest = run.store.latest(stage.name, stage.kind)
+    if latest is None:
+        return Freshness("missing", mark, "never made")
+    return Freshness("stale", mark, _difference(run, stage, latest))
+
+
+def _made_again(run: Run, stage: Stage) -> str:
+    """Name an input artifact, near or far, that is not what this one was made of (``--force``)."""
+    found = run.store.manifest(stage.name, run.fingerprint(stage)).input_contents
+    for name, above in stage.upstream(run.config).items():
+        mark = run.fingerprint(above)
+        if not run.store.is_complete(above.name, mark):
+            continue
+        try:
+            made = run.store.manifest(above.name, mark)
+        except ArtifactError as error:
+            return f"its input {name} is damaged: {str(error).splitlines()[0]}"
+        if name in found and made.content != found[name]:
+            return f"its input {name} was made again, with another result, at {made.created}"
+        farther = _made_again(run, above)
+        if farther:
+            return f"its input {name} is stale: {farther}"
+    return ""
+
+
+def _difference(run: Run, stage: Stage, latest: str) -> str:
+    """Name what differs between the last artifact made and the one asked for."""
+    before = run.store.requested(stage.name, latest)
+    if not before:
+        return f"the last one made is {latest}"
+    wanted = {"config": stage.settings(run.config), "inputs": stage.inputs(run)}
+    told = told_difference(stage.name, run.config, before, wanted)
+    return told or f"the last one made is {latest}"
+
+
+def check_stage(run: Run, stage: Stage, force: bool = False) -> None:
+    """Refuse wrong settings and unusable data, and a device that is not there, before any work.
+
+    A fresh artifact may have been made on another machine: its device is not looked for.
+
+    Args:
+        run: The run.
+        stage: The stage.
+        force: Whether a new version is to be made even where a fresh one is there.
+
+    Raises:
+        UsageError: With what is wrong.
+    """
+    stage.check(run)
+    # looking for a device loads torch, which plans do without
+    if run.config.device in ALWAYS_THERE:
+        return
+    if force or freshness(run, stage).state != "fresh":
+        stage.device(run)
+
+
+def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
+    """Make a stage's artifact unless a fresh one is there.
+
+    Args:
+        run: The run.
+        stage: The stage.
+        force: Make a new version even where a fresh one is there.
+
+    Returns:
+        The artifact's manifest.
+
+    Raises:
+        ArtifactError: The artifact, or one it is made of, is stale or damaged.
+        UsageError: An input has not been made, or the data cannot be used.
+    """
+    mark = run.fingerprint(stage)
+    if not force and (manifest := _if_fresh(run, stage)):
+        return manifest
+    check_stage(run, stage, force)
+    for above in stage.upstream(run.config).values():
+        _require_fresh(run, above)
+    with run.store.lock(stage.name, mark):
+        if not force and (manifest := _if_fresh(run, stage)):
+            return manifest  # another process has made it meanwhile
+        if force or run.store.is_complete(stage.name, mark):
+            run.store.set_aside(stage.name, mark)
+        return _make(run, stage, mark)
+
+
+def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
+    """The manifest of a fresh artifact; refuses a damaged one."""
+    found = freshness(run, stage)
+    if found.state == "damaged":
+        raise ArtifactError(f"{found.why}\n{run.remedy(stage)}")
+    if found.state != "fresh":
+        return None
+    run.reporter.say(f"{stage.title}: fresh ({found.fingerprint})")
+    run.store.point_latest(stage.name, found.fingerprint, stage.kind)
+    return run.store.manifest(stage.name, found.fingerprint)
+
+
+def _require_fresh(run: Run, above: Stage) -> None:
+    """Refuse an input artifact that is missing, damaged, or older than what it was made of."""
+    run.require(above)
+    found = freshness(run, above)
+    if found.state != "fresh":
+        raise ArtifactError(
+            f"{above.name} is {found.state}: {found.why}\n"
+            f"Make it with: s4m {above.command} {run.called_with}"
+        )
+
+
+def _make(run: Run, stage: Stage, mark: str) -> Manifest:
+    going_on = run.store.is_begun(stage.name, mark)
+    run.reporter.say(f"{stage.title}: {'going on with' if going_on else 'making'} {mark}")
+    settings, inputs = stage.settings(run.config), stage.inputs(run)
+    folder = run.store.begin(stage.name, mark, settings, inputs)
+    made = stage.make(run, folder)
+    manifest = manifest_of(stage, mark, settings, inputs, made)
+    manifest.input_contents = {
+        name: run.store.manifest(above.name, run.fingerprint(above)).content
+        for name, above in stage.upstream(run.config).items()
+    }
+    run.store.finish(folder, manifest, stage.kind)
+    run.reporter.say(f"{stage.title}: done, {folder}")
+    return manifest
+
+
+def exit_code(manifest: Manifest) -> int:
+    """0, or 4 where images were set aside."""
+    return SET_ASIDE if manifest.counts.get("quarantined") else DONE

@@ -1,0 +1,222 @@
+"""What the inference stages share: images in shards, rows streamed to Parquet, bad images aside."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from s4m_pipeline.artifacts.shards import (
+    PORTION,
+    Shard,
+    ShardMarker,
+    make_shards,
+    read_marker,
+    remove_shards,
+    shard_size,
+    write_shard,
+)
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.data.images import prepare_threads, read_sized_image
+from s4m_pipeline.devices.placement import gpus_of
+from s4m_pipeline.engine.stage import Outcome, Plan, Run, Stage
+from s4m_pipeline.errors import S4MError, UsageError
+from s4m_pipeline.execution.ahead import done_ahead
+from s4m_pipeline.execution.local import WorkerFactory, run_shards
+from s4m_pipeline.wording import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Prepared = TypeVar("Prepared")
+
+SHARD_BYTES = 64_000_000
+"""About as much as the rows of a shard may take: they are in memory until it is written."""
+READERS = 4
+"""Threads that decode images ahead of the device; decoding leaves Python's lock."""
+AHEAD = 16
+"""Decoded images that wait at most."""
+
+
+class ShardedStage(Stage):
+    """A stage that works image by image."""
+
+    @abstractmethod
+    def records(self, run: Run) -> list[ImageRecord]:
+        """The images it works over."""
+
+    @abstractmethod
+    def categories(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """Categories to write into the tables."""
+
+    @abstractmethod
+    def factory(self) -> WorkerFactory:
+        """The module-level function that makes a worker."""
+
+    @abstractmethod
+    def argument(self, run: Run) -> Any:
+        """What the factory needs; picklable."""
+
+    @abstractmethod
+    def bytes_per_image(self, run: Run) -> int:
+        """Forecast of the artifact's bytes an image."""
+
+    def row_bytes(self, run: Run) -> int:
+        """Forecast of the bytes that an image's rows take in memory, where they are large."""
+        return 1
+
+    def shards(self, run: Run) -> list[Shard]:
+        """The images in portions that follow from the set and the settings alone."""
+        ids = [record.id for record in self.records(run)]
+        portions = max(1, SHARD_BYTES // (PORTION * self.row_bytes(run)))
+        return make_shards(ids, min(portions * PORTION, shard_size(len(ids))))
+
+    def plan(self, run: Run) -> Plan:
+        """Images, shards and disk of the whole stage."""
+        shards = self.shards(run)
+        images = sum(len(shard.image_ids) for shard in shards)
+        folder = run.folder(self)
+        done = sum(read_marker(folder, shard) is not None for shard in shards)
+        return Plan(images, len(shards), done, images * self.bytes_per_image(run))
+
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Process the shards that have no marker yet, then add all of them up."""
+        shards = self.shards(run)
+        remove_shards(folder, len(shards))
+        markers: dict[int, ShardMarker] = {}
+        for shard in shards:
+            marker = read_marker(folder, shard)
+            if marker is not None:
+                markers[shard.number] = marker
+        todo = [shard for shard in shards if shard.number not in markers]
+        total = sum(len(shard.image_ids) for shard in shards)
+        done = total - sum(len(shard.image_ids) for shard in todo)
+        categories = self.categories(run)
+        argument = self.argument(run) if todo else None
+        if todo:
+            tell_idle_gpus(run, self.device(run))
+        told: set[str] = set()
+        with run.reporter.progress(self.name, total, done) as advance:
+            for shard, result in run_shards(
+                todo, self.factory(), argument, run.config.execution.workers, _counting(advance)
+            ):
+                markers[shard.number] = write_shard(folder, shard, result, categories)
+                for warning in result.warnings:
+                    if warning not in told:
+                        told.add(warning)
+                        run.reporter.warn(f"{self.name}: {warning}")
+        return self._outcome(run, [markers[shard.number] for shard in shards])
+
+    def _outcome(self, run: Run, markers: Sequence[ShardMarker]) -> Outcome:
+        counts: Counter[str] = Counter({"images": 0, "instances": 0, "quarantined": 0})
+        seconds: Counter[str] = Counter()
+        for marker in markers:
+            counts.update(marker.counts)
+            seconds.update(marker.seconds)
+        if counts["images"] == 0:
+            raise S4MError(
+                f"{self.name}: {_all_of(counts['quarantined'])} set aside; what was wrong stands "
+                "in the quarantine table of the unfinished artifact."
+            )
+        if counts["quarantined"]:
+            run.reporter.warn(
+                f"{self.name}: {counted(counts['quarantined'], 'image was', 'images were')} "
+                "set aside, see "
+                f"{run.folder(self) / 'quarantine'}"
+            )
+        files = [entry for marker in markers for entry in marker.files]
+        metrics: dict[str, Any] = {
+            "seconds": {part: round(value, 3) for part, value in seconds.items()}
+        }
+        warnings = sorted({text for marker in markers for text in marker.warnings})
+        if warnings:
+            metrics["warnings"] = warnings
+        return Outcome(files, dict(counts), metrics)
+
+
+def _all_of(images: int) -> str:
+    return "the only image was" if images == 1 else f"all {images:,} images were"
+
+
+def tell_idle_gpus(run: Run, device: str) -> None:
+    """Warn, once a run, of GPUs that the run's workers leave idle."""
+    there, workers = gpus_of(device), run.config.execution.workers
+    if workers < there:
+        run.reporter.warn_once(
+            f"execution.workers is {workers}, so the inference stages leave {there - workers} of "
+            f"{there} GPUs idle; set it to {there}, or device to one of them (cuda:0)"
+        )
+
+
+def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:
+    return lambda count: advance(count, "")
+
+
+def load_images(
+    records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
+) -> Iterator[tuple[ImageRecord, np.ndarray]]:
+    """Read images in order, some ahead of what is taken: uint8 (H, W, 3) RGB.
+
+    Args:
+        records: The images.
+        stage: The name that stands in the rows of ``quarantine``.
+        quarantine: Gets a row for each image that cannot be read.
+    """
+    return load_prepared(records, stage, quarantine, lambda image: image)
+
+
+def load_prepared(
+    records: Sequence[ImageRecord],
+    stage: str,
+    quarantine: list[dict[str, Any]],
+    prepare: Callable[[np.ndarray], Prepared],
+) -> Iterator[tuple[ImageRecord, Prepared]]:
+    """As `load_images`, with what ``prepare`` makes of each image, ahead too and in a thread."""
+
+    def read(record: ImageRecord) -> Prepared | UsageError:
+        return read_prepared(record, prepare)
+
+    prepare_threads()
+    for record, found in zip(records, done_ahead(read, records, READERS, AHEAD), strict=True):
+        if isinstance(found, UsageError):
+            quarantine.append(quarantine_row(record, stage, found))
+        else:
+            yield record, found
+
+
+def read_prepared(
+    record: ImageRecord, prepare: Callable[[np.ndarray], Prepared]
+) -> Prepared | UsageError:
+    """What is made of an image, uint8 (H, W, 3) RGB, or why it cannot be read; for any thread."""
+    try:
+        image = read_sized_image(record.path, record.height, record.width)
+    except UsageError as error:
+        return error
+    return prepare(image)
+
+
+def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> dict[str, Any]:
+    """A row of the quarantine table."""
+    return {
+        "image_id": record.id,
+        "file_name": record.file_name,
+        "stage": stage,
+        "error": str(error),
+        "attempts": 1,
+    }
+
+
+def in_batches(
+    items: Iterator[tuple[ImageRecord, Prepared]], size: int
+) -> Iterator[list[tuple[ImageRecord, Prepared]]]:
+    """Group images into batches of ``size``, the last one smaller."""
+    batch: list[tuple[ImageRecord, Prepared]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

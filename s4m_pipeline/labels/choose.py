@@ -1,0 +1,120 @@
+"""A run's score thresholds per class: which predictions become labels. Needs no GPU.
+
+``fixed`` is one score for all. ``rate`` and ``precision`` look at scores alone (and, for
+``precision``, at the cross-fitted predictions of the labelled images); neither goes below
+``refine.min_score``, down to which predictions are refined.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.engine.stage import Run, Stage
+from s4m_pipeline.stages.calibration.cross_fit import CrossFit
+
+if TYPE_CHECKING:
+    from s4m_pipeline.labels.thresholds import Thresholds
+
+MOST_NAMED = 20
+"""Classes named in a warning."""
+
+
+def threshold_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide the thresholds, for a fingerprint."""
+    section = config.pseudo_label
+    if section.thresholds == "fixed":
+        return {"score": section.score}
+    if section.thresholds == "rate":
+        return {"thresholds": "rate"}
+    return {"thresholds": "precision", "precision": section.precision}
+
+
+def threshold_sources(run: Run) -> dict[str, str]:
+    """The input files that decide the thresholds."""
+    if run.config.pseudo_label.thresholds == "fixed":
+        return {}
+    return {"labelled": run.images.labelled_digest()}
+
+
+def threshold_upstream(config: RunConfig) -> dict[str, Stage]:
+    """The input artifacts, beside the predictions themselves, that decide the thresholds."""
+    return {"cross-fit": CrossFit()} if config.pseudo_label.thresholds == "precision" else {}
+
+
+def choose_thresholds(run: Run, predictions: Path, images: int) -> Thresholds:
+    """The thresholds that a run's configuration asks for.
+
+    Args:
+        run: The run; for ``precision`` its ``cross-fit`` artifact is made.
+        predictions: Folder of the artifact whose predictions are to become labels.
+        images: How many images were predicted, those without any prediction included.
+    """
+    from s4m_pipeline.labels import thresholds
+    from s4m_pipeline.labels.scored_predictions import judged_predictions, prediction_scores
+
+    section, labelled = run.config.pseudo_label, run.images.labelled
+    categories = [category.id for category in labelled.categories]
+    if section.thresholds == "fixed":
+        return thresholds.fixed_thresholds(categories, section.score)
+    floor = run.config.refine.min_score
+    if section.thresholds == "precision":
+        scores, true = judged_predictions(run, run.require(CrossFit()), floor)
+        return thresholds.precision_thresholds(scores, true, categories, section.precision, floor)
+    category, score = prediction_scores(predictions, floor, section.min_area)
+    scores = {key: score[category == key] for key in categories}
+    counts = labelled_counts(run)
+    return thresholds.rate_thresholds(scores, images, counts, len(labelled.images), floor)
+
+
+def labelled_counts(run: Run) -> dict[int, int]:
+    """Labelled instances, crowds left out, by category id."""
+    labelled = run.images.labelled
+    counts = {category.id: 0 for category in labelled.categories}
+    for found in labelled.instances.values():
+        for instance in found:
+            counts[instance.category_id] += not instance.iscrowd
+    return counts
+
+
+def thresholds_as_json(run: Run, chosen: Thresholds) -> dict[str, Any]:
+    """Thresholds for a manifest: how they were set, scores by class name, pooled classes."""
+    names = {category.id: category.name for category in run.images.labelled.categories}
+    return {
+        "how": run.config.pseudo_label.thresholds,
+        "scores": {names[key]: score for key, score in chosen.scores.items()},
+        "pooled": [names[key] for key in chosen.pooled],
+    }
+
+
+def warn_unreached(run: Run, chosen: Thresholds) -> None:
+    """Name the classes whose threshold misses the rate or the precision asked for."""
+    section, floor = run.config.pseudo_label, run.config.refine.min_score
+    categories = run.images.labelled.categories
+    if section.thresholds == "rate":
+        low = [c.name for c in categories if chosen.scores[c.id] <= floor]
+        if low:
+            run.reporter.warn(
+                f"refine.min_score {floor:g} keeps thresholds from following the labelled rate for "
+                f"{_listed(low)}: fewer labels of them"
+            )
+    if section.thresholds != "precision":
+        return
+    never = [c.name for c in categories if chosen.scores[c.id] >= 1]
+    if never:
+        run.reporter.warn(
+            f"no score reaches pseudo_label.precision {section.precision:g} on the labelled "
+            f"images for {_listed(never)}: no labels of them"
+        )
+    pooled = [c.name for c in categories if c.id in chosen.pooled and chosen.scores[c.id] < 1]
+    if pooled:
+        run.reporter.warn(
+            f"too few predictions on the labelled images to judge {_listed(pooled)}: their "
+            "threshold is that of all classes together"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    left = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + left

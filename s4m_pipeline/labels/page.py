@@ -1,0 +1,29 @@
+"""The page about a run's refined labels: rates against the labelled set's, figures, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.labels.warnings import label_rates, messages, rate_rows
+
+PICTURES = 24
+
+
+def write_label_page(run: Run, refined: Path, out: Path, limit: int = PICTURES) -> None:
+    """Write the page.
+
+    Args:
+        run: The run.
+        refined: The refine artifact's folder.
+        out: The HTML file to write.
+        limit: Images to show at most.
+    """
+    from s4m_pipeline.review.rate_table import rate_table
+    from s4m_pipeline.review.report import stage_report
+
+    found = label_rates(run, refined)
+    rates = [rate_table(rate_rows(found), messages(found))]
+    images = {record.id: record.path for record in run.images.unlabelled.images}
+    score = run.config.pseudo_label.score
+    stage_report(refined, images, out, limit, run.config.seed, score, rates)

@@ -1,0 +1,105 @@
+"""Columns of an artifact's predictions that thresholds are chosen by, and which are true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s4m_pipeline.artifacts.tables import check_schema, table_files
+from s4m_pipeline.data.image_set import ImageSet
+from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.errors import ArtifactError
+from s4m_pipeline.labels.thresholds import IGNORED, TRUE, match_flags
+from s4m_pipeline.stages.refine.rows import mask_cells
+
+
+def judged_predictions(
+    run: Run, folder: Path, floor: float
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Scores of the cross-fitted predictions, and which of them are true, by category id.
+
+    Shards are judged one after the other (an image's predictions are in one), so that the masks of
+    one alone are in memory.
+    """
+    labelled, min_area = run.images.labelled, run.config.pseudo_label.min_area
+    categories, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
+    flags = [np.zeros(0, np.int64)]
+    for path in table_files(folder, "predictions"):
+        table = _large(path, ["image_id", "category_id", "score", "mask_rle"], floor, min_area)
+        flags.append(_flags(table, labelled))
+        categories.append(table["category_id"].to_numpy())
+        scores.append(table["score"].to_numpy().astype(np.float64))
+    category, score, flag = (np.concatenate(parts) for parts in (categories, scores, flags))
+    kept = flag != IGNORED
+    return (
+        {c.id: score[kept & (category == c.id)] for c in labelled.categories},
+        {c.id: flag[kept & (category == c.id)] == TRUE for c in labelled.categories},
+    )
+
+
+def _flags(table: pa.Table, labelled: ImageSet) -> np.ndarray:
+    """Which predictions are true: int64 (N,) of ``match_flags``' values."""
+    image, category = table["image_id"].to_numpy(), table["category_id"].to_numpy()
+    score, rle = table["score"].to_numpy().astype(np.float64), table["mask_rle"].to_pylist()
+    flags = np.full(len(image), IGNORED)
+    order = np.argsort(image, kind="stable")
+    ids, starts = np.unique(image[order], return_index=True)
+    records = {record.id: record for record in labelled.images}
+    # the part before the first start is empty; of no predictions it is the only one
+    for key, own in zip(ids.tolist(), np.split(order, starts)[1:], strict=True):
+        record = records.get(key)
+        if record is not None:
+            labels = [(int(category[n]), rle[n], float(score[n])) for n in own]
+            truth = labelled.instances.get(key, [])
+            flags[own] = match_flags(labels, truth, (record.height, record.width))
+    return flags
+
+
+def prediction_scores(folder: Path, floor: float, min_area: float) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions above a score whose mask is large enough; read once while the files are the same.
+
+    Args:
+        folder: The artifact.
+        floor: The score that predictions must be above.
+        min_area: ``pseudo_label.min_area``.
+
+    Returns:
+        Category id and score of each.
+    """
+    files = table_files(folder, "predictions")
+    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _scores(stamps, floor, min_area)
+
+
+@lru_cache(maxsize=4)
+def _scores(
+    files: tuple[tuple[str, int, int], ...], floor: float, min_area: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Category ids and scores of some files, which are given by path, size and time."""
+    categories, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
+    for name, _, _ in files:
+        table = _large(Path(name), ["category_id", "score"], floor, min_area)
+        categories.append(table["category_id"].to_numpy())
+        scores.append(table["score"].to_numpy().astype(np.float64))
+    return np.concatenate(categories), np.concatenate(scores)
+
+
+def _large(path: Path, columns: Sequence[str], floor: float, min_area: float) -> pa.Table:
+    """Columns of a file's predictions that are above a score and large enough.
+
+    Raises:
+        ArtifactError: The file is damaged or of another format version.
+    """
+    check_schema(path, "predictions")
+    names, above = [*columns, "soft_mask"], [("score", ">", floor)]
+    try:
+        table = pq.read_table(path, columns=names, filters=above, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
+    large = [mask_cells(mask) > min_area for mask in table["soft_mask"].to_pylist()]
+    return table.select(list(columns)).filter(pa.array(large, pa.bool_()))

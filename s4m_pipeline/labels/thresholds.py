@@ -1,0 +1,197 @@
+"""Score thresholds per class: by the labelled set's rate, or for a precision asked for. No torch.
+
+A prediction becomes a label when its score is *above* its class's threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles
+from s4m_pipeline.data.image_set import Instance
+from s4m_pipeline.metrics.label_quality import Label
+
+ENOUGH = 5
+"""Labelled instances (rate) or predictions on labelled images (precision) that a class's own
+threshold needs."""
+TRUE, FALSE, IGNORED = 1, 0, -1
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Thresholds of all classes.
+
+    Attributes:
+        scores: By category id.
+        pooled: Categories that share a threshold, for want of data: with ``rate`` among themselves,
+            with ``precision`` that of all classes together.
+    """
+
+    scores: dict[int, float]
+    pooled: tuple[int, ...] = ()
+
+
+def fixed_thresholds(categories: Sequence[int], score: float) -> Thresholds:
+    """The same threshold for every category."""
+    return Thresholds(dict.fromkeys(categories, score))
+
+
+def rate_threshold(scores: np.ndarray, wanted: int, floor: float) -> float:
+    """The lowest threshold that lets through no more than a number of predictions.
+
+    Args:
+        scores: float (N,), in any order.
+        wanted: Predictions wanted; of equal scores at the limit none is let through.
+        floor: The threshold is not below this.
+    """
+    falling = -np.sort(-np.asarray(scores, np.float64))
+    limit = float(falling[wanted]) if wanted < len(falling) else floor
+    return max(limit, floor)
+
+
+def rate_thresholds(
+    scores: Mapping[int, np.ndarray],
+    images: int,
+    labelled: Mapping[int, int],
+    labelled_images: int,
+    floor: float,
+    enough: int = ENOUGH,
+) -> Thresholds:
+    """Thresholds at which pseudo-instances an image follow the labelled set's rate.
+
+    Args:
+        scores: By category id, the scores of its predictions on the unlabelled images.
+        images: Unlabelled images.
+        labelled: By category id, its labelled instances; the keys are all categories.
+        labelled_images: Labelled images.
+        floor: No threshold is below this.
+        enough: Categories with fewer labelled instances share one threshold, at which they all
+            together follow their rate, so that the total follows the labelled one's.
+    """
+    none = np.zeros(0)
+    per_image = {key: count / max(labelled_images, 1) for key, count in labelled.items()}
+    few = tuple(key for key, count in labelled.items() if count < enough)
+    rare = np.concatenate([none, *(scores.get(key, none) for key in few)])
+    pooled = rate_threshold(rare, round(sum(per_image[key] for key in few) * images), floor)
+    own = {
+        key: rate_threshold(scores.get(key, none), round(rate * images), floor)
+        for key, rate in per_image.items()
+    }
+    return Thresholds(own | dict.fromkeys(few, pooled), few)
+
+
+def precision_threshold(
+    scores: np.ndarray, true: np.ndarray, precision: float, floor: float
+) -> float:
+    """The lowest threshold above which the share of true predictions is at least a precision.
+
+    Args:
+        scores: float (N,), in any order.
+        true: bool (N,), which predictions match a true instance.
+        precision: The share asked for.
+        floor: The threshold is not below this.
+
+    Returns:
+        The threshold; 1 where no threshold reaches the precision.
+    """
+    usable = np.asarray(scores, np.float64) > floor
+    falling = np.argsort(-scores[usable], kind="stable")
+    ranked, hits = np.asarray(scores, np.float64)[usable][falling], true[usable][falling]
+    if not len(ranked):
+        return 1.0
+    reached = np.cumsum(hits) >= precision * np.arange(1, len(ranked) + 1) - 1e-9
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # equal scores go together
+    cuts = np.flatnonzero(reached & ends)
+    if not len(cuts):
+        return 1.0
+    last = int(cuts[-1])
+    return float(ranked[last + 1]) if last + 1 < len(ranked) else floor
+
+
+def precision_thresholds(
+    scores: Mapping[int, np.ndarray],
+    true: Mapping[int, np.ndarray],
+    categories: Sequence[int],
+    precision: float,
+    floor: float,
+    enough: int = ENOUGH,
+) -> Thresholds:
+    """The lowest thresholds that reach a precision on images whose truth is known.
+
+    Args:
+        scores: By category id, the scores of its predictions on the labelled images.
+        true: By category id, bool for each of these scores.
+        categories: All category ids.
+        precision: The precision asked for.
+        floor: No threshold is below this.
+        enough: A category with fewer predictions above the floor, true or false, takes the
+            threshold of all classes together.
+    """
+    none, never = np.zeros(0), np.zeros(0, bool)
+    ours = {key: np.asarray(scores.get(key, none), np.float64) for key in categories}
+    hits = {key: np.asarray(true.get(key, never), bool) for key in categories}
+    pooled = precision_threshold(
+        np.concatenate([none, *ours.values()]),
+        np.concatenate([never, *hits.values()]),
+        precision,
+        floor,
+    )
+    few = tuple(key for key in categories if int((ours[key] > floor).sum()) < enough)
+    own = {key: precision_threshold(ours[key], hits[key], precision, floor) for key in categories}
+    return Thresholds(own | dict.fromkeys(few, pooled), few)
+
+
+def match_flags(
+    labels: Sequence[Label],
+    truth: Sequence[Instance],
+    size: tuple[int, int],
+    min_iou: float = 0.5,
+) -> list[int]:
+    """Which predictions of an image are true, by the rule of ``label_quality``.
+
+    By falling score, each takes the free true instance of its class with the highest mask IoU, if
+    that is above ``min_iou``.
+
+    Args:
+        labels: The image's predictions.
+        truth: Its labelled instances; crowds are matched by none.
+        size: Height and width in pixels.
+        min_iou: A match needs more than this.
+
+    Returns:
+        One flag a prediction: ``TRUE``, ``FALSE``, or ``IGNORED`` where it matches nothing and more
+        than half of it lies in a crowd of its class.
+    """
+    flags = [FALSE] * len(labels)
+    ious = overlaps(labels, truth, size)
+    free = np.array([not instance.iscrowd for instance in truth], bool)
+    classes = np.array([instance.category_id for instance in truth], np.int64)
+    crowd = ~free
+    for place in sorted(range(len(labels)), key=lambda n: -labels[n][2]):
+        own = classes == labels[place][0]
+        usable = np.where(free & own, ious[place], -1.0)
+        if usable.max(initial=-1.0) > min_iou:
+            free[usable.argmax()] = False
+            flags[place] = TRUE
+        elif ious[place][crowd & own].max(initial=0.0) > 0.5:
+            flags[place] = IGNORED
+    return flags
+
+
+def overlaps(
+    labels: Sequence[Label], truth: Sequence[Instance], size: tuple[int, int]
+) -> np.ndarray:
+    """Mask IoU of predictions and true instances: float64 (labels, instances).
+
+    For a crowd it is the share of the prediction that lies in it.
+    """
+    from pycocotools import mask as mask_api
+
+    if not labels or not truth:
+        return np.zeros((len(labels), len(truth)))
+    ours = as_coco_rles([rle for _, rle, _ in labels], *size)
+    theirs = as_coco_rles([instance.rle for instance in truth], *size)
+    return np.asarray(mask_api.iou(ours, theirs, [int(i.iscrowd) for i in truth]))

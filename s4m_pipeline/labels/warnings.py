@@ -1,0 +1,205 @@
+"""What can be known of pseudo-labels before a student spends days on them.
+
+Pseudo-instances an image, in all and class by class, are held against the labelled set's rate, and
+named where they are almost none or far off; and the shares refined, kept and dropped are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.manifest import read_manifest
+from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.errors import S4MError
+from s4m_pipeline.labels.choose import labelled_counts
+
+FAR = 4.0
+"""A rate more than so many times larger or smaller than the labelled one is far off."""
+NEAR_ZERO = 0.05
+"""A rate below this share of the labelled one is near zero."""
+ENOUGH = 5.0
+"""Fewer labelled instances, or expected pseudo-instances, prove nothing about a class."""
+
+IN_A_LINE = 10
+"""Classes in a line of the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRate:
+    """Instances of a class.
+
+    Attributes:
+        name: The class, or "all classes".
+        labelled: Labelled instances.
+        pseudo: Pseudo-instances.
+        labelled_rate: Labelled instances an image.
+        pseudo_rate: Pseudo-instances an image.
+    """
+
+    name: str
+    labelled: int
+    pseudo: int
+    labelled_rate: float
+    pseudo_rate: float
+
+    @property
+    def ratio(self) -> float | None:
+        """Pseudo-label rate over labelled rate; None where the class is not labelled."""
+        return self.pseudo_rate / self.labelled_rate if self.labelled_rate else None
+
+    def fault(self, images: int) -> str:
+        """What is wrong with the rate over a number of images; empty where nothing is.
+
+        Few labelled instances do not prove a rate too high, few expected ones none too low.
+        """
+        expected = self.labelled_rate * images
+        if self.ratio is None:
+            return "not labelled" if self.pseudo >= ENOUGH else ""
+        if self.ratio < NEAR_ZERO and expected >= ENOUGH:
+            return "almost none"
+        if self.ratio * FAR < 1 and expected >= ENOUGH:
+            return "far too few"
+        if self.ratio > FAR and self.labelled >= ENOUGH:
+            return "far too many"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRates:
+    """Rates of a refine artifact's labels.
+
+    Attributes:
+        total: Over all classes.
+        classes: Class by class, in label order.
+        images: Images that were labelled by the model.
+        shares: Share of all predictions refined, kept and dropped.
+    """
+
+    total: ClassRate
+    classes: list[ClassRate]
+    images: int
+    shares: dict[str, float]
+
+    def faults(self) -> list[tuple[ClassRate, str]]:
+        """The rates that are near zero or far off, with what is wrong in words."""
+        rates = [self.total, *self.classes] if len(self.classes) > 1 else [self.total]
+        found = [(rate, rate.fault(self.images)) for rate in rates]
+        return [(rate, fault) for rate, fault in found if fault]
+
+
+def rates_of(
+    pseudo: Mapping[int, int],
+    images: int,
+    labelled: Mapping[int, int],
+    labelled_images: int,
+    names: Mapping[int, str],
+    decisions: Mapping[str, int],
+) -> LabelRates:
+    """Put counts together.
+
+    Args:
+        pseudo: Pseudo-instances by category id; those without any may be missing.
+        images: Images they are of.
+        labelled: Labelled instances by category id.
+        labelled_images: Images these are of.
+        names: Class names by category id, in label order.
+        decisions: Predictions by decision.
+    """
+
+    def rate(name: str, ours: int, theirs: int) -> ClassRate:
+        return ClassRate(
+            name, theirs, ours, theirs / max(labelled_images, 1), ours / max(images, 1)
+        )
+
+    classes = [rate(name, pseudo.get(key, 0), labelled.get(key, 0)) for key, name in names.items()]
+    total = rate("all classes", sum(pseudo.values()), sum(labelled.values()))
+    everything = max(sum(decisions.values()), 1)
+    shares = {key: decisions.get(key, 0) / everything for key in ("refined", "kept", "dropped")}
+    return LabelRates(total, classes, images, shares)
+
+
+def label_rates(run: Run, refined: Path) -> LabelRates:
+    """Rates of a refine artifact's labels against the run's labelled images."""
+    table = read_table(refined, "refined", ["category_id", "decision"])
+    pseudo: dict[int, int] = {}
+    decisions: dict[str, int] = {}
+    columns = (table[name].to_pylist() for name in ("category_id", "decision"))
+    for key, decision in zip(*columns, strict=True):
+        decisions[decision] = decisions.get(decision, 0) + 1
+        if decision != "dropped":
+            pseudo[key] = pseudo.get(key, 0) + 1
+    labelled = run.images.labelled
+    return rates_of(
+        pseudo,
+        read_manifest(refined).counts["images"],
+        labelled_counts(run),
+        len(labelled.images),
+        {category.id: category.name for category in labelled.categories},
+        decisions,
+    )
+
+
+def messages(rates: LabelRates) -> list[str]:
+    """One line of warning for each rate that is near zero or far off."""
+    return [
+        f"{rate.name}: {fault}, {rate.pseudo_rate:.2f} pseudo-instances an image against "
+        f"{rate.labelled_rate:.2f} labelled"
+        for rate, fault in rates.faults()
+    ]
+
+
+def check_labels(run: Run, refined: Path, stage: str) -> None:
+    """Say what the labels are like before they are learned from.
+
+    Args:
+        run: The run.
+        refined: The refine artifact.
+        stage: Who asks, for the messages.
+
+    Raises:
+        S4MError: There is no pseudo-label at all.
+    """
+    rates = label_rates(run, refined)
+    if not rates.total.pseudo:
+        raise S4MError(
+            "there is not one pseudo-label to learn from: no prediction is above its class's "
+            "threshold.\nTrain the teacher for longer, or lower pseudo_label.score and make new "
+            "labels with: s4m refine --rethreshold"
+        )
+    shares = ", ".join(f"{100 * share:.0f} % {key}" for key, share in rates.shares.items())
+    run.reporter.say(
+        f"{stage}: {rates.total.pseudo_rate:.2f} pseudo-instances an image, "
+        f"{rates.total.labelled_rate:.2f} labelled ones; of all predictions {shares}"
+    )
+    shown = [rate for rate in rates.classes if rate.labelled or rate.pseudo]
+    parts = [f"{r.name} {r.pseudo_rate:.2f}/{r.labelled_rate:.2f}" for r in shown]
+    for start in range(0, len(parts), IN_A_LINE):
+        line = ", ".join(parts[start : start + IN_A_LINE])
+        run.reporter.say(f"{stage}: pseudo/labelled an image: {line}")
+    for message in messages(rates):
+        run.reporter.warn(message)
+    if rates.faults():
+        run.reporter.warn(
+            "look at the labels with 's4m report'; 's4m refine --rethreshold' moves thresholds "
+            "in seconds (pseudo_label.thresholds=rate follows the labelled rate)"
+        )
+
+
+def rate_rows(rates: LabelRates) -> Sequence[Sequence[Any]]:
+    """Rows of the page's table: class, instances, rates, ratio, what is wrong."""
+    return [
+        [
+            rate.name,
+            rate.labelled,
+            rate.pseudo,
+            rate.labelled_rate,
+            rate.pseudo_rate,
+            rate.ratio,
+            rate.fault(rates.images),
+        ]
+        for rate in (rates.total, *rates.classes)
+    ]

@@ -1,0 +1,176 @@
+"""Refinement: a teacher's instances in, sharp masks out, with the decision for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s4m_pipeline.devices.transfers import HostCopy
+from s4m_pipeline.refinement.choice import choose, wants_multimask
+from s4m_pipeline.refinement.decisions import Answers, decide
+from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
+from s4m_pipeline.refinement.negatives import negative_points
+from s4m_pipeline.refinement.policies import NOT_HELPED, PolicyChoice, RefinePolicy, policy_of
+from s4m_pipeline.refinement.prompts import build_prompts, teacher_frame_logits
+from s4m_pipeline.segmenter.base import Embeddings, Frame, Prompts, Segmenter
+
+__all__ = ["Asked", "RefinePolicy", "RefinedMask", "TeacherInstance", "ask", "refine_images"]
+
+MASK_PROMPT_LIMIT = 32.0  # SAM 2's predictor clamps the logits that it prompts with again
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Those instances of each image that share a policy, and what was answered for them."""
+
+    policy: RefinePolicy
+    rows: list[list[int]]  # B entries, their places among the image's instances
+    answers: list[list[Answers]]  # a prompt policy each, and in it B entries
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Instances of a batch of images whose prompts the segmenter has been given.
+
+    The device may still be at the answers: only `masks` waits for them.
+    """
+
+    frames: tuple[Frame, ...]
+    instances: Sequence[Sequence[TeacherInstance]]
+    image_size: int
+    groups: list[_Group]
+
+    def masks(self) -> list[list[RefinedMask]]:
+        """Masks and decisions; see `refine_images`."""
+        out = [[kept_mask(instance, NOT_HELPED) for instance in some] for some in self.instances]
+        for group in self.groups:
+            for image, numbers in enumerate(group.rows):
+                chosen = [self.instances[image][n] for n in numbers]
+                answers = [kind[image] for kind in group.answers]
+                frame = self.frames[image]
+                found = decide(chosen, frame, answers, self.image_size, group.policy)
+                for n, mask in zip(numbers, found, strict=True):
+                    out[image][n] = mask
+        return out
+
+
+def refine_images(
+    segmenter: Segmenter,
+    embeddings: Embeddings,
+    instances: Sequence[Sequence[TeacherInstance]],
+    policy: PolicyChoice,
+) -> list[list[RefinedMask]]:
+    """Refine the instances of a batch of encoded images.
+
+    Args:
+        segmenter: The segmenter that encoded them.
+        embeddings: Of B images.
+        instances: B entries, each the teacher's instances of that image, perhaps none.
+        policy: Prompts, choice and gate: for all, by class (and size), or by a function. An
+            instance without a policy keeps the teacher's mask.
+
+    Returns:
+        B entries, one record for each instance, in the same order. Instances of one image know
+        of one another only as neighbours; `conflicts.settle_conflicts` settles the rest.
+
+    Raises:
+        UsageError: A policy names what does not exist, or wants more points than are stored.
+        ValueError: There are not as many entries as images.
+    """
+    return ask(segmenter, embeddings, instances, policy).masks()
+
+
+def ask(
+    segmenter: Segmenter,
+    embeddings: Embeddings,
+    instances: Sequence[Sequence[TeacherInstance]],
+    policy: PolicyChoice,
+) -> Asked:
+    """The first half of `refine_images`, which does not wait for a GPU.
+
+    So the next batch can be given to the device before this one's masks are made on the host.
+    """
+    if len(instances) != len(embeddings.frames):
+        raise ValueError(f"{len(instances)} entries for {len(embeddings.frames)} images")
+    choice = policy_of(policy)
+    policies = [[choice(instance) for instance in some] for some in instances]
+    groups = []
+    for rules in dict.fromkeys(p for some in policies for p in some if p is not None):
+        rows = [[n for n, p in enumerate(some) if p == rules] for some in policies]
+        answers = _ask_group(segmenter, embeddings, instances, rows, rules)
+        groups.append(_Group(rules, rows, answers))
+    return Asked(embeddings.frames, instances, segmenter.image_size, groups)
+
+
+def _ask_group(
+    segmenter: Segmenter,
+    embeddings: Embeddings,
+    instances: Sequence[Sequence[TeacherInstance]],
+    rows: Sequence[Sequence[int]],
+    policy: RefinePolicy,
+) -> list[list[Answers]]:
+    """Prompt for those instances of each image that share a policy."""
+    frames = embeddings.frames
+    size = 4 * embeddings.image.shape[-1]
+    asks = policy.candidate == "closest" or "box+mask" in policy.prompts
+    groups = [[some[n] for n in numbers] for some, numbers in zip(instances, rows, strict=True)]
+    teacher = [
+        teacher_frame_logits(group, frame, segmenter.image_size, size) if asks else None
+        for group, frame in zip(groups, frames, strict=True)
+    ]
+    negatives = [
+        _negatives(some, numbers, policy.negative_points, frame)
+        for some, numbers, frame in zip(instances, rows, frames, strict=True)
+    ]
+    answers: dict[str, list[Answers]] = {}
+    for kind in dict.fromkeys(policy.prompts):
+        prompts = [
+            build_prompts(group, kind, policy.points, logits, points)
+            for group, logits, points in zip(groups, teacher, negatives, strict=True)
+        ]
+        answers[kind] = _answer(segmenter, embeddings, prompts, teacher, policy)
+    return [answers[kind] for kind in policy.prompts]
+
+
+def _negatives(
+    instances: Sequence[TeacherInstance], rows: Sequence[int], count: int, frame: Frame
+) -> tuple[np.ndarray, np.ndarray] | None:
+    if not count:
+        return None
+    points, labels = negative_points(instances, count, frame.height, frame.width)
+    return points[list(rows)], labels[list(rows)]
+
+
+def _answer(
+    segmenter: Segmenter,
+    embeddings: Embeddings,
+    prompts: Sequence[Prompts],
+    teacher: Sequence[Tensor | None],
+    policy: RefinePolicy,
+) -> list[Answers]:
+    """Prompt once, or once more with the mask taken first."""
+    answers = segmenter.decode(embeddings, prompts, wants_multimask(policy.candidate))
+    picks = [
+        choose(answer, policy.candidate, logits)
+        for answer, logits in zip(answers, teacher, strict=True)
+    ]
+    if policy.second_pass:
+        limit = MASK_PROMPT_LIMIT
+        again = [
+            replace(prompt, masks=answer.picked(pick).clamp(-limit, limit))
+            for prompt, answer, pick in zip(prompts, answers, picks, strict=True)
+        ]
+        answers = segmenter.decode(embeddings, again, False)
+        picks = [torch.zeros_like(pick) for pick in picks]
+    return [
+        Answers(
+            HostCopy(answer.picked(pick).float()),
+            HostCopy(answer.ious.float()),
+            HostCopy(pick),
+        )
+        for answer, pick in zip(answers, picks, strict=True)
+    ]

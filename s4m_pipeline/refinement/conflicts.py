@@ -1,0 +1,169 @@
+"""Conflicts between an image's final masks: duplicates of one object, pixels claimed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance
+from s4m_pipeline.refinement.reasons import compared
+
+OVERLAPS = ("leave", "score")
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictRules:
+    """What is settled between the masks of an image.
+
+    Attributes:
+        overlaps: leave, or score: pixels that several masks claim go to the highest score.
+        duplicate_iou: Of two masks of a class whose IoU is above this, the lower score is
+            dropped; 1 for none.
+        duplicate_containment: The same where the intersection is more than this share of the
+            smaller mask; 1 for none.
+        min_agreement: A mask that lost pixels is dropped where its IoU with the teacher's falls
+            below this: what is left of it is another shape.
+
+    Raises:
+        UsageError: ``overlaps`` is none that exists.
+    """
+
+    overlaps: str = "leave"
+    duplicate_iou: float = 1.0
+    duplicate_containment: float = 1.0
+    min_agreement: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.overlaps not in OVERLAPS:
+            raise UsageError(
+                f"unknown refine.overlaps {self.overlaps!r}; there are {', '.join(OVERLAPS)}"
+            )
+
+
+def settle_conflicts(
+    instances: Sequence[TeacherInstance],
+    masks: Sequence[RefinedMask],
+    height: int,
+    width: int,
+    rules: ConflictRules,
+) -> list[RefinedMask]:
+    """Drop duplicates among an image's masks, then part what overlaps.
+
+    Of equal scores the lower instance number goes first. What was dropped before, or is dropped
+    as a duplicate, neither makes others duplicates nor claims pixels.
+
+    Args:
+        instances: N instances of the image.
+        masks: What refinement made of each.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+        rules: What is settled.
+
+    Returns:
+        N records; those dropped hold the teacher's mask and say why. A mask that lost pixels has
+        its box, area and agreement made again and says how many it lost.
+    """
+    settled = list(masks)
+    ranks = sorted(
+        range(len(settled)), key=lambda n: (-instances[n].score, instances[n].instance_id)
+    )
+    standing = [n for n in ranks if settled[n].decision != "dropped"]
+    if min(rules.duplicate_iou, rules.duplicate_containment) < 1:
+        for category in dict.fromkeys(instances[n].category_id for n in standing):
+            members = [n for n in standing if instances[n].category_id == category]
+            _drop_duplicates(instances, settled, members, height, width, rules)
+    if rules.overlaps == "score":
+        standing = [n for n in standing if settled[n].decision != "dropped"]
+        _part(instances, settled, standing, height, width, rules.min_agreement)
+    return settled
+
+
+def dropped(instance: TeacherInstance, mask: RefinedMask, reason: str) -> RefinedMask:
+    """A record that becomes no label: the teacher's mask, with the figures of the one it lost."""
+    return replace(
+        mask,
+        mask_rle=instance.mask_rle,
+        bbox=instance.bbox,
+        area=instance.area,
+        candidate=-1,
+        decision="dropped",
+        reason=reason,
+    )
+
+
+def _drop_duplicates(
+    instances: Sequence[TeacherInstance],
+    settled: list[RefinedMask],
+    members: Sequence[int],
+    height: int,
+    width: int,
+    rules: ConflictRules,
+) -> None:
+    """Drop, by falling score, each member that is like one that stands."""
+    from s4m_pipeline.refinement.rle import pairwise_containment, pairwise_iou
+
+    limit = rules.duplicate_containment
+    rles = [settled[n].mask_rle for n in members]
+    ious = pairwise_iou(rles, height, width)
+    shares = pairwise_containment(rles, height, width)
+    standing: list[int] = []
+    for at, n in enumerate(members):
+        reason = ""
+        for other in standing:
+            like = ""
+            if ious[at, other] > rules.duplicate_iou:
+                like = compared("IoU", ious[at, other], ">", rules.duplicate_iou)
+            elif shares[at, other] > limit:
+                like = compared("containment", shares[at, other], ">", limit)
+            if like:
+                number = instances[members[other]].instance_id
+                reason = f"duplicate of instance {number}: {like}"
+                break
+        if reason:
+            settled[n] = dropped(instances[n], settled[n], reason)
+        else:
+            standing.append(at)
+
+
+def _part(
+    instances: Sequence[TeacherInstance],
+    settled: list[RefinedMask],
+    standing: Sequence[int],
+    height: int,
+    width: int,
+    min_agreement: float,
+) -> None:
+    """Give each pixel to the first that claims it."""
+    from s4m_pipeline.refinement.rle import bbox_area, difference, iou, merge
+
+    claimed: bytes | None = None
+    for n in standing:
+        instance, mask = instances[n], settled[n]
+        if claimed is None:
+            claimed = mask.mask_rle
+            continue
+        rest = difference(mask.mask_rle, claimed, height, width)
+        bbox, area = bbox_area(rest, height, width)
+        if not area:
+            none = replace(mask, agreement=0.0, area_ratio=0.0)
+            settled[n] = dropped(instance, none, "overlap: higher scores have all its pixels")
+            continue
+        if area < mask.area:
+            lost = f"overlap: {mask.area - area} px went to higher scores"
+            agreement = iou(instance.mask_rle, rest, height, width)
+            left = replace(
+                mask,
+                mask_rle=rest,
+                bbox=bbox,
+                area=area,
+                agreement=agreement,
+                area_ratio=area / max(instance.area, 1),
+                reason=f"{mask.reason}; {lost}" if mask.reason else lost,
+            )
+            if agreement < min_agreement:
+                why = f"{lost}, {compared('agreement', agreement, '<', min_agreement)}"
+                settled[n] = dropped(instance, left, why)
+                continue
+            settled[n] = left
+        claimed = merge(claimed, rest, height, width)

@@ -1,0 +1,124 @@
+"""From the segmenter's answers to masks, each judged: refined, kept or dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s4m_pipeline.devices.transfers import HostCopy
+from s4m_pipeline.refinement.choice import segmenter_mask
+from s4m_pipeline.refinement.fusion import fused_mask
+from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance
+from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.reasons import compared
+from s4m_pipeline.refinement.rle import bbox_area, iou
+from s4m_pipeline.segmenter.base import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was taken of the answers to one prompt policy for the N instances of one image.
+
+    Attributes:
+        logits: float32 (N, 1, 4h, 4w), the candidate taken of each.
+        scores: float32 (N, C), the segmenter's own estimate of each candidate's IoU.
+        picks: int64 (N,), which candidate was taken.
+    """
+
+    logits: HostCopy
+    scores: HostCopy
+    picks: HostCopy
+
+
+def decide(
+    instances: Sequence[TeacherInstance],
+    frame: Frame,
+    answers: Sequence[Answers],
+    image_size: int,
+    policy: RefinePolicy,
+) -> list[RefinedMask]:
+    """Make and judge one image's masks from the answers to each prompt policy.
+
+    Waits for the answers to arrive on the host.
+
+    Args:
+        instances: N of the teacher's instances.
+        frame: How the image lies in the model's input.
+        answers: One entry for each prompt policy.
+        image_size: Side of the model's input in pixels.
+        policy: Choice and gate.
+
+    Returns:
+        N records, in the same order.
+    """
+    maps = _joined([answer.logits.array() for answer in answers])
+    scores = _joined([answer.scores.array() for answer in answers]).tolist()
+    picks = answers[0].picks.array().tolist()
+    out = []
+    for n, instance in enumerate(instances):
+        if policy.candidate == "fuse":
+            rle, pick = _fuse(maps[n], instance, frame, image_size, policy), -1
+        else:
+            rle, pick = segmenter_mask(maps[n, 0], frame, image_size), picks[n]
+        out.append(_decide(instance, rle, pick, scores[n], frame, policy))
+    return out
+
+
+def _joined(answers: Sequence[np.ndarray]) -> np.ndarray:
+    """The answers to several prompt policies side by side; those to one are not copied."""
+    return answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
+
+
+def _fuse(
+    maps: np.ndarray,
+    instance: TeacherInstance,
+    frame: Frame,
+    image_size: int,
+    policy: RefinePolicy,
+) -> bytes:
+    weight, threshold, space = policy.fuse_weight, policy.fuse_threshold, policy.fuse_space
+    shares = policy.fuse_prompt_weights
+    return fused_mask(maps, instance, frame, image_size, weight, threshold, space, shares)
+
+
+def _decide(
+    instance: TeacherInstance,
+    rle: bytes,
+    pick: int,
+    scores: list[float],
+    frame: Frame,
+    policy: RefinePolicy,
+) -> RefinedMask:
+    """Take the new mask unless it is empty or strays; else keep the teacher's, or drop both."""
+    bbox, area = bbox_area(rle, frame.height, frame.width)
+    old_bbox, old_area = bbox_area(instance.mask_rle, frame.height, frame.width)
+    agreement = iou(instance.mask_rle, rle, frame.height, frame.width)
+    reason = _fault(area, old_area, agreement, policy)
+    refused = "kept" if policy.gate == "keep" else "dropped"
+    return RefinedMask(
+        mask_rle=instance.mask_rle if reason else rle,
+        bbox=old_bbox if reason else bbox,
+        area=old_area if reason else area,
+        candidate_ious=scores,
+        candidate=-1 if reason else pick,
+        agreement=agreement,
+        area_ratio=area / max(old_area, 1),
+        decision=refused if reason else "refined",
+        reason=reason,
+    )
+
+
+def _fault(area: int, old_area: int, agreement: float, policy: RefinePolicy) -> str:
+    """Why a mask is not taken; empty where it is."""
+    if not area:
+        return "the segmenter's mask is empty"
+    if agreement < policy.min_agreement:
+        return compared("agreement", agreement, "<", policy.min_agreement)
+    limit, ratio = policy.max_area_ratio, area / max(old_area, 1)
+    if limit is not None and ratio > limit:
+        return compared("area ratio", ratio, ">", limit)
+    if limit is not None and ratio * limit < 1:
+        return compared("area ratio", ratio, "<", 1 / limit, named=f"1/{limit:g}")
+    return ""

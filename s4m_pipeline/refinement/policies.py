@@ -1,0 +1,115 @@
+"""How instances are refined: one policy for all, or one by class and size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.refinement.instances import TeacherInstance
+
+NOT_HELPED = "calibrated: refinement does not help such instances"
+"""Reason of an instance for which there is no policy."""
+
+FUSE_SPACES = ("probabilities", "logits")
+GATES = ("keep", "drop")
+SMALL_AREA = 32**2
+MEDIUM_AREA = 96**2
+
+
+@dataclass(frozen=True, slots=True)
+class RefinePolicy:
+    """How an instance is refined.
+
+    Attributes:
+        policy: What prompts the segmenter: points, box, box+mask or box+points.
+        points: How many points an instance, where points are used.
+        candidate: What becomes the mask: argmax-iou, single, closest or fuse.
+        min_agreement: The new mask is not taken where its IoU with the teacher's is below this.
+        negative_points: At most how many points of neighbours are negative prompts, whatever the
+            policy.
+        fuse_policies: Further prompts; ``fuse`` takes the mean of their outputs and the first's.
+        fuse_prompt_weights: The weights of their outputs in that mean, the first prompt's first;
+            none for equal ones.
+        fuse_weight: The teacher's share in ``fuse``, from 0 to 1.
+        fuse_threshold: Probability above which a fused pixel is the mask's.
+        fuse_space: Whether ``fuse`` averages probabilities or logits.
+        second_pass: Whether the first mask's logits prompt again, beside the same points and box.
+        max_area_ratio: The new mask is not taken where it is more than so many times larger or
+            smaller than the teacher's; None for any size.
+        gate: What becomes of an instance whose new mask is not taken: keep (the teacher's mask)
+            or drop.
+
+    Raises:
+        UsageError: ``fuse_space`` or ``gate`` is none that exists, or ``fuse_prompt_weights`` are
+            not one for each prompt, or all 0.
+    """
+
+    policy: str
+    points: int
+    candidate: str
+    min_agreement: float
+    negative_points: int = 0
+    fuse_policies: tuple[str, ...] = ()
+    fuse_prompt_weights: tuple[float, ...] = ()
+    fuse_weight: float = 0.5
+    fuse_threshold: float = 0.5
+    fuse_space: str = "probabilities"
+    second_pass: bool = False
+    max_area_ratio: float | None = None
+    gate: str = "keep"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fuse_policies", tuple(self.fuse_policies))
+        object.__setattr__(self, "fuse_prompt_weights", tuple(self.fuse_prompt_weights))
+        prompts, weights = 1 + len(self.fuse_policies), self.fuse_prompt_weights
+        if weights and (len(weights) != prompts or not sum(weights)):
+            numbers = f"{prompts} number{'s' if prompts > 1 else ''}"
+            raise UsageError(
+                f"refine.fuse_prompt_weights {list(weights)} must be {numbers}, one for "
+                "refine.policy and one for each of refine.fuse_policies, not all 0"
+            )
+        if self.fuse_space not in FUSE_SPACES:
+            raise UsageError(
+                f"unknown refine.fuse_space {self.fuse_space!r}; there are {', '.join(FUSE_SPACES)}"
+            )
+        if self.gate not in GATES:
+            raise UsageError(f"unknown refine.gate {self.gate!r}; there are {', '.join(GATES)}")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompt policies whose outputs are looked at; several only where they are fused."""
+        return (self.policy, *(self.fuse_policies if self.candidate == "fuse" else ()))
+
+
+PolicyOf = Callable[[TeacherInstance], RefinePolicy | None]
+PolicyTable = Mapping[int | tuple[int, str], RefinePolicy | None]
+PolicyChoice = RefinePolicy | PolicyTable | PolicyOf
+"""One policy, or by category id or (category id, size), or a function; None keeps the teacher's."""
+
+
+def size_of(instance: TeacherInstance) -> str:
+    """COCO's size class of the teacher's mask: small (below 32² px), medium (96²) or large."""
+    if instance.area < SMALL_AREA:
+        return "small"
+    return "medium" if instance.area < MEDIUM_AREA else "large"
+
+
+def policy_of(choice: PolicyChoice) -> PolicyOf:
+    """The function that gives an instance's policy.
+
+    In a mapping, ``(category_id, size)`` goes before ``category_id``. The function raises
+    UsageError where a mapping has neither.
+    """
+    if isinstance(choice, RefinePolicy):
+        return lambda instance: choice
+    if not isinstance(choice, Mapping):
+        return choice
+
+    def look_up(instance: TeacherInstance) -> RefinePolicy | None:
+        for key in ((instance.category_id, size_of(instance)), instance.category_id):
+            if key in choice:
+                return choice[key]
+        raise UsageError(f"no refinement policy is known for category {instance.category_id}")
+
+    return look_up

@@ -1,0 +1,114 @@
+"""Prompt policies: what of a teacher's instances is shown to the segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.refinement.instances import TeacherInstance
+from s4m_pipeline.refinement.negatives import PADDING
+from s4m_pipeline.refinement.soft_masks import LEVELS, grid_shape, sample_soft_mask
+from s4m_pipeline.segmenter.base import Frame, Prompts
+
+POLICIES = ("points", "box", "box+mask", "box+points")
+
+
+def build_prompts(
+    instances: Sequence[TeacherInstance],
+    policy: str,
+    points: int,
+    teacher_logits: Tensor | None = None,
+    negatives: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Prompts:
+    """The prompts of one image's instances.
+
+    Args:
+        instances: N instances.
+        policy: One of `POLICIES`.
+        points: How many of an instance's stored points are used, in the order drawn.
+        teacher_logits: float32 (N, 1, 4h, 4w) from `teacher_frame_logits`; the mask prompt, where
+            the policy has one.
+        negatives: float32 (N, M, 2) and int32 (N, M) from `negatives.negative_points`, put after
+            the positive points without the columns that no instance fills.
+
+    Returns:
+        Prompts in original pixels.
+
+    Raises:
+        UsageError: An unknown policy, or fewer points are stored than wanted.
+        ValueError: The policy has a mask prompt and there are no logits for it.
+    """
+    if policy not in POLICIES:
+        raise UsageError(f"unknown refine.policy {policy!r}; there are {', '.join(POLICIES)}")
+    if policy == "box+mask" and teacher_logits is None:
+        raise ValueError("box+mask needs the teacher's logits")
+    count = points if policy in ("points", "box+points") else 0
+    coords, labels = _points(instances, count), np.ones((len(instances), count), np.int32)
+    if negatives is not None:
+        used = (negatives[1] != PADDING).any(0)
+        coords = np.concatenate([coords, negatives[0][:, used]], axis=1)
+        labels = np.concatenate([labels, negatives[1][:, used]], axis=1)
+    return Prompts(
+        points=coords,
+        labels=labels,
+        boxes=None if policy == "points" else _boxes(instances),
+        masks=teacher_logits if policy == "box+mask" else None,
+    )
+
+
+def _points(instances: Sequence[TeacherInstance], count: int) -> np.ndarray:
+    out = np.zeros((len(instances), count, 2), np.float32)
+    for row, instance in zip(out, instances, strict=True):
+        stored = np.asarray(instance.points, np.float32).reshape(-1, 2)
+        if len(stored) < count:
+            raise UsageError(
+                f"refine.points is {count}, but the pseudo-labels store {len(stored)} for an "
+                "instance; make them again with that refine.points"
+            )
+        row[:] = stored[:count]
+    return out
+
+
+def _boxes(instances: Sequence[TeacherInstance]) -> np.ndarray:
+    boxes = np.array([i.bbox for i in instances], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def teacher_frame_logits(
+    instances: Sequence[TeacherInstance], frame: Frame, image_size: int, size: int
+) -> Tensor:
+    """The teacher's soft masks as mask logits in the model's frame.
+
+    Probabilities are sampled bilinearly at the centres of the model's mask cells and kept half
+    a stored level away from 0 and 1, so that the logits lie within 6.3 of 0. Cells of the
+    padding count as outside.
+
+    Args:
+        instances: N instances.
+        frame: How the image lies in the model's input.
+        image_size: Side of the model's input in pixels.
+        size: Side of the model's mask logits in cells (4h).
+
+    Returns:
+        float32 (N, 1, size, size) on the CPU; above 0 where the teacher's probability is above
+        one half.
+    """
+    centres = (np.arange(size, dtype=np.float32) + 0.5) * (image_size / size)
+    ys = centres[centres < frame.valid_height] * (frame.height / frame.valid_height)
+    xs = centres[centres < frame.valid_width] * (frame.width / frame.valid_width)
+    prob = np.zeros((len(instances), 1, size, size), np.float32)
+    for out, instance in zip(prob, instances, strict=True):
+        grid = grid_shape(instance.stride, frame.height, frame.width)
+        out[0, : len(ys), : len(xs)] = sample_soft_mask(
+            instance.soft_mask,
+            instance.soft_mask_box,
+            grid,
+            ys / instance.stride,
+            xs / instance.stride,
+        )
+    return torch.logit(torch.from_numpy(prob), eps=0.5 / LEVELS)

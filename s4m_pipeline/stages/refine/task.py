@@ -1,0 +1,160 @@
+"""Which of an image's predictions are prompted, and what becomes of their masks.
+
+A prediction is prompted when it is to become a label, or when its score reaches
+``refine.min_score``: the masks of those spare ones let a later threshold take them up without the
+segmenter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from s4m_pipeline.artifacts.shards import Shard
+from s4m_pipeline.artifacts.tables import read_rows
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.refinement.conflicts import ConflictRules, settle_conflicts
+from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
+from s4m_pipeline.refinement.policies import NOT_HELPED, PolicyChoice
+from s4m_pipeline.stages.refine.rows import (
+    Row,
+    drop_reason,
+    refined,
+    segmented,
+    teacher_instance,
+    unrefined,
+)
+from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
+from s4m_pipeline.stages.structure import TargetSettings
+
+
+@dataclass(frozen=True, slots=True)
+class RefineTask:
+    """What a worker refines, and how.
+
+    Attributes:
+        predictions: Folder of the artifact that holds the teacher's predictions.
+        records: The images by id.
+        segmenter: What it is built with; None where none is needed.
+        policy: How instances are refined; None keeps every teacher's mask.
+        rules: What is settled between an image's masks.
+        scores: The score that a label must be above, by category id.
+        min_score: The score from which predictions are prompted that become no labels.
+        min_area: The least sum of a label's mask probabilities, in cells.
+        targets: How structural targets are made; None for none.
+    """
+
+    predictions: Path
+    records: Mapping[int, ImageRecord]
+    segmenter: SegmenterSettings | None
+    policy: PolicyChoice | None
+    rules: ConflictRules
+    scores: Mapping[int, float]
+    min_score: float
+    min_area: float
+    targets: TargetSettings | None
+
+
+@dataclass(slots=True)
+class ImagePredictions:
+    """An image's predictions: those to prompt for, and those dropped without.
+
+    Attributes:
+        record: The image.
+        rows: Rows of ``predictions`` to prompt for, N of them.
+        instances: The same, as the segmenter's room takes them.
+        reasons: Why each becomes no label; empty for a label.
+        dropped: Finished rows of ``refined`` of the others.
+    """
+
+    record: ImageRecord
+    rows: list[Row] = field(default_factory=list)
+    instances: list[TeacherInstance] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    dropped: list[Row] = field(default_factory=list)
+
+
+def read_images(task: RefineTask, shard: Shard) -> dict[int, ImagePredictions]:
+    """A shard's predictions by image, in the shard's order."""
+    images = {key: ImagePredictions(task.records[key]) for key in shard.image_ids}
+    for row in read_rows(task.predictions, "predictions", shard.image_ids):
+        image = images[row["image_id"]]
+        reason = drop_reason(row, task.scores[row["category_id"]], task.min_area)
+        if reason and (task.policy is None or row["score"] < task.min_score):
+            image.dropped.append(unrefined(row, "dropped", reason))
+        else:
+            image.rows.append(row)
+            # by min_score, not by thresholds, so that moving those changes nobody's mask
+            likely = row["score"] >= task.min_score
+            image.instances.append(teacher_instance(row, is_neighbour=likely))
+            image.reasons.append(reason)
+    return images
+
+
+def decided_rows(
+    task: RefineTask, image: ImagePredictions, masks: Sequence[RefinedMask] | None = None
+) -> dict[str, list[Row]]:
+    """What is written of one image, conflicts between its labels settled.
+
+    Args:
+        task: Rules and policy.
+        image: Its predictions.
+        masks: What refinement made of each that is prompted; None where nothing was prompted.
+
+    Returns:
+        Rows of ``refined`` and, unless the policy is none, the masks as they were before conflicts
+        were settled, those of spare predictions too, as rows of ``segmented``.
+    """
+    if masks is None:
+        reason = "policy none" if task.policy is None else NOT_HELPED
+        masks = [kept_mask(instance, reason) for instance in image.instances]
+    rows = list(image.dropped)
+    labels = [n for n, reason in enumerate(image.reasons) if not reason]
+    if labels:
+        height, width = image.rows[0]["height"], image.rows[0]["width"]
+        instances = [image.instances[n] for n in labels]
+        final = settle_conflicts(instances, [masks[n] for n in labels], height, width, task.rules)
+        rows += [refined(image.rows[n], mask) for n, mask in zip(labels, final, strict=True)]
+    spare = zip(image.rows, image.reasons, strict=True)
+    rows += [unrefined(row, "dropped", reason) for row, reason in spare if reason]
+    rows.sort(key=lambda row: row["instance_id"])
+    if task.policy is None:
+        return {"refined": rows}
+    raw = [segmented(row, mask) for row, mask in zip(image.rows, masks, strict=True)]
+    return {"refined": rows, "segmented": raw}
+
+
+def likely_masks(
+    task: RefineTask, image: ImagePredictions, masks: Sequence[RefinedMask] | None = None
+) -> list[bytes]:
+    """The masks that structural points are drawn from: all predictions' from ``min_score`` up.
+
+    They do not depend on the thresholds, so that structural targets stay when those are moved.
+
+    Args:
+        task: Holds the score.
+        image: Its predictions.
+        masks: What refinement made of each that was prompted; None for the teacher's.
+
+    Returns:
+        COCO compressed RLE counts.
+    """
+    own = [row["mask_rle"] for row in image.rows] if masks is None else [m.mask_rle for m in masks]
+    prompted = [
+        rle for row, rle in zip(image.rows, own, strict=True) if row["score"] >= task.min_score
+    ]
+    return prompted + [row["mask_rle"] for row in image.dropped if row["score"] >= task.min_score]
+
+
+def decided_counts(tables: Mapping[str, Sequence[Row]]) -> dict[str, int]:
+    """Labels (refined, kept, both), dropped predictions and images set aside."""
+    decisions = Counter(str(row["decision"]) for row in tables["refined"])
+    return {
+        "instances": decisions["refined"] + decisions["kept"],
+        "refined": decisions["refined"],
+        "kept": decisions["kept"],
+        "dropped": decisions["dropped"],
+        "quarantined": len(tables["quarantine"]),
+    }

@@ -1,0 +1,71 @@
+"""Artifacts as people ask for them: listed, checked, compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.manifest import read_manifest, verify
+from s4m_pipeline.artifacts.schemas import SCHEMAS
+from s4m_pipeline.artifacts.store import Store
+from s4m_pipeline.artifacts.tables import check_schema, table_files
+from s4m_pipeline.engine.staleness import flat_settings
+from s4m_pipeline.errors import ArtifactError, UsageError
+
+
+def list_rows(store: Store) -> list[dict[str, Any]]:
+    """One row an artifact: stage, fingerprint, state, when it was made, whether it is the latest.
+
+    Raises:
+        UsageError: The work folder is missing.
+    """
+    if not store.work_dir.is_dir():
+        raise UsageError(f"{store.work_dir}: no such work folder")
+    rows = []
+    for stage, mark, done in store.artifacts():
+        made, state = "", "unfinished"
+        if done:
+            try:
+                made, state = store.manifest(stage, mark).created, "finished"
+            except ArtifactError:
+                state = "damaged"
+        rows.append(
+            {
+                "stage": stage,
+                "fingerprint": mark,
+                "state": state,
+                "made": made,
+                "latest": store.latest(stage) == mark,
+            }
+        )
+    return rows
+
+
+def verify_artifact(folder: Path) -> str:
+    """Check an artifact's files against its manifest, and its tables' format.
+
+    Raises:
+        ArtifactError: Something does not fit; every fault is named.
+    """
+    manifest = read_manifest(folder)
+    faults = verify(folder, manifest)
+    if faults:
+        raise ArtifactError(f"{folder}: " + "; ".join(faults))
+    for table in SCHEMAS:
+        for path in table_files(folder, table):
+            check_schema(path, table)
+    size = sum(entry.bytes for entry in manifest.files)
+    return f"{folder}: {len(manifest.files)} files, {size} bytes, all as the manifest says"
+
+
+def differences(first: Path, second: Path) -> list[str]:
+    """Lines ``part.key: one -> other`` for all that differs between two artifacts."""
+    one, other = read_manifest(first).to_dict(), read_manifest(second).to_dict()
+    lines = []
+    for part in ("stage", "config", "inputs", "counts", "metrics", "environment"):
+        a, b = flat_settings(one[part]), flat_settings(other[part])
+        for key in sorted(a.keys() | b.keys()):
+            if a.get(key) != b.get(key):
+                name = f"{part}.{key}" if key else part
+                lines.append(f"{name}: {a.get(key)} -> {b.get(key)}")
+    return lines or ["no difference"]

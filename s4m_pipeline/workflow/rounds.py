@@ -1,0 +1,135 @@
+"""``s4m run --rounds N``: each round's student labels for the next, as long as labels get better.
+
+Round 1 is the plain run. A further round is worth its days only if the last one's student labels
+better than what labelled before: that is measured on the validation images (stage ``held-out``),
+and the first round that brings nothing is the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from s4m_pipeline.artifacts.manifest import Manifest
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.engine.perform import check_stage, perform
+from s4m_pipeline.engine.stage import Run, Stage
+from s4m_pipeline.stages.calibration.held_out import HeldOut
+from s4m_pipeline.stages.evaluate import Evaluate
+from s4m_pipeline.workflow.pipeline import run_all, stages_of_round, stages_of_rounds
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What a round came to.
+
+    Attributes:
+        number: From 1.
+        before: Label quality on the validation images of the model that labelled; None without
+            validation images.
+        after: Label quality of the round's student.
+        labels: Precision, recall and mean IoU of the student's labels.
+        average_precision: Mask AP of the student on the validation images, 0 to 1.
+    """
+
+    number: int
+    before: float | None = None
+    after: float | None = None
+    labels: tuple[float | None, float | None, float | None] = (None, None, None)
+    average_precision: float | None = None
+
+    @property
+    def rose(self) -> bool:
+        """Whether the student labels better than its teacher did, or nobody knows."""
+        return self.before is None or self.after is None or self.after > self.before
+
+    def __str__(self) -> str:
+        if self.before is None or self.after is None:
+            return f"round {self.number}: done (no data.validation to measure labels on)"
+        named = zip(("precision", "recall", "mean IoU"), self.labels, strict=True)
+        parts = [f"{name} {value:.3f}" for name, value in named if value is not None]
+        if self.average_precision is not None:
+            parts.append(f"mask AP {100 * self.average_precision:.1f}")
+        return (
+            f"round {self.number}: label quality on held-out labels {self.before:.3f} -> "
+            f"{self.after:.3f} ({', '.join(parts)})"
+        )
+
+
+def run_rounds(
+    run: Run,
+    rounds: int,
+    force: bool = False,
+    on_round: Callable[[RoundResult], None] = lambda result: None,
+) -> dict[str, Manifest]:
+    """Make up to ``rounds`` rounds, each going on from the one before.
+
+    Args:
+        run: The run.
+        rounds: At most so many; 1 is the plain run, without measuring.
+        force: Make new versions.
+        on_round: Told of each round as it is done.
+
+    Returns:
+        Manifests by the stages' keys.
+
+    Raises:
+        UsageError: Fewer than one round.
+    """
+    for stage in stages_of_rounds(run.config, rounds):
+        run.fingerprint(stage)
+        check_stage(run, stage, force)
+    made: dict[str, Manifest] = {}
+    for number in range(1, rounds + 1):
+        made |= run_all(run, stages_of_round(run.config, number), force)
+        if rounds == 1:
+            break
+        result = _measure(run, number, made, force)
+        on_round(result)
+        if not result.rose:
+            _tell_end(run, result, rounds)
+            break
+    return made
+
+
+def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
+    """All that up to ``rounds`` rounds would make, the measuring between them included."""
+    stages = stages_of_rounds(config, rounds)
+    if rounds > 1 and config.data.validation is not None:
+        stages += [HeldOut(number) for number in range(1, rounds + 2)]
+    return stages
+
+
+def _tell_end(run: Run, result: RoundResult, rounds: int) -> None:
+    """Say why a round is the last one, and whose labels were the best."""
+    before, end = _model_before(result.number), f"stopping after round {result.number} of {rounds}"
+    if result.after or result.before:
+        run.reporter.say(f"labels no longer get better: {end}; those of the {before} were the best")
+    else:
+        run.reporter.warn(
+            f"neither the {before} nor the round's student has a usable label: none above the "
+            f"thresholds fits an instance of the validation images; {end}"
+        )
+
+
+def _model_before(number: int) -> str:
+    """The model whose predictions a round's labels come from, as ``evaluate --of`` names it."""
+    return {1: "teacher", 2: "student"}.get(number, f"student-{number - 1}")
+
+
+def _measure(run: Run, number: int, made: dict[str, Manifest], force: bool) -> RoundResult:
+    """Label quality before and after a round."""
+    if run.config.data.validation is None:
+        return RoundResult(number)
+    before = perform(run, HeldOut(number), force and number == 1)
+    after = perform(run, HeldOut(number + 1), force)
+    found = after.metrics["labels"]
+    name = "student" if number == 1 else f"student-{number}"
+    evaluation = made[Evaluate(name).key]
+    return RoundResult(
+        number,
+        before.metrics["quality"],
+        after.metrics["quality"],
+        (found["precision"], found["recall"], found["mean_iou"]),
+        evaluation.metrics["segm"]["AP"],
+    )
