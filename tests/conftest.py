@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.small_sets", "tests.workshop"]
+
 SHARED = Path(os.environ.get("S4M_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 

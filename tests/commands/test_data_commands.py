@@ -11,7 +11,7 @@ import pytest
 
 from s4m_pipeline.cli import main
 from tests.data.cityscapes_tree import FRAMES, write_tree
-from tests.data.conftest import coco_content, write_images, write_json
+from tests.small_sets import coco_content, write_images, write_json
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -11,7 +11,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.start_weights import load_start_weights
-from tests.models import hugging_face
+from tests.models.conversion import hugging_face
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 

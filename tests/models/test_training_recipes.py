@@ -22,7 +22,7 @@ from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
 from s4m_pipeline.models.predictor import Predictor
 from s4m_pipeline.models.training import TrainingSpec, train
-from tests.models.layouts import cityscapes_layout, coco_layout
+from tests.models.conversion.layouts import cityscapes_layout, coco_layout
 
 SHRINK = 8
 LAYOUTS: dict[str, Callable[[Path], dict[str, Any]]] = {
