@@ -28,7 +28,7 @@ from s4m_pipeline.config_file import load_config
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.data.split.split import write_split
 from s4m_pipeline.engine.perform import perform
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.workflow.label_quality import label_quality_of_run
 from s4m_pipeline.workflow.pipeline import stages_of_round

@@ -21,7 +21,7 @@ from tiny_run import write_tiny
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.engine.perform import perform
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.segmenter.demo import DemoSegmenter
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.workflow.pipeline import stages_of_rounds

@@ -31,8 +31,8 @@ from refine_work import DEFAULT, S4M, draw
 from s4m_pipeline.artifacts.shards import Shard, write_shard
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.execution.ahead import one_ahead
-from s4m_pipeline.execution.local import Place
 from s4m_pipeline.refinement.ask import Asked, ask, refine_images
 from s4m_pipeline.refinement.conflicts import ConflictRules
 from s4m_pipeline.refinement.policies import RefinePolicy

@@ -46,7 +46,7 @@ def measure(folder: Path, images: int) -> dict[str, float]:
     from s4m_pipeline.config import RunConfig
     from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.engine.perform import perform
-    from s4m_pipeline.engine.stage import Run
+    from s4m_pipeline.engine.run import Run
     from s4m_pipeline.stages.pseudo_label import PseudoLabel
     from s4m_pipeline.stages.refine.stage import Refine
     from s4m_pipeline.stages.train_teacher import TrainTeacher

@@ -26,10 +26,10 @@ from arithmetic import counted, product_rate
 from s4m_pipeline.artifacts.shards import Shard, write_shard
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.console.reporter import Reporter
+from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.engine import sharded
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
-from s4m_pipeline.engine.stage import Run
-from s4m_pipeline.execution.local import Place
 from s4m_pipeline.metrics import scoring
 from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.predictor import Predictor

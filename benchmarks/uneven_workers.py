@@ -15,7 +15,9 @@ from typing import Any
 from harness import report
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult, make_shards
-from s4m_pipeline.execution.local import Advance, Place, ShardWorker, run_shards
+from s4m_pipeline.devices.placement import Place
+from s4m_pipeline.execution.base import Advance, ShardWorker
+from s4m_pipeline.execution.local import run_shards
 
 IMAGES = 2048
 SECONDS = 0.02

@@ -14,7 +14,7 @@ from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import MODELS
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.data.scenes.scenes import generate_scenes
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.workflow.pipeline import run_all
 
 SIZE = 64

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from s4m_pipeline.engine.stage import Run
+    from s4m_pipeline.engine.run import Run
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The run's YAML file.", show_default=False)
@@ -34,7 +34,7 @@ def open_run(config: Path, overrides: list[str] | None) -> Run:
     import shlex
 
     from s4m_pipeline.config_file import load_config
-    from s4m_pipeline.engine.stage import Run
+    from s4m_pipeline.engine.run import Run
 
     called_with = shlex.join(["-c", str(config), *(overrides or [])])
     return Run(load_config(config, overrides or []), called_with=called_with)

@@ -10,7 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from s4m_pipeline.artifacts.manifest import Manifest
-    from s4m_pipeline.engine.stage import Run, Stage
+    from s4m_pipeline.engine.run import Run
+    from s4m_pipeline.engine.stage import Stage
 
 
 def human_bytes(count: float) -> str:

@@ -22,7 +22,8 @@ from s4m_pipeline.commands.options import (
 
 if TYPE_CHECKING:
     from s4m_pipeline.artifacts.manifest import Manifest
-    from s4m_pipeline.engine.stage import Run, Stage
+    from s4m_pipeline.engine.run import Run
+    from s4m_pipeline.engine.stage import Stage
 
 
 _STAGES = (

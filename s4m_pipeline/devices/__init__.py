@@ -1,1 +1,1 @@
-"""."""
+"""Tensors and memory on a device."""

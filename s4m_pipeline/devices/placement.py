@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.local import Place
 
 ALWAYS_THERE = ("auto", "cpu")
 """Devices that no machine lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of how many workers this is; a device index where there are several devices."""
+
+    index: int = 0
+    workers: int = 1
 
 
 def resolve_device(name: str) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from s4m_pipeline.artifacts.shards import Shard, read_marker, write_shard
-from s4m_pipeline.devices.placement import side_by_side
+from s4m_pipeline.devices.placement import Place, side_by_side
 from s4m_pipeline.engine.perform import freshness
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage, tell_idle_gpus
-from s4m_pipeline.engine.stage import Run, Stage
-from s4m_pipeline.execution.local import Place
+from s4m_pipeline.engine.stage import Stage
 
 PROBED = 10
 """Images that are measured."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.devices.placement import ALWAYS_THERE
-from s4m_pipeline.engine.stage import Run, Stage, manifest_of
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage, manifest_of
 from s4m_pipeline.engine.staleness import told_difference
 from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError
 

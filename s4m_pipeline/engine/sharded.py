@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from s4m_pipeline.artifacts.shards import (
     PORTION,
@@ -19,25 +19,16 @@ from s4m_pipeline.artifacts.shards import (
     write_shard,
 )
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.images import prepare_threads, read_sized_image
 from s4m_pipeline.devices.placement import gpus_of
-from s4m_pipeline.engine.stage import Outcome, Plan, Run, Stage
-from s4m_pipeline.errors import S4MError, UsageError
-from s4m_pipeline.execution.ahead import done_ahead
-from s4m_pipeline.execution.local import WorkerFactory, run_shards
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage
+from s4m_pipeline.errors import S4MError
+from s4m_pipeline.execution.base import WorkerFactory
+from s4m_pipeline.execution.local import run_shards
 from s4m_pipeline.wording import counted
-
-if TYPE_CHECKING:
-    import numpy as np
-
-Prepared = TypeVar("Prepared")
 
 SHARD_BYTES = 64_000_000
 """About as much as the rows of a shard may take: they are in memory until it is written."""
-READERS = 4
-"""Threads that decode images ahead of the device; decoding leaves Python's lock."""
-AHEAD = 16
-"""Decoded images that wait at most."""
 
 
 class ShardedStage(Stage):
@@ -152,71 +143,3 @@ def tell_idle_gpus(run: Run, device: str) -> None:
 
 def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:
     return lambda count: advance(count, "")
-
-
-def load_images(
-    records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
-) -> Iterator[tuple[ImageRecord, np.ndarray]]:
-    """Read images in order, some ahead of what is taken: uint8 (H, W, 3) RGB.
-
-    Args:
-        records: The images.
-        stage: The name that stands in the rows of ``quarantine``.
-        quarantine: Gets a row for each image that cannot be read.
-    """
-    return load_prepared(records, stage, quarantine, lambda image: image)
-
-
-def load_prepared(
-    records: Sequence[ImageRecord],
-    stage: str,
-    quarantine: list[dict[str, Any]],
-    prepare: Callable[[np.ndarray], Prepared],
-) -> Iterator[tuple[ImageRecord, Prepared]]:
-    """As `load_images`, with what ``prepare`` makes of each image, ahead too and in a thread."""
-
-    def read(record: ImageRecord) -> Prepared | UsageError:
-        return read_prepared(record, prepare)
-
-    prepare_threads()
-    for record, found in zip(records, done_ahead(read, records, READERS, AHEAD), strict=True):
-        if isinstance(found, UsageError):
-            quarantine.append(quarantine_row(record, stage, found))
-        else:
-            yield record, found
-
-
-def read_prepared(
-    record: ImageRecord, prepare: Callable[[np.ndarray], Prepared]
-) -> Prepared | UsageError:
-    """What is made of an image, uint8 (H, W, 3) RGB, or why it cannot be read; for any thread."""
-    try:
-        image = read_sized_image(record.path, record.height, record.width)
-    except UsageError as error:
-        return error
-    return prepare(image)
-
-
-def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> dict[str, Any]:
-    """A row of the quarantine table."""
-    return {
-        "image_id": record.id,
-        "file_name": record.file_name,
-        "stage": stage,
-        "error": str(error),
-        "attempts": 1,
-    }
-
-
-def in_batches(
-    items: Iterator[tuple[ImageRecord, Prepared]], size: int
-) -> Iterator[list[tuple[ImageRecord, Prepared]]]:
-    """Group images into batches of ``size``, the last one smaller."""
-    batch: list[tuple[ImageRecord, Prepared]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.images import prepare_threads
-from s4m_pipeline.engine.sharded import AHEAD, READERS, quarantine_row, read_prepared
+from s4m_pipeline.engine.reading import AHEAD, READERS, quarantine_row, read_prepared
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.ahead import done_ahead
-from s4m_pipeline.execution.local import Advance, Worker
+from s4m_pipeline.execution.base import Advance, Worker
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,62 +10,14 @@ import multiprocessing
 import queue
 import signal
 import traceback
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.errors import S4MError
-
-Advance = Callable[[int], None]
-"""Called with the number of images finished since the last call."""
-
-
-class Worker(ABC):
-    """What works through shards, one after another."""
-
-    @abstractmethod
-    def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
-        """Make the rows of shards.
-
-        Args:
-            shards: Taken as there is room for them.
-            advance: Called as images are done.
-
-        Yields:
-            Each shard when it is done, in their order.
-        """
-
-    def process(self, shard: Shard, advance: Advance) -> ShardResult:
-        """Make one shard's rows; see `run`."""
-        ((_, result),) = self.run([shard], advance)
-        return result
-
-
-class ShardWorker(Worker):
-    """What ends a shard before it takes the next."""
-
-    def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
-        """See `Worker.run`."""
-        for shard in shards:
-            yield shard, self.process(shard, advance)
-
-    @abstractmethod
-    def process(self, shard: Shard, advance: Advance) -> ShardResult:
-        """Make a shard's rows; call ``advance`` as images are done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which of how many workers this is; a device index where there are several devices."""
-
-    index: int = 0
-    workers: int = 1
-
-
-WorkerFactory = Callable[[Any, Place], Worker]
-"""A module-level function that makes a worker from a picklable argument and its place."""
+from s4m_pipeline.execution.base import Advance, WorkerFactory
 
 
 @dataclass(frozen=True, slots=True)

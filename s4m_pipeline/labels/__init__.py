@@ -1,1 +1,1 @@
-"""."""
+"""Which predictions become labels: the rule, thresholds, warnings."""

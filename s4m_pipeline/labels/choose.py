@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.config import RunConfig
-from s4m_pipeline.engine.stage import Run, Stage
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit
 
 if TYPE_CHECKING:

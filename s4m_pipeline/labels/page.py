@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.labels.warnings import label_rates, messages, rate_rows
 
 PICTURES = 24

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from s4m_pipeline.artifacts.tables import check_schema, table_files
 from s4m_pipeline.data.image_set import ImageSet
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import ArtifactError
+from s4m_pipeline.labels.rule import mask_cells
 from s4m_pipeline.labels.thresholds import IGNORED, TRUE, match_flags
-from s4m_pipeline.stages.refine.rows import mask_cells
 
 
 def judged_predictions(

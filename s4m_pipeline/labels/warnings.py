@@ -13,7 +13,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.labels.choose import labelled_counts
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.instances import TeacherInstance
+from s4m_pipeline.refinement.sizes import size_of
 
 NOT_HELPED = "calibrated: refinement does not help such instances"
 """Reason of an instance for which there is no policy."""
 
 FUSE_SPACES = ("probabilities", "logits")
 GATES = ("keep", "drop")
-SMALL_AREA = 32**2
-MEDIUM_AREA = 96**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +87,6 @@ PolicyChoice = RefinePolicy | PolicyTable | PolicyOf
 """One policy, or by category id or (category id, size), or a function; None keeps the teacher's."""
 
 
-def size_of(instance: TeacherInstance) -> str:
-    """COCO's size class of the teacher's mask: small (below 32² px), medium (96²) or large."""
-    if instance.area < SMALL_AREA:
-        return "small"
-    return "medium" if instance.area < MEDIUM_AREA else "large"
-
-
 def policy_of(choice: PolicyChoice) -> PolicyOf:
     """The function that gives an instance's policy.
 
@@ -107,7 +99,7 @@ def policy_of(choice: PolicyChoice) -> PolicyOf:
         return choice
 
     def look_up(instance: TeacherInstance) -> RefinePolicy | None:
-        for key in ((instance.category_id, size_of(instance)), instance.category_id):
+        for key in ((instance.category_id, size_of(instance.area)), instance.category_id):
             if key in choice:
                 return choice[key]
         raise UsageError(f"no refinement policy is known for category {instance.category_id}")

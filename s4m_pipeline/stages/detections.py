@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest, verify
-from s4m_pipeline.engine.stage import Run, Stage
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import ArtifactError
 
 DETECTIONS = "detections.json"

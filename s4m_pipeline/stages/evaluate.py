@@ -12,9 +12,10 @@ from s4m_pipeline.artifacts.manifest import file_entry, write_json
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
+from s4m_pipeline.engine.reading import in_batches, load_prepared
 from s4m_pipeline.engine.registry import training_named
-from s4m_pipeline.engine.sharded import in_batches, load_prepared
-from s4m_pipeline.engine.stage import Outcome, Plan, Run, Stage
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.stages.detections import DETECTIONS, known_detections, knows_detections
 from s4m_pipeline.stages.training import CHECKPOINT

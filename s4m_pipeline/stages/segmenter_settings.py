@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from s4m_pipeline import segmenter
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.engine.sharded import load_images
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.reading import load_images
+from s4m_pipeline.engine.run import Run
 
 if TYPE_CHECKING:
     from s4m_pipeline.segmenter.base import Segmenter

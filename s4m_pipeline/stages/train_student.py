@@ -9,7 +9,8 @@ from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.config import RunConfig, StudentSection, starts_from_teacher
 from s4m_pipeline.configs import may_have, names_module
 from s4m_pipeline.engine.registry import OfRound, model_of_round
-from s4m_pipeline.engine.stage import Outcome, Plan, Run, Stage, label_categories
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage, label_categories
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.labels.page import write_label_page
 from s4m_pipeline.labels.warnings import check_labels

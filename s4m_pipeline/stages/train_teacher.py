@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig, TeacherSection
-from s4m_pipeline.engine.stage import Outcome, Plan, Run, Stage
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,

@@ -19,8 +19,9 @@ from s4m_pipeline.config import (
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet
 from s4m_pipeline.data.images import unreadable
-from s4m_pipeline.engine.sharded import quarantine_row
-from s4m_pipeline.engine.stage import Outcome, Run, Stage, label_categories
+from s4m_pipeline.engine.reading import quarantine_row
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.wording import counted
 

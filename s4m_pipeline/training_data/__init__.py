@@ -1,1 +1,1 @@
-"""."""
+"""Datasets and transforms of a training."""

@@ -1,1 +1,1 @@
-"""."""
+"""What puts stages together: order, rounds, demo, comparison, report."""

@@ -8,7 +8,7 @@ from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.engine.perform import check_stage, perform
 from s4m_pipeline.engine.registry import model_of_round
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.evaluate import Evaluate
 

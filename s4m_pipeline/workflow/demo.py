@@ -18,7 +18,7 @@ from s4m_pipeline.data.image_set import Category, ImageSet
 from s4m_pipeline.data.images import read_image
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.perform import perform
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.refine.stage import Refine

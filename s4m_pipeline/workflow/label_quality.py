@@ -12,7 +12,7 @@ from s4m_pipeline.config import LabelledSet
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.registry import check_round
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.refine.stage import Refine
 

@@ -8,7 +8,8 @@ from typing import Any
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.perform import check_stage, freshness, perform
-from s4m_pipeline.engine.stage import Run, Stage
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.calibration.calibrate import Calibrate
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from s4m_pipeline.engine.registry import OfRound, check_round
-from s4m_pipeline.engine.stage import Run, Stage
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.labels.page import write_label_page
 from s4m_pipeline.stages.pseudo_label import PseudoLabel

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.perform import check_stage, perform
-from s4m_pipeline.engine.stage import Run, Stage
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.calibration.held_out import HeldOut
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.workflow.pipeline import run_all, stages_of_round, stages_of_rounds

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s4m_pipeline.devices.placement import gpus_of, resolve_device, settle, side_by_side
+from s4m_pipeline.devices.placement import Place, gpus_of, resolve_device, settle, side_by_side
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.local import Place
 
 
 @pytest.mark.parametrize(

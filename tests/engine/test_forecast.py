@@ -5,11 +5,11 @@ import torch
 
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.commands.printing import human_seconds
+from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.engine import sharded
 from s4m_pipeline.engine.forecast import PROBED, forecast
 from s4m_pipeline.engine.perform import perform
 from s4m_pipeline.engine.sharded import tell_idle_gpus
-from s4m_pipeline.execution.local import Place
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.structure import Structure

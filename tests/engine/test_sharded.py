@@ -15,7 +15,7 @@ from s4m_pipeline.artifacts.shards import PORTION
 from s4m_pipeline.config import StructureSection
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine import sharded
-from s4m_pipeline.engine.sharded import load_prepared
+from s4m_pipeline.engine.reading import load_prepared
 from s4m_pipeline.stages.structure import Structure
 
 

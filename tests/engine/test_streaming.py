@@ -12,11 +12,11 @@ import pytest
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.engine import sharded
+from s4m_pipeline.engine import reading
 from s4m_pipeline.engine.streaming import Batch, OpenShard, StreamingWorker
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.ahead import one_ahead
-from s4m_pipeline.execution.local import Advance
+from s4m_pipeline.execution.base import Advance
 
 SHARDS = [Shard(0, (1, 2, 3)), Shard(1, (4, 5)), Shard(2, ()), Shard(3, (6, 7, 8))]
 
@@ -78,7 +78,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
             raise UsageError(f"{path}: broken")
         return np.full((height, width, 3), int(path.stem), np.uint8)
 
-    monkeypatch.setattr(sharded, "read_sized_image", read)
+    monkeypatch.setattr(reading, "read_sized_image", read)
     return some
 
 

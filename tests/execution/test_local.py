@@ -3,7 +3,8 @@ import pytest
 from s4m_pipeline.artifacts.shards import ShardResult, make_shards
 from s4m_pipeline.devices.placement import resolve_device
 from s4m_pipeline.errors import S4MError, UsageError
-from s4m_pipeline.execution.local import ShardWorker, run_shards
+from s4m_pipeline.execution.base import ShardWorker
+from s4m_pipeline.execution.local import run_shards
 
 
 class Doubler(ShardWorker):

@@ -53,14 +53,14 @@ def refined(finished, tmp_path_factory):
 @pytest.fixture
 def no_segmenter(monkeypatch):
     from s4m_pipeline.data import images
-    from s4m_pipeline.engine import sharded
+    from s4m_pipeline.engine import reading
     from s4m_pipeline.segmenter import build
 
     def refuse(*_, **__):
         raise AssertionError("neither segmenter nor images are needed")
 
     monkeypatch.setattr(build, "build_segmenter", refuse)
-    monkeypatch.setattr(sharded, "read_sized_image", refuse)
+    monkeypatch.setattr(reading, "read_sized_image", refuse)
     monkeypatch.setattr(images, "read_image", refuse)
 
 

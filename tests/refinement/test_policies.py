@@ -12,7 +12,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.ask import refine_images
 from s4m_pipeline.refinement.conflicts import ConflictRules
 from s4m_pipeline.refinement.instances import TeacherInstance, kept_mask
-from s4m_pipeline.refinement.policies import NOT_HELPED, RefinePolicy, policy_of, size_of
+from s4m_pipeline.refinement.policies import NOT_HELPED, RefinePolicy, policy_of
 from tests.segmenter.fakes import PromptedSegmenter, teacher_instance
 
 SIZE = (96, 128)
@@ -63,16 +63,6 @@ def test_without_a_policy_the_segmenter_is_not_asked() -> None:
     assert segmenter.decodes == 0
     assert [len(masks) for masks in found] == [3, 2]
     assert {mask.decision for masks in found for mask in masks} == {"kept"}
-
-
-@pytest.mark.parametrize(
-    ("area", "size"),
-    [(1, "small"), (1023, "small"), (1024, "medium"), (9215, "medium"), (9216, "large")],
-)
-def test_sizes_are_cocos(area: int, size: str) -> None:
-    instance = teacher_instance(*SIZE, (8, 8), 4)
-    instance.area = area
-    assert size_of(instance) == size
 
 
 def test_class_and_size_go_before_class() -> None:

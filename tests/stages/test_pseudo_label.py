@@ -17,10 +17,10 @@ import torch
 
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.engine import sharded
+from s4m_pipeline.engine import reading
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
 from s4m_pipeline.stages import pseudo_label
-from s4m_pipeline.stages.pseudo_label import PredictionSettings
+from s4m_pipeline.stages.prediction_rows import PredictionSettings
 
 PATIENCE = 20.0
 
@@ -73,7 +73,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             rows(record.id)
             return [{"image_id": record.id}]
 
-        monkeypatch.setattr(sharded, "read_sized_image", read)
+        monkeypatch.setattr(reading, "read_sized_image", read)
         monkeypatch.setattr(pseudo_label, "prediction_rows", rows_of)
         return made
 

@@ -12,7 +12,7 @@ from PIL import Image
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.segmenter.demo import DEMO_WEIGHTS
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 from s4m_pipeline.stages import segmenter_settings

@@ -11,11 +11,11 @@ import pytest
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.engine import sharded
+from s4m_pipeline.engine import reading
 from s4m_pipeline.segmenter import structure as maps
 from s4m_pipeline.stages import structure
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
-from s4m_pipeline.stages.structure import TargetSettings
+from s4m_pipeline.stages.structure_rows import TargetSettings
 from tests.segmenter.fakes import ToldSegmenter, encode_mask
 from tests.stages.noting import Event, NotingSegmenter, note_copies
 
@@ -45,7 +45,7 @@ def _worker(events: list[Event], images: int, monkeypatch: pytest.MonkeyPatch) -
         return np.full((height, width, 3), int(path.stem), np.uint8)
 
     worker.batch_size, worker.streams = 2, True
-    monkeypatch.setattr(sharded, "read_sized_image", read)
+    monkeypatch.setattr(reading, "read_sized_image", read)
     return worker
 
 

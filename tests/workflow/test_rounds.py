@@ -11,7 +11,8 @@ from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.label_quality import label_quality
 from s4m_pipeline.stages.calibration.held_out import HeldOut, quality
 from s4m_pipeline.stages.evaluate import Evaluate
-from s4m_pipeline.stages.pseudo_label import PredictionSettings, PseudoLabel, prediction_rows
+from s4m_pipeline.stages.prediction_rows import PredictionSettings, prediction_rows
+from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher

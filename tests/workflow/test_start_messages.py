@@ -10,7 +10,7 @@ import pytest
 
 from s4m_pipeline.config import StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.config_file import load_config
-from s4m_pipeline.engine.stage import Run
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.train_student import TrainStudent

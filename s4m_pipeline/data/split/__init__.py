@@ -1,1 +1,1 @@
-"""."""
+"""``s4m data split``: labelled, unlabelled and validation parts of one image set."""

@@ -20,11 +20,13 @@ from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord, Instance
-from s4m_pipeline.devices.placement import settle
-from s4m_pipeline.engine.sharded import ShardedStage, in_batches, load_images
-from s4m_pipeline.engine.stage import Outcome, Run, Stage, label_categories
+from s4m_pipeline.devices.placement import Place, settle
+from s4m_pipeline.engine.reading import in_batches, load_images
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.sharded import ShardedStage
+from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.local import Advance, Place, ShardWorker, WorkerFactory
+from s4m_pipeline.execution.base import Advance, ShardWorker, WorkerFactory
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit
 from s4m_pipeline.stages.calibration.policies import calibration_policies, policy_as_json
 from s4m_pipeline.stages.refine.rows import teacher_instance

@@ -18,12 +18,14 @@ from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.config import RunConfig, TeacherSection
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.devices.placement import settle
-from s4m_pipeline.engine.sharded import ShardedStage, in_batches, load_prepared
-from s4m_pipeline.engine.stage import Outcome, Plan, Run, Stage, label_categories
+from s4m_pipeline.devices.placement import Place, settle
+from s4m_pipeline.engine.reading import in_batches, load_prepared
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.sharded import ShardedStage
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage, label_categories
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.local import Advance, Place, ShardWorker, WorkerFactory
-from s4m_pipeline.stages.pseudo_label import PredictionSettings, prediction_rows
+from s4m_pipeline.execution.base import Advance, ShardWorker, WorkerFactory
+from s4m_pipeline.stages.prediction_rows import PredictionSettings, prediction_rows
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_teacher import teacher_extra
 from s4m_pipeline.stages.training import (

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from s4m_pipeline.artifacts.seeds import rng
+from s4m_pipeline.refinement.sizes import SIZES, size_of
 
-SIZES = ("small", "medium", "large")
-SMALL_AREA, MEDIUM_AREA = 32**2, 96**2
 ENOUGH = 10
 """Instances that a class or size needs for an answer of its own."""
 DRAWS = 1000
@@ -111,11 +110,6 @@ def assign_folds(
     return fold_of
 
 
-def size_names(area: np.ndarray) -> np.ndarray:
-    """COCO's size class of each area in pixels: small (below 32²), medium (below 96²), large."""
-    return np.array(SIZES, dtype=object)[np.digitize(area, [SMALL_AREA, MEDIUM_AREA])]
-
-
 def bootstrap_interval(
     values: np.ndarray, groups: np.ndarray, generator: np.random.Generator, draws: int = DRAWS
 ) -> tuple[float, float]:
@@ -151,7 +145,7 @@ def gain_of(measured: Measured, seed: int) -> Gain:
 
 def gains_by_size(measured: Measured, seed: int) -> dict[str, Gain]:
     """Gains of some measurements of one policy by size; ``seed`` of the intervals."""
-    sizes = size_names(measured.area)
+    sizes = np.array([size_of(area) for area in measured.area.tolist()], dtype=object)
     return {size: gain_of(measured.take(sizes == size), seed) for size in SIZES}
 
 

@@ -16,7 +16,8 @@ from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet
 from s4m_pipeline.engine.registry import model_of_round
-from s4m_pipeline.engine.stage import Outcome, Run, Stage
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.labels.choose import (
     choose_thresholds,
@@ -24,10 +25,10 @@ from s4m_pipeline.labels.choose import (
     threshold_sources,
     threshold_upstream,
 )
+from s4m_pipeline.labels.rule import drop_reason
 from s4m_pipeline.labels.thresholds import Thresholds
 from s4m_pipeline.metrics.label_quality import Label, label_quality
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine.rows import drop_reason
 
 
 class HeldOut(PseudoLabel):

@@ -8,6 +8,7 @@ from typing import Any
 
 from s4m_pipeline.config import RefineSection, RunConfig
 from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.sizes import SIZES
 from s4m_pipeline.stages.refine.settings import refine_policy
 
 S4M_RULE = "S4M's rule"
@@ -92,8 +93,6 @@ def policies_by_class(
         choice: A calibration's metrics (``calibration_choice.choice_of``).
         categories: All category ids.
     """
-    from s4m_pipeline.stages.calibration.gains import SIZES  # `s4m status` does without numpy
-
     off = choice["off"]
     policy = RefinePolicy(**choice["policy"])
     classes = set(off["classes"])

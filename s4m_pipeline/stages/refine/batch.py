@@ -17,7 +17,7 @@ from s4m_pipeline.stages.refine.task import (
     decided_rows,
     likely_masks,
 )
-from s4m_pipeline.stages.structure import BegunRow, TargetSettings, begin_row
+from s4m_pipeline.stages.structure_rows import BegunRow, TargetSettings, begin_row
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,14 @@ from typing import Any
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
+from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.engine.perform import freshness
-from s4m_pipeline.engine.stage import Outcome, Run
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.local import Advance, Place, ShardWorker, WorkerFactory
+from s4m_pipeline.execution.base import Advance, ShardWorker, WorkerFactory
+from s4m_pipeline.labels.rule import drop_reason
 from s4m_pipeline.refinement.instances import RefinedMask
-from s4m_pipeline.stages.refine.rows import drop_reason
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.refine.task import (
     RefineTask,

@@ -5,32 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from s4m_pipeline.refinement.reasons import compared
-
 if TYPE_CHECKING:
     from s4m_pipeline.refinement.ask import RefinedMask, TeacherInstance
 
 Row = dict[str, Any]
-
-
-def drop_reason(row: Mapping[str, Any], score: float, min_area: float) -> str:
-    """Why a prediction becomes no label; empty when it does.
-
-    ``min_area`` is held against the sum of the mask's probabilities in cells (METHOD, section 2).
-    """
-    if row["score"] <= score:
-        return compared("score", row["score"], "<=", score)
-    area = mask_cells(row["soft_mask"])
-    if area <= min_area:
-        return f"{compared('area', area, '<=', min_area, decimals=1)} cells"
-    return ""
-
-
-def mask_cells(soft_mask: bytes) -> float:
-    """The sum of a stored soft mask's probabilities, in cells."""
-    import numpy as np
-
-    return float(np.frombuffer(soft_mask, dtype=np.uint8).sum(dtype=np.int64)) / 255
 
 
 def teacher_instance(row: Mapping[str, Any], is_neighbour: bool = True) -> TeacherInstance:

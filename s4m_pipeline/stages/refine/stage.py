@@ -19,13 +19,14 @@ from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.config import RunConfig, result_settings
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.devices.placement import settle
+from s4m_pipeline.devices.placement import Place, settle
 from s4m_pipeline.engine.registry import OfRound
+from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
-from s4m_pipeline.engine.stage import Outcome, Run, Stage, label_categories
+from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.engine.streaming import Batch, OpenShard, StreamingWorker
 from s4m_pipeline.execution.ahead import one_ahead
-from s4m_pipeline.execution.local import Advance, Place, WorkerFactory
+from s4m_pipeline.execution.base import Advance, WorkerFactory
 from s4m_pipeline.labels.choose import (
     choose_thresholds,
     threshold_settings,
@@ -53,7 +54,7 @@ from s4m_pipeline.stages.segmenter_settings import (
     segmenter_digest,
     segmenter_settings,
 )
-from s4m_pipeline.stages.structure import TargetSettings, map_bytes
+from s4m_pipeline.stages.structure_rows import TargetSettings, map_bytes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,19 +15,13 @@ from pathlib import Path
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.labels.rule import drop_reason
 from s4m_pipeline.refinement.conflicts import ConflictRules, settle_conflicts
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
 from s4m_pipeline.refinement.policies import NOT_HELPED, PolicyChoice
-from s4m_pipeline.stages.refine.rows import (
-    Row,
-    drop_reason,
-    refined,
-    segmented,
-    teacher_instance,
-    unrefined,
-)
+from s4m_pipeline.stages.refine.rows import Row, refined, segmented, teacher_instance, unrefined
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
-from s4m_pipeline.stages.structure import TargetSettings
+from s4m_pipeline.stages.structure_rows import TargetSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,16 +35,6 @@ def test_as_many_folds_as_images_hold_one_each():
     assert sorted(found) == [0, 1, 2]
 
 
-def test_sizes_are_cocos():
-    assert c.size_names(np.array([1, 1023, 1024, 9215, 9216])).tolist() == [
-        "small",
-        "small",
-        "medium",
-        "medium",
-        "large",
-    ]
-
-
 def test_the_interval_is_that_of_resampled_images():
     generator = np.random.default_rng(3)
     groups = np.repeat(np.arange(30), generator.integers(1, 5, 30))

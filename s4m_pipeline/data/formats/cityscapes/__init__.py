@@ -1,1 +1,1 @@
-"""."""
+"""Cityscapes' folders, read as images with instances."""

@@ -1,1 +1,1 @@
-"""."""
+"""COCO's JSON: read, checked and written."""

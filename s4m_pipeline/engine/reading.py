@@ -1,0 +1,93 @@
+"""Images read ahead of the work on them; what cannot be read is set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.data.images import prepare_threads, read_sized_image
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.ahead import done_ahead
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+Prepared = TypeVar("Prepared")
+
+
+READERS = 4
+"""Threads that decode images ahead of the device; decoding leaves Python's lock."""
+
+
+AHEAD = 16
+"""Decoded images that wait at most."""
+
+
+def load_images(
+    records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
+) -> Iterator[tuple[ImageRecord, np.ndarray]]:
+    """Read images in order, some ahead of what is taken: uint8 (H, W, 3) RGB.
+
+    Args:
+        records: The images.
+        stage: The name that stands in the rows of ``quarantine``.
+        quarantine: Gets a row for each image that cannot be read.
+    """
+    return load_prepared(records, stage, quarantine, lambda image: image)
+
+
+def load_prepared(
+    records: Sequence[ImageRecord],
+    stage: str,
+    quarantine: list[dict[str, Any]],
+    prepare: Callable[[np.ndarray], Prepared],
+) -> Iterator[tuple[ImageRecord, Prepared]]:
+    """As `load_images`, with what ``prepare`` makes of each image, ahead too and in a thread."""
+
+    def read(record: ImageRecord) -> Prepared | UsageError:
+        return read_prepared(record, prepare)
+
+    prepare_threads()
+    for record, found in zip(records, done_ahead(read, records, READERS, AHEAD), strict=True):
+        if isinstance(found, UsageError):
+            quarantine.append(quarantine_row(record, stage, found))
+        else:
+            yield record, found
+
+
+def read_prepared(
+    record: ImageRecord, prepare: Callable[[np.ndarray], Prepared]
+) -> Prepared | UsageError:
+    """What is made of an image, uint8 (H, W, 3) RGB, or why it cannot be read; for any thread."""
+    try:
+        image = read_sized_image(record.path, record.height, record.width)
+    except UsageError as error:
+        return error
+    return prepare(image)
+
+
+def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> dict[str, Any]:
+    """A row of the quarantine table."""
+    return {
+        "image_id": record.id,
+        "file_name": record.file_name,
+        "stage": stage,
+        "error": str(error),
+        "attempts": 1,
+    }
+
+
+def in_batches(
+    items: Iterator[tuple[ImageRecord, Prepared]], size: int
+) -> Iterator[list[tuple[ImageRecord, Prepared]]]:
+    """Group images into batches of ``size``, the last one smaller."""
+    batch: list[tuple[ImageRecord, Prepared]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
