@@ -238,8 +238,12 @@ class StudentSection(TrainingSection):
 
 
 class ExecutionSection(Section):
-    """Where the inference stages run."""
+    """Where the inference stages run.
 
+    ``engine`` is ``local``: this machine's processes, ``workers`` of them.
+    """
+
+    engine: str = Field("local", json_schema_extra=PLACE)
     workers: Positive = Field(1, json_schema_extra=PLACE)
 
 
