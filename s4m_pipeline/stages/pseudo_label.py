@@ -2,7 +2,7 @@
 
 Everything above a low score is kept with its class distribution and soft mask, so that thresholds
 can be moved and masks fused later without the teacher. Prompt points are drawn here, from the
-softmax of the mask logits (METHOD, section 2).
+softmax of the mask logits (docs/method.md, "Pseudo-label refinement").
 """
 
 from __future__ import annotations

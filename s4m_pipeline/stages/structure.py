@@ -1,8 +1,8 @@
 """Stage ``structure``: the segmenter's structural targets of the labelled images.
 
-METHOD, section 1: per image, query points half from the union of the masks and half from the whole
-image; each point alone prompts the segmenter; stored is how similar the decoder's image features at
-the point are to those of every cell.
+In each image half of the query points lie on the union of the masks and half anywhere. Each point
+alone prompts the segmenter, and what is stored is how similar the decoder's image features at the
+point are to those of every cell (docs/method.md, "Structural distillation").
 """
 
 from __future__ import annotations
