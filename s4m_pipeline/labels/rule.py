@@ -11,7 +11,8 @@ from s4m_pipeline.refinement.reasons import compared
 def drop_reason(row: Mapping[str, Any], score: float, min_area: float) -> str:
     """Why a prediction becomes no label; empty when it does.
 
-    ``min_area`` is held against the sum of the mask's probabilities in cells (METHOD, section 2).
+    ``min_area`` is compared with the sum of the mask's probabilities, in cells (docs/method.md,
+    "Pseudo-label refinement").
     """
     if row["score"] <= score:
         return compared("score", row["score"], "<=", score)

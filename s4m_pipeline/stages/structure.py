@@ -1,7 +1,7 @@
 """Stage ``structure``: the segmenter's structural targets of the labelled images.
 
-Per image, query points are drawn half from the union of the masks and half from the whole image;
-each point alone prompts the segmenter; stored is how similar the decoder's image features at the
+In each image half of the query points lie on the union of the masks and half anywhere. Each point
+alone prompts the segmenter, and what is stored is how similar the decoder's image features at the
 point are to those of every cell (docs/method.md, "Structural distillation").
 """
 

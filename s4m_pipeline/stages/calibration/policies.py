@@ -27,9 +27,12 @@ COMPARED = (
     ("box+points", "closest"),
     ("box+points", "fuse"),
 )
-"""Prompt policy and candidate of what is compared; METHOD, section 2."""
+"""Prompts and candidate of each policy that is compared."""
 MEAN_OF_FOUR = ("box", "box+mask")
-"""What is fused beside points in METHOD's mean of four, where the teacher's share is a quarter."""
+"""Fused beside points in the mean of four (docs/method.md, "Pseudo-label refinement").
+
+The teacher's mask is the fourth, with a share of a quarter.
+"""
 
 
 def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
