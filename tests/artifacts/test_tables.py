@@ -193,3 +193,19 @@ def test_columns_of_one_name_are_the_same_in_every_table():
     for table in TABLES.values():
         for column in table.columns:
             assert columns.setdefault(column.name, column) == column
+
+
+def test_each_row_of_structure_is_read_alone(tmp_path):
+    row = {
+        "file_name": "a.jpg",
+        "height": 4,
+        "width": 6,
+        "grid": 2,
+        "points": [1.0, 2.0],
+        "similarity": bytes(4),
+        "scale": [1.0],
+        "offset": [0.0],
+    }
+    path = tmp_path / "structure/00000.parquet"
+    write_table(path, "structure", [row | {"image_id": i} for i in range(3)], CATEGORIES)
+    assert pq.read_metadata(path).num_row_groups == 3
