@@ -2,7 +2,7 @@
 
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.cityscapes_metric import cityscapes_ap
-from s4m_pipeline.metrics.coco_engine import default_engine, to_coco_dict
+from s4m_pipeline.metrics.coco_engine import default_engine
 from s4m_pipeline.metrics.label_quality import Label, label_quality
 from s4m_pipeline.metrics.scoring import score_detections
 
@@ -13,5 +13,4 @@ __all__ = [
     "default_engine",
     "label_quality",
     "score_detections",
-    "to_coco_dict",
 ]

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from s4m_pipeline.data.formats.coco.writer import to_coco_dict
 from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.metrics.coco_engine import CocoTables, coco_tables, default_engine, to_coco_dict
+from s4m_pipeline.metrics.coco_engine import CocoTables, coco_tables, default_engine
 
 KINDS = ("segm", "bbox")
 AREAS = {"small": 1, "medium": 2, "large": 3}

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.image_set import ImageRecord, ImageSet, Instance
-
 ENGINES = ("faster-coco-eval", "pycocotools")
 FEW = (1, 10)
 """Detections an image and class of COCO's AR1 and AR10."""
@@ -94,54 +92,6 @@ def coco_tables(
     recall = np.asarray(evaluation.eval["recall"]).reshape(shape[:1] + shape[2:])
     few = {limit: recall[..., limits.index(min(limit, max_dets))] for limit in FEW}
     return CocoTables(precision[..., -1], recall[..., -1], ids, few)
-
-
-def to_coco_dict(found: ImageSet) -> dict[str, Any]:
-    """Write an image set as the COCO dict that the metric counts by.
-
-    Box and area are the file's where it tells them, else the mask's, and annotations whose mask
-    has no pixel are among the others: so COCO's own evaluation of the file has it. Annotation ids
-    count from 1: pycocotools takes a match with id 0 for no match.
-    """
-    annotations = [
-        _as_annotation(image, instance)
-        for image in found.images
-        for instance in _counted(found, image.id)
-    ]
-    for number, annotation in enumerate(annotations, 1):
-        annotation["id"] = number
-    return {
-        "info": {},
-        "images": [
-            {"id": i.id, "file_name": i.file_name, "height": i.height, "width": i.width}
-            for i in found.images
-        ],
-        "annotations": annotations,
-        "categories": [{"id": c.id, "name": c.name} for c in found.categories],
-    }
-
-
-def _counted(found: ImageSet, image_id: int) -> list[Instance]:
-    """An image's annotations in the file's order, those without a pixel too."""
-    counted = list(found.instances.get(image_id, []))
-    for place, instance in found.empty.get(image_id, []):
-        counted.insert(place, instance)
-    return counted
-
-
-def _as_annotation(image: ImageRecord, instance: Instance) -> dict[str, Any]:
-    bbox, area = instance.told_bbox, instance.told_area
-    return {
-        "image_id": image.id,
-        "category_id": instance.category_id,
-        "bbox": list(instance.bbox if bbox is None else bbox),
-        "area": instance.area if area is None else area,
-        "iscrowd": int(instance.iscrowd),
-        "segmentation": {
-            "size": [image.height, image.width],
-            "counts": instance.rle.decode("ascii"),
-        },
-    }
 
 
 def _engine_classes(engine: str) -> tuple[Any, Any]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.formats.coco.reader import ImageSet, read_coco
+from s4m_pipeline.data.formats import coco
+from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics import label_quality
 from tests.metrics.random_detections import shifted
@@ -65,7 +66,7 @@ def _labels(detections: list[dict[str, Any]]) -> dict[int, list]:
 
 def test_label_quality_against_arrays(shared_dir: Path) -> None:
     folder = shared_dir / "data/animals7/test"
-    truth = read_coco(folder / "_annotations.coco.json", folder)
+    truth = coco.load(folder / "_annotations.coco.json", folder)
     labels = _labels(shifted(truth, 2))
     labels.pop(next(iter(labels)))
     figures = label_quality(truth, labels)
@@ -78,7 +79,7 @@ def test_label_quality_against_arrays(shared_dir: Path) -> None:
 
 
 def test_label_quality_by_hand(small_set: tuple[Path, Path]) -> None:
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     image = truth.images[1]
     (_, disc), (_, box) = boxes_of(1)  # disc 5, 5, 12, 10 and box 18, 14, 9, 13
 
@@ -108,7 +109,7 @@ def test_a_label_in_a_crowd_does_not_count(small_set: tuple[Path, Path]) -> None
     content = coco_content()
     content["annotations"][0]["iscrowd"] = 1
     write_json(small_set[0], content)
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     image = truth.images[0]
     inside = encode(rectangle(image.height, image.width, 5, 6, 3, 3))
     figures = label_quality(truth, {image.id: [(3, inside, 0.9), (1, inside, 0.9)]})
@@ -117,6 +118,6 @@ def test_a_label_in_a_crowd_does_not_count(small_set: tuple[Path, Path]) -> None
 
 
 def test_labels_of_an_image_without_truth_are_refused(small_set: tuple[Path, Path]) -> None:
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     with pytest.raises(UsageError, match="image 7"):
         label_quality(truth, {7: []})

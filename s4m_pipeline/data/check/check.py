@@ -12,7 +12,7 @@ from s4m_pipeline.data.check.files import check_files
 from s4m_pipeline.data.check.picture_prints import Print
 from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.formats.coco.reader import load_coco_json
-from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.execution.parallel import Progress, silent
 
 __all__ = ["FAULTS", "NOTES", "Fault", "check_coco"]

@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 from s4m_pipeline.data.check.faults import EXAMPLES, FaultCounter
+from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.formats.coco.values import (
     category_id_fault,
     image_id_fault,
     is_size,
     is_text,
 )
-from s4m_pipeline.data.formats.coco.writer import CocoText
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from s4m_pipeline.data.check.entries import ImageEntry, References, annotation_n
 from s4m_pipeline.data.check.faults import FaultCounter
 from s4m_pipeline.data.check.masks import check_mask
 from s4m_pipeline.data.check.picture_prints import Print, take_print
-from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.images import image_size
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.parallel import Progress, work_through

@@ -14,7 +14,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.data.folders import require_folder
-from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.split.entries import Labels, category_names, check_images
 from s4m_pipeline.data.split.lists import match_list, read_list, write_list
 from s4m_pipeline.data.split.stratify import draw

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from s4m_pipeline.data.check.check import check_coco
-from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.formats.coco.values import is_finite, is_size, reference, told_area
 from s4m_pipeline.data.split.split import SplitSource
 from s4m_pipeline.errors import UsageError
@@ -107,7 +107,7 @@ def test_a_malformed_value_is_told_by_reading_check_and_split(
     split: str | None,
 ) -> None:
     write_json(small_set[0], _with(place, value))
-    found = _told(lambda: read_coco(*small_set))
+    found = _told(lambda: coco.load(*small_set))
     assert _says(found, read), found
     faults = []
     assert _told(lambda: faults.extend(check_coco(*small_set))) is None
@@ -130,12 +130,12 @@ def test_unlabelled_images_are_held_to_the_same_ids_and_names(small_set: tuple[P
     for place, value, word in ((ID, -1, "out of range"), (NAME, SURROGATE, "no text")):
         write_json(small_set[0], _with(place, value))
         with pytest.raises(UsageError, match=word):
-            read_coco(*small_set, masks=False)
+            coco.load(*small_set, masks=False)
 
 
 def test_a_file_that_is_nested_too_deep_is_no_json(small_set: tuple[Path, Path]) -> None:
     small_set[0].write_text(f'{{"images": {DEEP}')
-    for call in (read_coco, check_coco, SplitSource):
+    for call in (coco.load, check_coco, SplitSource):
         with pytest.raises(UsageError, match="not a JSON file"):
             call(*small_set)
 
@@ -149,7 +149,7 @@ def test_ids_at_the_edge_are_read(small_set: tuple[Path, Path]) -> None:
         if entry["category_id"] == CATEGORIES[0]["id"]:
             entry["category_id"] = float(2**31 - 1)  # as some exporters write whole numbers
     write_json(small_set[0], content)
-    found = read_coco(*small_set)
+    found = coco.load(*small_set)
     assert found.images[-1].id == 2**63 - 1
     ids = {instance.category_id for some in found.instances.values() for instance in some}
     assert ids == {1, 2**31 - 1}
