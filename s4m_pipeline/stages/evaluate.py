@@ -169,7 +169,7 @@ class Evaluate(Stage):
             detections = list(self._detect(run, truth, aside, told))
         for row in aside:
             run.reporter.warn(f"{row['file_name']} is set aside: {row['error']}")
-        truth = without_images(truth, {row["image_id"] for row in aside})
+        truth = truth.without({row["image_id"] for row in aside})
         if not truth.images:
             raise S4MError(f"none of the {len(aside)} images can be read: {aside[0]['error']}")
         metrics = score_detections(truth, detections, self.metric, self._void(run, truth))
@@ -229,16 +229,6 @@ class Evaluate(Stage):
         for warning in predictor.warnings:
             run.reporter.warn(warning)
         told += predictor.warnings
-
-
-def without_images(truth: ImageSet, image_ids: set[int]) -> ImageSet:
-    """An image set with some images, and their labels, left out."""
-    return ImageSet(
-        truth.categories,
-        [image for image in truth.images if image.id not in image_ids],
-        {key: value for key, value in truth.instances.items() if key not in image_ids},
-        empty={key: value for key, value in truth.empty.items() if key not in image_ids},
-    )
 
 
 def evaluated_set(

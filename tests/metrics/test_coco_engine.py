@@ -17,7 +17,6 @@ from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.formats.coco.writer import to_coco_dict
 from s4m_pipeline.metrics import coco_ap
 from s4m_pipeline.metrics.coco_engine import ENGINES
-from s4m_pipeline.stages.evaluate import without_images
 from tests.small_sets import coco_content, write_json
 
 FIGURES = (
@@ -229,5 +228,5 @@ def test_an_annotation_without_a_pixel_is_missed_and_no_label(small_set: tuple[P
     counted = to_coco_dict(truth)["annotations"]
     assert [a["category_id"] for a in counted] == [a["category_id"] for a in content["annotations"]]
     assert [a["id"] for a in counted] == list(range(1, len(counted) + 1))
-    rest = to_coco_dict(without_images(truth, {0}))["annotations"]
+    rest = to_coco_dict(truth.without({0}))["annotations"]
     assert [a["image_id"] for a in rest] == [a["image_id"] for a in counted if a["image_id"]]

@@ -21,7 +21,13 @@ from s4m_pipeline.data.formats.coco.values import (
     told_area,
     told_bbox,
 )
-from s4m_pipeline.data.image_set import Category, ImageRecord, ImageSet, Instance
+from s4m_pipeline.data.image_set import (
+    Category,
+    EmptyMask,
+    ImageRecord,
+    ImageSet,
+    Instance,
+)
 from s4m_pipeline.errors import UsageError
 
 
@@ -193,7 +199,7 @@ def _add_instances(
         if area:
             kept.append(instance)
         else:
-            image_set.empty_masks.append(entry.get("id", -1))
-            image_set.empty.setdefault(image.id, []).append((place, instance))
+            empty = EmptyMask(entry.get("id", -1), place, instance)
+            image_set.empty.setdefault(image.id, []).append(empty)
     if kept:
         image_set.instances[image.id] = kept

@@ -59,8 +59,8 @@ def to_coco_dict(images: ImageSet) -> dict[str, Any]:
 def _counted(images: ImageSet, image_id: int) -> list[Instance]:
     """An image's annotations in the file's order, with those that have no pixel."""
     counted = list(images.instances.get(image_id, []))
-    for place, instance in images.empty.get(image_id, []):
-        counted.insert(place, instance)
+    for mask in images.empty.get(image_id, []):
+        counted.insert(mask.place, mask.instance)
     return counted
 
 

@@ -37,7 +37,8 @@ def test_annotations_without_a_pixel_keep_their_place(
     saved = json.loads((tmp_path / "saved.json").read_text())["annotations"]
     assert len(saved) == len(content["annotations"])
     again = coco.load(tmp_path / "saved.json", small_set[1])
-    assert [place for place, _ in again.empty[0]] == [place for place, _ in images.empty[0]] == [0]
+    assert [mask.place for mask in again.empty[0]] == [0]
+    assert again.empty[0][0].instance == images.empty[0][0].instance
 
 
 def test_a_file_that_cannot_be_written_is_named(
