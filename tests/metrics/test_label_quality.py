@@ -12,7 +12,7 @@ from pycocotools import mask as mask_api
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.metrics import label_quality
+from s4m_pipeline.metrics import Label, label_quality
 from tests.metrics.random_detections import shifted
 from tests.small_sets import boxes_of, coco_content, encode, rectangle, write_json
 
@@ -59,7 +59,7 @@ def _plain_quality(truth: ImageSet, labels: dict[int, list]) -> dict[str, Any]:
 def _labels(detections: list[dict[str, Any]]) -> dict[int, list]:
     labels: dict[int, list] = {}
     for found in detections:
-        label = (found["category_id"], found["segmentation"]["counts"], found["score"])
+        label = Label(found["category_id"], found["segmentation"]["counts"], found["score"])
         labels.setdefault(found["image_id"], []).append(label)
     return labels
 
@@ -88,9 +88,9 @@ def test_label_quality_by_hand(small_set: tuple[Path, Path]) -> None:
 
     labels = {
         image.id: [
-            (3, mask(disc[0], disc[1], 12, 8), 0.4),  # IoU 0.8, but a better scored one is first
-            (3, mask(disc[0], disc[1], 12, 6), 0.9),  # IoU 0.6: matched
-            (3, mask(*box), 0.8),  # right place, wrong class
+            Label(3, mask(disc[0], disc[1], 12, 8), 0.4),  # IoU 0.8, but a better score is first
+            Label(3, mask(disc[0], disc[1], 12, 6), 0.9),  # IoU 0.6: matched
+            Label(3, mask(*box), 0.8),  # right place, wrong class
         ]
     }
     figures = label_quality(truth, labels)
@@ -112,7 +112,7 @@ def test_a_label_in_a_crowd_does_not_count(small_set: tuple[Path, Path]) -> None
     truth = coco.load(*small_set)
     image = truth.images[0]
     inside = encode(rectangle(image.height, image.width, 5, 6, 3, 3))
-    figures = label_quality(truth, {image.id: [(3, inside, 0.9), (1, inside, 0.9)]})
+    figures = label_quality(truth, {image.id: [Label(3, inside, 0.9), Label(1, inside, 0.9)]})
     assert figures["truth"] == truth.instance_count - 1
     assert figures["labels"] == 1  # the one of the crowd's class is passed over
 

@@ -27,7 +27,8 @@ from s4m_pipeline.labels.choose import (
 )
 from s4m_pipeline.labels.rule import drop_reason
 from s4m_pipeline.labels.thresholds import Thresholds
-from s4m_pipeline.metrics.label_quality import Label, label_quality
+from s4m_pipeline.metrics.label_quality import label_quality
+from s4m_pipeline.metrics.matching import Label
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 
 
@@ -88,10 +89,7 @@ class HeldOut(PseudoLabel):
         chosen = choose_thresholds(run, folder, made.counts["images"])
         truth, labels = self._truth(run), labels_above(folder, chosen, run.config)
         aside = set(read_table(folder, "quarantine", ["image_id"])["image_id"].to_pylist())
-        seen = ImageSet(
-            truth.categories, [i for i in truth.images if i.id not in aside], truth.instances
-        )
-        figures = label_quality(seen, labels)
+        figures = label_quality(truth.without(aside), labels)
         made.metrics |= {"quality": quality(figures), "labels": figures}
         return made
 
@@ -104,7 +102,7 @@ def labels_above(folder: Path, thresholds: Thresholds, config: RunConfig) -> dic
         for row in batch.to_pylist():
             score = thresholds.scores[row["category_id"]]
             if not drop_reason(row, score, config.pseudo_label.min_area):
-                label = (row["category_id"], row["mask_rle"], row["score"])
+                label = Label(row["category_id"], row["mask_rle"], row["score"])
                 labels.setdefault(row["image_id"], []).append(label)
     return labels
 
