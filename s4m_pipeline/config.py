@@ -43,12 +43,12 @@ class Section(BaseModel):
         """Undo that YAML reads ``off`` as false; refuse a boolean in place of a number."""
         if not isinstance(value, bool):
             return value
-        taken = _alternatives(cls.model_fields[str(info.field_name)].annotation)
-        if bool in taken:
+        alternatives = _alternatives(cls.model_fields[str(info.field_name)].annotation)
+        if bool in alternatives:
             return value
-        if not value and "off" in taken:
+        if not value and "off" in alternatives:
             return "off"
-        null = "; null switches it off" if type(None) in taken else ""
+        null = "; null switches it off" if type(None) in alternatives else ""
         raise ValueError(f"takes no boolean, as which YAML reads off, no, on and yes{null}")
 
 

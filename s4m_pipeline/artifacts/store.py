@@ -66,14 +66,14 @@ class Store:
 
     def artifacts(self) -> list[tuple[str, str, bool]]:
         """All artifacts as (stage, fingerprint, finished), by stage and time."""
-        found = []
+        artifacts = []
         for stage in sorted(p for p in self.work_dir.glob("*") if p.is_dir()):
             folders = [p for p in stage.iterdir() if p.is_dir() and not p.name.startswith(".")]
             for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
                 done = (folder / MANIFEST).is_file()
                 if done or (folder / REQUEST).is_file():
-                    found.append((stage.name, folder.name, done))
-        return found
+                    artifacts.append((stage.name, folder.name, done))
+        return artifacts
 
     def begin(
         self, stage: str, fingerprint: str, config: Mapping[str, Any], inputs: Mapping[str, str]
@@ -153,12 +153,12 @@ class Store:
             above = (inputs.get(pending.pop(), set()) & inputs.keys()) - kept
             kept |= above
             pending += above
-        found = [
+        folders = [
             self.folder(stage, mark)
             for stage, mark, _ in self.artifacts()
             if mark not in kept and not self._is_locked(stage, mark)
         ]
-        return found + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
+        return folders + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
 
     def _is_locked(self, stage: str, fingerprint: str) -> bool:
         try:

@@ -78,8 +78,8 @@ def check_schema(path: Path, table: str) -> pa.Schema:
     Raises:
         ArtifactError: Not Parquet, another format version, another table, or columns missing.
     """
-    with open_table(path, table) as opened:
-        return opened.schema_arrow
+    with open_table(path, table) as file:
+        return file.schema_arrow
 
 
 def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
@@ -100,23 +100,23 @@ def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
     from s4m_pipeline.artifacts.table_definitions import TABLES
 
     try:
-        opened = pq.ParquetFile(path, pre_buffer=ahead)
+        file = pq.ParquetFile(path, pre_buffer=ahead)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(
             f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})"
         ) from error
-    found = opened.schema_arrow
-    metadata = found.metadata or {}
+    schema = file.schema_arrow
+    metadata = schema.metadata or {}
     version = metadata.get(b"format_version", b"none").decode()
     if version != str(FORMAT_VERSION):
         raise ArtifactError(
             f"{path}: format version {version}, this s4m reads {FORMAT_VERSION}.\n"
             "Make the artifact again with --force on its stage."
         )
-    missing = [name for name in TABLES[table].schema.names if name not in found.names]
+    missing = [name for name in TABLES[table].schema.names if name not in schema.names]
     if missing:
         raise ArtifactError(f"{path}: no {table} table, columns missing: {', '.join(missing)}")
-    return opened
+    return file
 
 
 def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -145,8 +145,8 @@ def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -
     whole, parts = wanted is None, []
     for path in files:
         try:
-            with open_table(path, table, ahead=whole) as opened:
-                parts.append(opened.read(columns=wanted, use_threads=whole))
+            with open_table(path, table, ahead=whole) as file:
+                parts.append(file.read(columns=wanted, use_threads=whole))
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
     return pa.concat_tables(parts)
@@ -190,10 +190,10 @@ def read_rows(
         if last < low or first > high:
             continue
         try:
-            found = pq.read_table(path, columns=names, filters=keep, partitioning=None)
+            part = pq.read_table(path, columns=names, filters=keep, partitioning=None)
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
-        rows += [row for row in found.to_pylist() if row["image_id"] in wanted]
+        rows += [row for row in part.to_pylist() if row["image_id"] in wanted]
     return rows
 
 
@@ -203,8 +203,8 @@ def _image_span(path: Path, table: str, size: int, changed: int) -> tuple[int, i
 
     Its size and the time of its last change are there for the cache: `--force` writes it anew.
     """
-    with open_table(path, table) as opened:
-        metadata, column = opened.metadata, opened.schema_arrow.names.index("image_id")
+    with open_table(path, table) as file:
+        metadata, column = file.metadata, file.schema_arrow.names.index("image_id")
     spans = [
         metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)
     ]

@@ -47,9 +47,9 @@ class Instance:
         bbox: x, y, width, height of the mask in pixels.
         area: The mask's pixels.
         iscrowd: Whether it stands for a crowd of objects.
-        told_bbox: The file's own box, by which COCO's metric counts; None where the file has none
+        file_bbox: The file's own box, by which COCO's metric counts; None where the file has none
             that can be used.
-        told_area: Likewise the file's own area. Computed from polygons, it is no whole number.
+        file_area: Likewise the file's own area. Computed from polygons, it is no whole number.
     """
 
     category_id: int
@@ -57,8 +57,8 @@ class Instance:
     bbox: tuple[float, float, float, float]
     area: int
     iscrowd: bool
-    told_bbox: tuple[float, float, float, float] | None = None
-    told_area: float | None = None
+    file_bbox: tuple[float, float, float, float] | None = None
+    file_area: float | None = None
 
 
 class EmptyMask(NamedTuple):
@@ -137,12 +137,12 @@ def check_same_categories(
     differing = sorted(
         key for key in names_a.keys() | names_b.keys() if names_a.get(key) != names_b.get(key)
     )
-    told = ", ".join(
+    examples = ", ".join(
         f"id {key} is {names_a.get(key, 'missing')!r} and {names_b.get(key, 'missing')!r}"
         for key in differing[:3]
     )
     raise UsageError(
-        f"{what_a} and {what_b} have different categories ({len(differing)} differ): {told}"
+        f"{what_a} and {what_b} have different categories ({len(differing)} differ): {examples}"
     )
 
 

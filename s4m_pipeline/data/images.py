@@ -44,9 +44,9 @@ def read_image(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as opened:
-            ImageOps.exif_transpose(opened, in_place=True)
-            return np.array(_to_rgb(opened), dtype=np.uint8)
+        with Image.open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(_to_rgb(image), dtype=np.uint8)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -102,17 +102,17 @@ def unreadable(
         the order of ``records``, each with a message that names the file.
     """
     prepare_threads()
-    found = []
+    faults = []
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
     try:
         for record, message in zip(records, pool.map(_fault, records), strict=True):
             if message is not None:
-                found.append((record, message))
+                faults.append((record, message))
             if advance is not None:
                 advance(1)
     finally:
         pool.shutdown(cancel_futures=True)
-    return found
+    return faults
 
 
 def _fault(record: ImageRecord) -> str | None:
@@ -132,14 +132,14 @@ def image_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-            turned = opened.getexif().get(EXIF_ORIENTATION) in TURNED
+        with Image.open(path) as image:
+            width, height = image.size
+            is_turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: not a readable image ({_reason(error)})") from error
-    return (width, height) if turned else (height, width)
+    return (width, height) if is_turned else (height, width)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as mask_api
 
+from s4m_pipeline.metrics.boundary import BoundaryIoU
+
 ENGINES = ("faster-coco-eval", "pycocotools")
 FEW = (1, 10)
 """Detections an image and class of COCO's AR1 and AR10."""
@@ -64,17 +66,15 @@ def coco_tables(
     coco_class, eval_class = _engine_classes(engine)
     iou_kind = kind
     if kind == "boundary":
-        from s4m_pipeline.metrics.boundary import BoundaryIoU
-
         eval_class = type("BoundaryEval", (BoundaryIoU, eval_class), {})
         iou_kind = "segm"
     with contextlib.redirect_stdout(io.StringIO()), _no_collection():
-        truth, found = coco_class(), coco_class()
+        truth, results = coco_class(), coco_class()
         truth.dataset = content
-        found.dataset = {**content, "annotations": _as_annotations(detections, iou_kind)}
+        results.dataset = {**content, "annotations": _as_annotations(detections, iou_kind)}
         truth.createIndex()
-        found.createIndex()
-        evaluation = eval_class(truth, found, iou_kind)
+        results.createIndex()
+        evaluation = eval_class(truth, results, iou_kind)
         # both engines sort this list, so that the last one need not be max_dets
         limits = sorted({min(limit, max_dets) for limit in (*FEW, max_dets)})
         evaluation.params.maxDets = limits
@@ -108,7 +108,7 @@ def _engine_classes(engine: str) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Spare the engines' many small objects, none of them in a cycle, the garbage collector."""
+    """Keep the garbage collector off: the engines make many small objects, none in a cycle."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -124,17 +124,20 @@ def _as_annotations(detections: Sequence[dict[str, Any]], kind: str) -> list[dic
     Numbers count from 1: pycocotools takes a match with id 0 for no match.
     """
     annotations = []
-    for number, found in enumerate(detections, 1):
-        one = {key: found[key] for key in ("image_id", "category_id", "score")}
+    for number, detection in enumerate(detections, 1):
+        one = {key: detection[key] for key in ("image_id", "category_id", "score")}
         one["id"], one["iscrowd"] = number, 0
-        if kind == "segm" or found.get("bbox") is None:
-            counts, size = found["segmentation"]["counts"], list(found["segmentation"]["size"])
+        if kind == "segm" or detection.get("bbox") is None:
+            counts, size = (
+                detection["segmentation"]["counts"],
+                list(detection["segmentation"]["size"]),
+            )
             rle = {"size": size, "counts": counts}
             one["segmentation"], one["area"] = rle, int(mask_api.area(rle))
             if kind == "bbox":
                 one["bbox"] = mask_api.toBbox(rle).tolist()
         else:
-            one["bbox"] = [float(value) for value in found["bbox"]]
+            one["bbox"] = [float(value) for value in detection["bbox"]]
             one["area"] = one["bbox"][2] * one["bbox"][3]
         annotations.append(one)
     return annotations

@@ -85,10 +85,10 @@ def _recall_table(metrics: Mapping[str, Any]) -> Table:
 
 def _cityscapes_table(metrics: Mapping[str, Any]) -> Table:
     """Cityscapes' AP over all classes and of each."""
-    found = metrics.get("cityscapes")
+    overall = metrics.get("cityscapes")
     rows: list[list[Cell]] = []
-    if isinstance(found, Mapping):
-        for name, figures in {"all classes": found, **found["per_class"]}.items():
+    if isinstance(overall, Mapping):
+        for name, figures in {"all classes": overall, **overall["per_class"]}.items():
             rows.append([name, *(_per_cent(figures[key]) for key in ("AP", "AP50"))])
     note = "AP in per cent, as Cityscapes defines it."
     return Table("", ["", "AP", "AP50"], rows, note=note, digits=1)
@@ -137,10 +137,11 @@ def side_by_side(models: Mapping[str, Mapping[str, Any]]) -> list[Table]:
 def _classes_side_by_side(models: Mapping[str, Mapping[str, Any]]) -> Table:
     """Mask AP of each class, a column a model."""
     kind = "segm" if any("segm" in metrics for metrics in models.values()) else "cityscapes"
-    found = {name: class_figures(metrics, kind) for name, metrics in models.items()}
-    classes = dict.fromkeys(label for figures in found.values() for label in figures)
+    figures_of = {name: class_figures(metrics, kind) for name, metrics in models.items()}
+    classes = dict.fromkeys(label for figures in figures_of.values() for label in figures)
     rows: list[list[Cell]] = [
-        [label, *(found[name].get(label, {}).get("AP") for name in models)] for label in classes
+        [label, *(figures_of[name].get(label, {}).get("AP") for name in models)]
+        for label in classes
     ]
     return Table("", ["mask AP by class", *models], rows, digits=1)
 
@@ -171,12 +172,12 @@ def _of_kind(metrics: Mapping[str, Any], kind: str) -> dict[str, float | None]:
 
 def _measures(values: Mapping[str, Any]) -> dict[str, float | None]:
     """Known measures in per cent under their short names; None where there is no value."""
-    found: dict[str, float | None] = {}
+    measures: dict[str, float | None] = {}
     for name, value in values.items():
         head = _MEASURES.get(name)
         if head is not None and isinstance(value, (int, float)):
-            found[head] = 100.0 * value if value >= 0 else None
-    return found
+            measures[head] = 100.0 * value if value >= 0 else None
+    return measures
 
 
 def _per_cent(value: Any) -> float | None:

@@ -26,9 +26,9 @@ def policy_table(metrics: Mapping[str, Any]) -> Table:
     gains = metrics["gains"]
     sizes = list(next(iter(gains.values()))["size"])
     rows: list[list[Cell]] = []
-    for name, found in gains.items():
-        by_size = [_gain(found["size"][size]) for size in sizes]
-        rows.append([name, *_figures(found["all"]["all"]), *by_size])
+    for name, parts in gains.items():
+        by_size = [_gain(parts["size"][size]) for size in sizes]
+        rows.append([name, *_figures(parts["all"]["all"]), *by_size])
     note = (
         "Mean IoU to the labelled masks of what a teacher that did not see the image predicted, "
         "before and after refinement; intervals by bootstrap over images. refine.policy=auto takes "

@@ -152,7 +152,7 @@ def _training_report(folder: Path, manifest: Manifest, out: Path) -> None:
     last = max((i for values in log.values.values() for i in values), default=0)
     table = ap_table(manifest.metrics, "Validation")
     if not table.rows:
-        logged = {key: found[1] for key in log.values if (found := last_value(log, key))}
+        logged = {key: pair[1] for key in log.values if (pair := last_value(log, key))}
         table = ap_table(logged, "Validation")
     facts = [("iterations", f"{last:,}")]
     if loss := last_value(log, "loss"):

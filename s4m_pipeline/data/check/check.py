@@ -57,13 +57,13 @@ def check_coco(
         faults.add("no-images", str(annotations))
     entries = check_entries(text, references, faults)
     decode = decode or bool(against)
-    found = check_files(images, entries, (text, references), decode, processes, progress)
-    faults.merge(found.faults)
+    report = check_files(images, entries, (text, references), decode, processes, progress)
+    faults.merge(report.faults)
     del text, references  # half a gigabyte for COCO
-    for match in find_repeated(found.prints, processes, progress):
+    for match in find_repeated(report.prints, processes, progress):
         faults.add("repeated-image", _told(match))
     for other, folder in against:
-        _compare(found.prints, other, folder, faults, processes, progress)
+        _compare(report.prints, other, folder, faults, processes, progress)
     return faults.listed()
 
 
@@ -77,12 +77,12 @@ def _compare(
 ) -> None:
     """Count the pictures that another set has too."""
     entries = usable_images(load_coco_json(other)["images"])
-    looked_at = check_files(folder, entries, None, True, processes, progress)
-    known = {taken.name for taken in looked_at.prints}
+    report = check_files(folder, entries, None, True, processes, progress)
+    known = {picture.name for picture in report.prints}
     for entry in entries:
         if entry.name not in known:
             faults.add("unreadable-other", f"{entry.name} of {other}")
-    for match in find_shared(prints, looked_at.prints, processes, progress):
+    for match in find_shared(prints, report.prints, processes, progress):
         faults.add(match.kind, f"{match.picture.name} is {match.other.name} of {other}")
 
 

@@ -66,8 +66,8 @@ class References:
             self.faults.add("duplicate-annotation-id", annotation_name(entry))
         self._ids.add(key)
         if entry.get("iscrowd", 0) not in (0, 1):
-            told = f"{annotation_name(entry)}: {json.dumps(entry['iscrowd'])}"
-            self.faults.add("bad-iscrowd", told)
+            example = f"{annotation_name(entry)}: {json.dumps(entry['iscrowd'])}"
+            self.faults.add("bad-iscrowd", example)
         category = json.dumps(entry.get("category_id"))
         looks = hash((entry["image_id"], category, str(entry.get("bbox")), str(entry.get("area"))))
         first = self._first.setdefault(looks, place)
@@ -125,8 +125,8 @@ def _compare(text: CocoText, places: tuple[int, int], faults: FaultCounter) -> N
     if first.get("id") == second.get("id") or not second.get("segmentation"):
         return  # counted elsewhere
     if all(first.get(name) == second.get(name) for name in names):
-        told = f"{annotation_name(second)} is annotation {first.get('id')}"
-        faults.add("duplicate-annotation", told)
+        example = f"{annotation_name(second)} is annotation {first.get('id')}"
+        faults.add("duplicate-annotation", example)
 
 
 def usable_images(entries: Iterable[Any]) -> list[ImageEntry]:

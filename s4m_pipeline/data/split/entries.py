@@ -35,11 +35,11 @@ class Labels:
         if not isinstance(entry, dict):
             raise UsageError(f"{self.source}: annotation number {place} is not an object")
         for key, known in (("image_id", self.images), ("category_id", self.categories)):
-            found = reference(entry, key)
-            if found is None:
-                told = f"annotation number {place} has no whole number as '{key}'"
-                raise UsageError(f"{self.source}: {told}: {shortened(entry.get(key))}")
-            known.append(found)
+            value = reference(entry, key)
+            if value is None:
+                fault = f"annotation number {place} has no whole number as '{key}'"
+                raise UsageError(f"{self.source}: {fault}: {shortened(entry.get(key))}")
+            known.append(value)
         self.crowds.append(bool(entry.get("iscrowd")))
 
     def by_image(
@@ -59,8 +59,8 @@ class Labels:
         for place, (image, category) in enumerate(zip(self.images, self.categories, strict=True)):
             for kind, key in (("image", image), ("category", category)):
                 if key not in known[kind]:
-                    told = f"annotation number {place} is of {kind} {key}, which is not there"
-                    raise UsageError(f"{self.source}: {told}")
+                    fault = f"annotation number {place} is of {kind} {key}, which is not there"
+                    raise UsageError(f"{self.source}: {fault}")
             if not self.crowds[place]:
                 grouped.setdefault(image, []).append(category)
         if not grouped:
@@ -89,8 +89,8 @@ def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[int
         if not os.path.isfile(folder / name):  # unlike Path.is_file it takes any name
             missing.append(name)
     if missing:
-        told = counted(len(missing), "image is missing, it", "images are missing, the first")
-        raise UsageError(f"{folder}: {told} is {missing[0]}")
+        start = counted(len(missing), "image is missing, it", "images are missing, the first")
+        raise UsageError(f"{folder}: {start} is {missing[0]}")
     return sorted(seen)
 
 

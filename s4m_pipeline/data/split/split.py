@@ -77,13 +77,13 @@ class SplitSource:
 
     def __init__(self, annotations: Path, images: Path) -> None:
         require_folder(images)
-        found = Labels(annotations)
-        self._text = CocoText(annotations, found.add)
+        labels = Labels(annotations)
+        self._text = CocoText(annotations, labels.add)
         self._annotations = annotations
         self.ids = check_images(self._text.images, annotations, images)
-        self._image_of = found.images
+        self._image_of = labels.images
         self._categories = category_names(self._text.other.get("categories"), annotations)
-        self._labels = found.by_image(self.ids, self._categories)
+        self._labels = labels.by_image(self.ids, self._categories)
 
     def draw(
         self, percent: float, seed: int, stratified: bool = True, validation: float = 0.0

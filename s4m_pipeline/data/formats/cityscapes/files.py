@@ -41,7 +41,7 @@ class Pairs:
     @property
     def fault(self) -> str | None:
         """What is missing, with the first few names; None when nothing is."""
-        told = [
+        parts = [
             f"{len(names)} {what} (" + ", ".join(names[:EXAMPLES]) + ")"
             for names, what in (
                 (self.without_truth, f"images without {TRUTH_SUFFIX}"),
@@ -49,7 +49,7 @@ class Pairs:
             )
             if names
         ]
-        return " and ".join(told) or None
+        return " and ".join(parts) or None
 
 
 def find_pairs(root: Path, split: str) -> Pairs:

@@ -47,8 +47,8 @@ def read_instance_ids(path: Path) -> np.ndarray:
         UsageError: It is missing, broken, or no image of whole numbers in one channel.
     """
     try:
-        with Image.open(path) as opened:
-            mode, values = opened.mode, np.asarray(opened)
+        with Image.open(path) as image:
+            mode, values = image.mode, np.asarray(image)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
     except (OSError, ValueError, SyntaxError) as error:
@@ -76,10 +76,10 @@ def masks_by_value(values: np.ndarray) -> dict[int, dict[str, Any]]:
     ends = np.append(starts[1:], flat.size)
     of_run = flat[starts]
     order = np.argsort(of_run, kind="stable")
-    found, first = np.unique(of_run[order], return_index=True)
+    distinct, first = np.unique(of_run[order], return_index=True)
     return {
         int(value): _encode_runs(starts[runs], ends[runs], height, width)
-        for value, runs in zip(found, np.split(order, first[1:]), strict=True)
+        for value, runs in zip(distinct, np.split(order, first[1:]), strict=True)
     }
 
 

@@ -15,11 +15,11 @@ from typing import Any, cast
 
 from s4m_pipeline.data.formats.coco.values import (
     category_key,
+    file_area,
+    file_bbox,
     image_key,
     is_size,
     reference,
-    told_area,
-    told_bbox,
 )
 from s4m_pipeline.data.image_set import (
     Category,
@@ -164,11 +164,11 @@ def _by_image(
         name = f"annotation {shortened(entry['id']) if 'id' in entry else f'number {place}'}"
         image_id, category_id = reference(entry, "image_id"), reference(entry, "category_id")
         if image_id not in records:
-            told = shortened(entry.get("image_id"))
-            raise UsageError(f"{source}: {name} is of image {told}, which is not there")
+            shown = shortened(entry.get("image_id"))
+            raise UsageError(f"{source}: {name} is of image {shown}, which is not there")
         if category_id not in known:
-            told = shortened(entry.get("category_id"))
-            raise UsageError(f"{source}: {name} has category {told}, which is not there")
+            shown = shortened(entry.get("category_id"))
+            raise UsageError(f"{source}: {name} has category {shown}, which is not there")
         grouped.setdefault(cast(int, image_id), []).append((cast(int, category_id), entry))
     return grouped
 
@@ -194,8 +194,9 @@ def _add_instances(
     kept = []
     measured = zip(entries, rles, boxes, areas, strict=True)
     for place, ((category_id, entry), rle, box, area) in enumerate(measured):
-        crowd, told = bool(entry.get("iscrowd", 0)), (told_bbox(entry), told_area(entry))
-        instance = Instance(category_id, rle, box, area, crowd, *told)
+        crowd = bool(entry.get("iscrowd", 0))
+        own = (file_bbox(entry), file_area(entry))
+        instance = Instance(category_id, rle, box, area, crowd, *own)
         if area:
             kept.append(instance)
         else:

@@ -45,14 +45,14 @@ class CocoText:
         self._starts, self._ends = array("q"), array("q")
         self.has_annotations = False
         try:
-            found = self._scan(visit)
+            entries = self._scan(visit)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{source}: not a JSON file ({error})") from error
-        images = found.pop("images", None)
+        images = entries.pop("images", None)
         if not isinstance(images, list):
             raise UsageError(f"{source}: not a COCO file (no list under 'images')")
         self.images: list[Any] = images
-        self.other = found
+        self.other = entries
 
     @property
     def count(self) -> int:
@@ -89,7 +89,7 @@ class CocoText:
     def _scan(self, visit: Visit | None) -> dict[str, Any]:
         """Walk through the outermost object; annotations are marked, the rest is parsed."""
         text, decode = self._text, json.JSONDecoder().raw_decode
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         position = self._skip(0)
         if text[position : position + 1] != "{":
             json.loads(text)  # says what is wrong with it, if anything
@@ -103,12 +103,12 @@ class CocoText:
             if key == "annotations" and text[position : position + 1] == "[":
                 position = self._scan_annotations(position, visit)
             else:
-                found[key], position = decode(text, position)
+                entries[key], position = decode(text, position)
             position, more = self._next(position, "}")
         end = self._skip(self._expect("}", position))
         if end != len(text):
             raise json.JSONDecodeError("Extra data", text, end)
-        return found
+        return entries
 
     def _scan_annotations(self, position: int, visit: Visit | None) -> int:
         decode = json.JSONDecoder().raw_decode
@@ -131,8 +131,8 @@ class CocoText:
         return self._skip(self._expect(",", position)), True
 
     def _skip(self, position: int) -> int:
-        found = SPACE.match(self._text, position)
-        return position if found is None else found.end()
+        space = SPACE.match(self._text, position)
+        return position if space is None else space.end()
 
     def _expect(self, character: str, position: int) -> int:
         if self._text[position : position + 1] != character:

@@ -115,13 +115,13 @@ def reference(entry: Mapping[str, Any], key: str) -> int | None:
     return int(value) if value.is_integer() else None
 
 
-def told_area(entry: Mapping[str, Any]) -> float | None:
+def file_area(entry: Mapping[str, Any]) -> float | None:
     """The area that an annotation tells, in pixels; None where that is no number from 0 up."""
     area: Any = entry.get("area")
     return float(area) if is_finite(area) and area >= 0 else None
 
 
-def told_bbox(entry: Mapping[str, Any]) -> Box | None:
+def file_bbox(entry: Mapping[str, Any]) -> Box | None:
     """The box that an annotation tells: x, y, width, height in pixels.
 
     None where these are not four numbers, or a side is below 0.

@@ -65,7 +65,7 @@ def _counted(images: ImageSet, image_id: int) -> list[Instance]:
 
 
 def _as_annotation(image: ImageRecord, instance: Instance) -> dict[str, Any]:
-    bbox, area = instance.told_bbox, instance.told_area
+    bbox, area = instance.file_bbox, instance.file_area
     return {
         "image_id": image.id,
         "category_id": instance.category_id,

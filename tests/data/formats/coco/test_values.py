@@ -12,7 +12,7 @@ import pytest
 
 from s4m_pipeline.data.check.check import check_coco
 from s4m_pipeline.data.formats import coco
-from s4m_pipeline.data.formats.coco.values import is_finite, is_size, reference, told_area
+from s4m_pipeline.data.formats.coco.values import file_area, is_finite, is_size, reference
 from s4m_pipeline.data.split.split import SplitSource
 from s4m_pipeline.errors import UsageError
 from tests.small_sets import CATEGORIES, boxes_of, coco_content, write_json
@@ -164,7 +164,7 @@ def test_numbers_that_are_finite(value: float) -> None:
 @pytest.mark.parametrize("value", [HUGE, -HUGE, float("nan"), float("inf"), True, "1", None, []])
 def test_values_that_are_no_finite_numbers(value: Any) -> None:
     assert not is_finite(value)
-    assert told_area({"area": value}) is None
+    assert file_area({"area": value}) is None
 
 
 def test_whole_numbers_that_annotations_refer_to() -> None:

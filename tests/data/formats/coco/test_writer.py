@@ -22,7 +22,7 @@ def test_what_is_saved_is_read_back(small_set: tuple[Path, Path], tmp_path: Path
     assert (again.categories, again.images) == (images.categories, images.images)
     for image_id, instances in images.instances.items():
         for one, other in zip(instances, again.instances[image_id], strict=True):
-            told = {"told_bbox": one.told_bbox or one.bbox, "told_area": one.told_area or one.area}
+            told = {"file_bbox": one.file_bbox or one.bbox, "file_area": one.file_area or one.area}
             assert other == replace(one, **told)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["saved.json"]
 
