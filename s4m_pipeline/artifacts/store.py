@@ -53,11 +53,11 @@ class Store:
         return folder.is_dir() and not (folder / MANIFEST).is_file()
 
     def manifest(self, stage: str, fingerprint: str) -> Manifest:
-        """Read a finished artifact's manifest (ArtifactError when it cannot be)."""
+        """Read a finished artifact's manifest (ArtifactError when that fails)."""
         return read_manifest(self.folder(stage, fingerprint))
 
     def latest(self, stage: str, kind: str = "") -> str | None:
-        """The fingerprint of the stage's last finished artifact, of one kind where it has kinds."""
+        """The fingerprint of the stage's last finished artifact, or of its last one of a kind."""
         path = self.work_dir / stage / _pointer(kind)
         try:
             return path.read_text().strip() or None
@@ -143,8 +143,8 @@ class Store:
         is making.
         """
         inputs = {
-            mark: set(self.requested(stage, mark).get("inputs", {}).values())
-            for stage, mark, done in self.artifacts()
+            fingerprint: set(self.requested(stage, fingerprint).get("inputs", {}).values())
+            for stage, fingerprint, done in self.artifacts()
             if done
         }
         kept = {path.read_text().strip() for path in self.work_dir.glob(f"*/{LATEST}*")}
@@ -154,9 +154,9 @@ class Store:
             kept |= above
             pending += above
         folders = [
-            self.folder(stage, mark)
-            for stage, mark, _ in self.artifacts()
-            if mark not in kept and not self._is_locked(stage, mark)
+            self.folder(stage, fingerprint)
+            for stage, fingerprint, _ in self.artifacts()
+            if fingerprint not in kept and not self._is_locked(stage, fingerprint)
         ]
         return folders + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
 
@@ -168,7 +168,7 @@ class Store:
             return True
 
     def remove(self, folder: Path) -> None:
-        """Delete one artifact's folder, its manifest first, so that no half looks whole."""
+        """Delete an artifact's folder, the manifest first, so that what remains is unfinished."""
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder)
 

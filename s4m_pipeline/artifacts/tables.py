@@ -27,7 +27,7 @@ def write_table(
     rows: Iterable[Mapping[str, Any]],
     categories: Sequence[Mapping[str, Any]],
 ) -> int:
-    """Write rows to one Parquet file, by rename, so that a file that is there is whole.
+    """Write rows to one Parquet file, by rename, so that an existing file is complete.
 
     Args:
         path: The file to make.
@@ -83,13 +83,13 @@ def check_schema(path: Path, table: str) -> pa.Schema:
 
 
 def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
-    """Open a table's file; refuse what `check_schema` refuses.
+    """Open a table's file; refuse what ``check_schema`` refuses.
 
     Args:
         path: The file.
         table: A name in ``table_definitions.TABLES``.
-        ahead: Fetch the columns together, by Arrow's threads. For a few columns, handing them over
-            costs more than reading them.
+        ahead: Fetch the columns together in Arrow's threads. For a few columns the threads cost
+            more than they save.
 
     Raises:
         ArtifactError: Not Parquet, another format version, another table, or columns missing.
@@ -201,7 +201,7 @@ def read_rows(
 def _image_span(path: Path, table: str, size: int, changed: int) -> tuple[int, int]:
     """Smallest and largest image id of a file, from its statistics; (1, 0) where it has no row.
 
-    Its size and the time of its last change are there for the cache: `--force` writes it anew.
+    Size and time of change are part of the cache's key, because ``--force`` writes files anew.
     """
     with open_table(path, table) as file:
         metadata, column = file.metadata, file.schema_arrow.names.index("image_id")

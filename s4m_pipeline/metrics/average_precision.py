@@ -18,7 +18,7 @@ from s4m_pipeline.metrics.coco_engine import CocoTables, coco_tables, default_en
 
 KINDS = ("segm", "bbox")
 AREAS = {"small": 1, "medium": 2, "large": 3}
-"""Place of each area range in COCO's tables; 0 is all areas. Their engines have the limits."""
+"""Place of each area range in COCO's tables; 0 is all areas."""
 
 
 def coco_ap(

@@ -13,11 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.metrics.boundary import BoundaryIoU
-
 ENGINES = ("faster-coco-eval", "pycocotools")
 FEW = (1, 10)
-"""Detections an image and class of COCO's AR1 and AR10."""
+"""Detections per image and class that COCO's AR1 and AR10 count."""
 
 
 class CocoTables(NamedTuple):
@@ -66,6 +64,9 @@ def coco_tables(
     coco_class, eval_class = _engine_classes(engine)
     iou_kind = kind
     if kind == "boundary":
+        # late, because it needs OpenCV: a dry run of an evaluation reads the metrics' names alone
+        from s4m_pipeline.metrics.boundary import BoundaryIoU
+
         eval_class = type("BoundaryEval", (BoundaryIoU, eval_class), {})
         iou_kind = "segm"
     with contextlib.redirect_stdout(io.StringIO()), _no_collection():

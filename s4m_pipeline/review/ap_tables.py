@@ -40,13 +40,13 @@ def evaluation_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def ap_table(metrics: Mapping[str, Any], title: str = "") -> Table:
-    """Mask, box and boundary AP, a row each, and below them a row a class where there are any.
+    """Mask, box and boundary AP, one row each, and below them one row per class, if any.
 
     Args:
         metrics: Either by kind (``{"segm": {"AP": 0.3, "AP50": 0.5, "per_class": {"cat": 0.4}},
             "bbox": {...}}``) or flat (``{"segm_AP": 0.3}``, ``{"coco/segm_mAP": 0.3}``); a class's
-            value is its AP or a mapping of measures. AP is 0 to 1; None, -1 or NaN is no value.
-        title: Above the table.
+            value is its AP or a mapping of measures. AP is 0 to 1; None, -1 and NaN mean none.
+        title: The table's title.
 
     Returns:
         A table of figures in per cent.
@@ -79,7 +79,7 @@ def _recall_table(metrics: Mapping[str, Any]) -> Table:
         for kind, name in KINDS.items()
         if isinstance(metrics.get(kind), Mapping) and names[1] in metrics[kind]
     ]
-    note = "Average recall in per cent, at most 100 detections an image and class."
+    note = "Average recall in per cent, at most 100 detections per image and class."
     return Table("", ["", "AR", *_SIZES], rows, note=note, digits=1)
 
 
@@ -116,8 +116,8 @@ def side_by_side(models: Mapping[str, Mapping[str, Any]]) -> list[Table]:
         models: An evaluation's metrics by the model's name.
 
     Returns:
-        A table with a row a model, and one with a row a class and a column a model; figures in
-        per cent, the best of each column of the first marked.
+        A table with one row per model, its best figure of each column marked, and a table with
+        one row per class and one column per model. Figures are in per cent.
     """
     heads = [
         head
@@ -135,7 +135,7 @@ def side_by_side(models: Mapping[str, Mapping[str, Any]]) -> list[Table]:
 
 
 def _classes_side_by_side(models: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Mask AP of each class, a column a model."""
+    """Mask AP of each class, one column per model."""
     kind = "segm" if any("segm" in metrics for metrics in models.values()) else "cityscapes"
     figures_of = {name: class_figures(metrics, kind) for name, metrics in models.items()}
     classes = dict.fromkeys(label for figures in figures_of.values() for label in figures)

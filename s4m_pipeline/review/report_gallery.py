@@ -1,4 +1,4 @@
-"""Pictures for a stage's report: which images are shown, and what is drawn on them."""
+"""Pictures for a stage's report: choose the images, and draw on them."""
 
 from __future__ import annotations
 
@@ -92,16 +92,16 @@ def by_image(
 def choose_images(
     ids: Sequence[int], lowest: Mapping[int, float], limit: int, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Choose the images to show: half by chance, half of the lowest values that chance left.
+    """Choose the images to show: half at random, then those of the lowest values among the rest.
 
     Args:
         ids: All images, sorted.
         lowest: A value of each image; those without one are never among the lowest.
         limit: Images to choose at most.
-        seed: What the chance depends on.
+        seed: Fixes the random draw.
 
     Returns:
-        Image ids by chance, sorted, and image ids by value from the lowest up.
+        Image ids drawn at random, sorted; and image ids by value, from the lowest up.
     """
     extremes = max(limit, 0) // 2
     wanted = min(len(ids), max(limit, 0) - extremes)
@@ -137,7 +137,7 @@ class _Drawer:
                 rows.append(row)
         lost = len(chosen) - len(rows)
         if lost:
-            note += f" Not shown, as their files could not be read: {lost} of {len(chosen)} images."
+            note += f" Not shown, because they could not be read: {lost} of {len(chosen)} images."
         return Gallery(title, columns, rows, note)
 
     def labels(self, image: np.ndarray, rows: Rows) -> GalleryRow:

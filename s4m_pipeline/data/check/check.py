@@ -1,4 +1,4 @@
-"""Looking a COCO file over: every kind of fault with its count, none of them fatal. No torch."""
+"""Check a COCO file: every kind of fault is counted, and none is fatal. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from s4m_pipeline.execution.parallel import Progress, silent
 
 __all__ = ["FAULTS", "NOTES", "Fault", "check_coco"]
 
-HOW = {"same-file": "same file", "same-pixels": "same pixels", "near-duplicate": "nearly the same"}
+KINDS = {
+    "same-file": "same file",
+    "same-pixels": "same pixels",
+    "near-duplicate": "nearly the same",
+}
 
 
 def check_coco(
@@ -29,25 +33,24 @@ def check_coco(
     processes: int = 1,
     progress: Progress = silent,
 ) -> list[Fault]:
-    """Look a COCO file and its images over.
+    """Check a COCO file and its images.
 
     Args:
         annotations: The COCO file.
         images: The folder its file names are relative to.
-        decode: Decode every image whole, not its header alone, and find images that are there
+        decode: Decode every image whole, not its header alone, and find images that occur
             twice.
-        against: Other sets, each a COCO file and its folder, in which no picture of this one
-            should be. Where there are any, images are decoded.
-        processes: How many processes look at images and masks.
+        against: Other sets, each a COCO file and its folder, that should share no picture with
+            this one. Where there are any, images are decoded.
+        processes: How many processes check images and masks.
         progress: Shows how far it is.
 
     Returns:
-        The faults found in the order of ``FAULTS``, then what is in ``NOTES``; empty when there
-        are none.
+        Faults in the order of ``FAULTS``, then those of ``NOTES``; empty when there are none.
 
     Raises:
         UsageError: A COCO file is missing, not JSON, or has no list of images; or a folder of
-            images is none.
+            images is missing or a file.
     """
     for folder in (images, *(folder for _, folder in against)):
         require_folder(folder)
@@ -61,7 +64,7 @@ def check_coco(
     faults.merge(report.faults)
     del text, references  # half a gigabyte for COCO
     for match in find_repeated(report.prints, processes, progress):
-        faults.add("repeated-image", _told(match))
+        faults.add("repeated-image", _description(match))
     for other, folder in against:
         _compare(report.prints, other, folder, faults, processes, progress)
     return faults.listed()
@@ -86,5 +89,5 @@ def _compare(
         faults.add(match.kind, f"{match.picture.name} is {match.other.name} of {other}")
 
 
-def _told(match: Match) -> str:
-    return f"{match.picture.name} is {match.other.name}, {HOW[match.kind]}"
+def _description(match: Match) -> str:
+    return f"{match.picture.name} is {match.other.name}, {KINDS[match.kind]}"

@@ -16,20 +16,20 @@ from s4m_pipeline.data.check.picture_prints import BITS, Print, alike, code_sign
 from s4m_pipeline.execution.parallel import Progress, silent, work_through
 
 MOST_DISTANCE = 8
-"""Bits of the perceptual code in which pictures may differ whose pixels are compared."""
+"""Pictures are compared by their pixels when at most this many bits of their codes differ."""
 MOST_CANDIDATES = 5
-"""Pictures, nearest codes first, whose pixels are compared with one picture's."""
+"""A picture's pixels are compared with those of at most this many others, nearest codes first."""
 ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A picture found again.
+    """Two files that show the same picture.
 
     Attributes:
         kind: ``same-file``, ``same-pixels`` or ``near-duplicate``.
-        picture: The picture.
-        other: Where it was found again.
+        picture: The one.
+        other: The other.
     """
 
     kind: str

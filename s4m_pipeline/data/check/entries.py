@@ -42,7 +42,7 @@ class References:
         by_image: Places of the annotations by image id.
         by_category: Places of the annotations by category id, as JSON text.
         alike: Pairs of places whose annotations have all but the id and the mask in common, which
-            is not looked at.
+            is not compared.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class References:
         self._ids: set[str | int] = set()
 
     def add(self, place: int, entry: Any) -> None:
-        """Take an annotation in; ``CocoText`` calls this."""
+        """Take in an annotation; ``CocoText`` calls this for each."""
         if not isinstance(entry, dict) or type(entry.get("image_id")) is not int:
             self.faults.add("bad-annotation-entry", f"annotation number {place}")
             return

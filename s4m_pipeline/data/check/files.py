@@ -23,7 +23,7 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images to look at.
+    """Images to check.
 
     Attributes:
         folder: Where they are.
@@ -40,13 +40,13 @@ class Batch:
 
 @dataclass(slots=True)
 class Report:
-    """What was found: faults, and the prints of the pictures that could be decoded."""
+    """Faults of some images, and the prints of the pictures that could be decoded."""
 
     faults: FaultCounter = field(default_factory=FaultCounter)
     prints: list[Print] = field(default_factory=list)
 
     def merge(self, other: Report) -> None:
-        """Take in what was found in another batch."""
+        """Take in the report of another batch."""
         self.faults.merge(other.faults)
         self.prints.extend(other.prints)
 
@@ -64,7 +64,7 @@ def check_files(
     Args:
         folder: The folder of images.
         images: The entries to check.
-        content: The COCO file with its annotations' places; None to look at the pictures alone.
+        content: The COCO file with its annotations' places; None to check the pictures alone.
         decode: Decode the images whole and take their prints.
         processes: How many processes work.
         progress: Shows how far it is.

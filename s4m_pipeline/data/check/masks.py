@@ -17,13 +17,13 @@ of an RLE may be off by one pixel."""
 BBOX_TOLERANCE = 0.05
 """How far a bbox's edge may be from its mask's, as a share of the side and at least in 2 pixels."""
 LEAST_WIDTH = 0.01
-"""Pixels; a polygon whose points are all this near to one line has no width."""
+"""Pixels; a polygon whose points all lie this near to one line has no width."""
 
 
 def check_mask(
     entry: Mapping[str, Any], height: int, width: int, name: str, faults: FaultCounter
 ) -> None:
-    """Check an annotation's mask, and what the annotation tells of it.
+    """Check an annotation's mask, and what the annotation says of it.
 
     Args:
         entry: The annotation.

@@ -29,7 +29,7 @@ CITYSCAPES_TRUTH = re.compile(
 )
 CITYSCAPES_IMAGE = "_leftImg8bit"
 HERE = "./"
-"""What follows it in a line is a name to the letter."""
+"""What follows this in a line is a name, taken literally."""
 BYTE_ORDER_MARK = "\ufeff"
 EXAMPLES = 3
 

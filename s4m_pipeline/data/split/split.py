@@ -1,4 +1,4 @@
-"""Dividing a COCO file into labelled, unlabelled and validation images. No torch.
+"""Divide a COCO file into labelled, unlabelled and validation images. No torch.
 
 Only lists are written, as COCO files whose names are relative to the same folder of images; no
 image is copied. The file's entries are passed on as they stand.
@@ -121,7 +121,7 @@ class SplitSource:
         """Take the labelled images from a list; validation images are drawn from the others.
 
         Args:
-            listed: See ``split_lists.read_list`` and ``match_list``.
+            listed: See ``lists.read_list`` and ``lists.match_list``.
             seed: Fixes the draw of the validation images.
             stratified: See ``draw``.
             validation: See ``draw``.

@@ -1,4 +1,4 @@
-"""Drawing images so that every class keeps its share. No torch."""
+"""Draw images so that every class keeps its share. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 CANDIDATES = 1024
-"""Images looked at for each place of a stratified draw; keeps large sets quick."""
+"""Images considered for each place of a stratified draw, so that large sets are quick."""
 
 
 def draw(

@@ -1,9 +1,9 @@
-"""Cityscapes' ground truth to COCO: instance id images to masks in RLE. No torch.
+"""Cityscapes' ground truth: instance id images to masks in RLE. No torch.
 
 Each pixel of a ``*_gtFine_instanceIds.png`` holds label id x 1000 + number where an object of a
 class with instances was drawn by itself, and else the label id alone. So a bare id of such a class
-is a group that could not be told apart ("cargroup"), which Cityscapes' own evaluation neither asks
-for nor counts against a detection; COCO calls that a crowd. Pixels of labels left out of the
+is a group of objects drawn as one ("cargroup"). Cityscapes' own evaluation neither asks for a group
+nor counts it against a detection; COCO calls that a crowd. Pixels of labels left out of the
 evaluation (void) forgive detections as well: each image carries them as ``void``, an RLE.
 """
 
@@ -44,7 +44,7 @@ def read_instance_ids(path: Path) -> np.ndarray:
         int32 array (height, width).
 
     Raises:
-        UsageError: It is missing, broken, or no image of whole numbers in one channel.
+        UsageError: It is missing, broken, or not an image of whole numbers in one channel.
     """
     try:
         with Image.open(path) as image:

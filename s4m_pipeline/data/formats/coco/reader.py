@@ -105,9 +105,9 @@ def _read_images(entries: list[Any], source: Path, folder: Path) -> dict[int, Im
     for place, entry in enumerate(entries):
         image_id, name = image_key(entry, place, source)
         if image_id in records:
-            raise UsageError(f"{source}: image id {image_id} is there twice")
+            raise UsageError(f"{source}: image id {image_id} occurs twice")
         if name in names:
-            raise UsageError(f"{source}: {name} is there twice (images {names[name]}, {image_id})")
+            raise UsageError(f"{source}: {name} occurs twice (images {names[name]}, {image_id})")
         height, width = entry.get("height"), entry.get("width")
         if not is_size(height, width):
             raise UsageError(f"{source}: image {image_id} ({name}) has no valid height and width")
@@ -123,7 +123,7 @@ def _read_categories(entries: Any, source: Path, annotations: list[Any] | None) 
     for place, entry in enumerate(entries):
         category_id, name = category_key(entry, place, source)
         if category_id in categories:
-            raise UsageError(f"{source}: category id {category_id} is there twice")
+            raise UsageError(f"{source}: category id {category_id} occurs twice")
         categories[category_id] = Category(category_id, name)
     extra = _supercategory_only(entries)
     if any(isinstance(a, dict) and a.get("category_id") == extra for a in annotations or ()):
@@ -165,10 +165,10 @@ def _by_image(
         image_id, category_id = reference(entry, "image_id"), reference(entry, "category_id")
         if image_id not in records:
             shown = shortened(entry.get("image_id"))
-            raise UsageError(f"{source}: {name} is of image {shown}, which is not there")
+            raise UsageError(f"{source}: {name} is of image {shown}, which is not in the file")
         if category_id not in known:
             shown = shortened(entry.get("category_id"))
-            raise UsageError(f"{source}: {name} has category {shown}, which is not there")
+            raise UsageError(f"{source}: {name} has category {shown}, which is not in the file")
         grouped.setdefault(cast(int, image_id), []).append((cast(int, category_id), entry))
     return grouped
 
@@ -179,6 +179,7 @@ def _add_instances(
     entries: list[tuple[int, dict[str, Any]]],
     source: Path,
 ) -> None:
+    # late, because it needs numpy: `s4m status` reads images without masks
     from s4m_pipeline.data.formats.coco.segmentation import bbox_areas, encode_segmentation
 
     rles = []

@@ -1,4 +1,4 @@
-"""Large COCO files: annotations are looked at one by one and kept as text, not as objects.
+"""Large COCO files: annotations are parsed one by one and kept as text, not as objects.
 
 COCO's own training file has 860 000 annotations. As Python objects they take several gigabytes, as
 text half of one; and text can be passed on to another file as it stands. No torch.
@@ -26,13 +26,13 @@ class CocoText:
 
     Args:
         source: The file.
-        visit: Called for each annotation in turn, which is then let go.
+        visit: Called for each annotation in turn; the parsed annotation is not kept.
 
     Attributes:
         source: The file.
         images: The entries under ``images``, parsed.
-        other: What else is in the file, parsed, without the annotations.
-        has_annotations: Whether there is an entry called ``annotations``, of whatever kind.
+        other: The file's other entries, parsed, without the annotations.
+        has_annotations: Whether the file has an entry ``annotations``, of whatever kind.
         count: Number of annotations.
 
     Raises:

@@ -92,7 +92,7 @@ def _with_annotation(**changes: Any) -> dict[str, Any]:
         (None, "no segmentation"),
         ({"size": [7, 7], "counts": "abc"}, "size"),
         ({"size": [48, 48], "counts": "04"}, "runs do not make 2304"),
-        ({"size": [48, 48], "counts": "\u00e9"}, "no compressed run lengths"),
+        ({"size": [48, 48], "counts": "\u00e9"}, "not compressed run lengths"),
         ({"size": [48, 48], "counts": [5, 6]}, "11 pixels"),
     ],
 )
@@ -126,11 +126,11 @@ def _image(**changes: Any) -> dict[str, Any]:
         ({"images": {}}, "'images'"),
         (_with_annotation(category_id=99), "annotation 4 has category 99"),
         (_with_annotation(image_id=99), "annotation 4 is of image 99"),
-        (_twice("images"), "image id 0 is there twice"),
-        (_twice("categories"), "category id 3 is there twice"),
+        (_twice("images"), "image id 0 occurs twice"),
+        (_twice("categories"), "category id 3 occurs twice"),
         (_image(id=None), "image number 2"),
         (_image(file_name=None), "image 20 has no 'file_name'"),
-        (_image(file_name="picture 0.png"), "picture 0.png is there twice"),
+        (_image(file_name="picture 0.png"), "picture 0.png occurs twice"),
         (_image(height=0), "image 20 .* no valid height"),
     ],
 )

@@ -22,7 +22,7 @@ HUGE = 10**400
 SURROGATE = "\ud800"
 """A character that JSON can write and UTF-8 cannot."""
 DEEP = "[" * 100_000
-FOREIGN = "which is not there"
+FOREIGN = "which is not in the file"
 
 
 def _with(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
@@ -55,12 +55,12 @@ MALFORMED = [
     (("categories", 0, "id"), [], "no whole number", "bad-category-entry", "no whole number"),
     (("categories", 0, "id"), 3_000_000_005, "out of range", "bad-id", "out of range"),
     (("categories", 0, "id"), -(2**31) - 1, "out of range", "bad-id", "out of range"),
-    (("categories", 0, "name"), SURROGATE, "no text", "bad-category-entry", "no text"),
+    (("categories", 0, "name"), SURROGATE, "not text", "bad-category-entry", "not text"),
     (("categories", 0, "name"), [], "no 'name'", "bad-category-entry", "no 'name'"),
     (ID, -1, "out of range", "bad-id", "out of range"),
     (ID, 2**63, "out of range", "bad-id", "out of range"),
     (ID, {}, "no whole number", "bad-image-entry", "no whole number"),
-    (NAME, SURROGATE, "no text", "bad-image-entry", "no text"),
+    (NAME, SURROGATE, "not text", "bad-image-entry", "not text"),
     (NAME, "", "no 'file_name'", "bad-image-entry", "no 'file_name'"),
     (NAME, "a" * 300, None, "missing-image", "1 image is missing"),
     (NAME, "a\0b", None, "missing-image", "1 image is missing"),
@@ -127,7 +127,7 @@ def test_a_malformed_value_is_told_by_reading_check_and_split(
 
 
 def test_unlabelled_images_are_held_to_the_same_ids_and_names(small_set: tuple[Path, Path]) -> None:
-    for place, value, word in ((ID, -1, "out of range"), (NAME, SURROGATE, "no text")):
+    for place, value, word in ((ID, -1, "out of range"), (NAME, SURROGATE, "not text")):
         write_json(small_set[0], _with(place, value))
         with pytest.raises(UsageError, match=word):
             coco.load(*small_set, masks=False)
