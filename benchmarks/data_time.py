@@ -39,7 +39,7 @@ prepare()
 
 from mmdet.registry import DATASETS  # noqa: E402
 
-from s4m_pipeline.data.formats.coco.reader import read_coco  # noqa: E402
+from s4m_pipeline.data.formats import coco  # noqa: E402
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet  # noqa: E402
 from s4m_pipeline.models.hooks import LOG_INTERVAL, read_log  # noqa: E402
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
@@ -103,7 +103,7 @@ def shares(spec: TrainingSpec) -> tuple[float, float, float]:
 
 def prepared_set(args: argparse.Namespace, folder: Path) -> ImageSet:
     """The photographs, with the true masks of all but the labelled ones written as refined."""
-    found = read_coco(args.photographs / "_annotations.coco.json", args.photographs)
+    found = coco.load(args.photographs / "_annotations.coco.json", args.photographs)
     categories = [{"id": one.id, "name": one.name} for one in found.categories]
     labels = {
         key: [Label(one.category_id, one.rle) for one in instances]

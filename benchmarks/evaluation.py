@@ -22,9 +22,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from s4m_pipeline.artifacts.seeds import rng
+from s4m_pipeline.data.formats.coco.writer import to_coco_dict
 from s4m_pipeline.data.image_set import Category, ImageRecord, ImageSet, Instance
 from s4m_pipeline.metrics.average_precision import coco_ap
-from s4m_pipeline.metrics.coco_engine import default_engine, engine_version, to_coco_dict
+from s4m_pipeline.metrics.coco_engine import default_engine, engine_version
 from s4m_pipeline.refinement.rle import bbox_area
 
 IMAGES = 500

@@ -1,7 +1,7 @@
 """A run's settings: one validated model.
 
-Every setting has a default but the paths. Settings that only change speed or place (``device``,
-``workers``, ``batch_size`` of an inference stage) are marked ``PLACE`` and are no part of an
+Every setting but the paths has a default. Settings that only change speed or place (``device``,
+``workers``, ``batch_size`` of an inference stage) are marked ``PLACE`` and do not count towards an
 artifact's fingerprint.
 """
 
@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 RANDOM = "random"
-"""In place of a file of weights: start from random ones."""
+"""Given instead of a file of weights: start from random ones."""
 
 PLACE: dict[str, JsonValue] = {"place": True}
 """Marks a setting that cannot change a stage's result."""
@@ -33,23 +33,23 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A section of the run's file: unknown keys are faults."""
+    """A section of the run's file. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
     @field_validator("*", mode="before")
     @classmethod
     def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
-        """Undo that YAML reads ``off`` as false; refuse a boolean in place of a number."""
+        """Read ``off``, which YAML takes for false, as a word; refuse booleans for other values."""
         if not isinstance(value, bool):
             return value
-        taken = _alternatives(cls.model_fields[str(info.field_name)].annotation)
-        if bool in taken:
+        alternatives = _alternatives(cls.model_fields[str(info.field_name)].annotation)
+        if bool in alternatives:
             return value
-        if not value and "off" in taken:
+        if not value and "off" in alternatives:
             return "off"
-        null = "; null switches it off" if type(None) in taken else ""
-        raise ValueError(f"takes no boolean, as which YAML reads off, no, on and yes{null}")
+        null = "; use null to switch it off" if type(None) in alternatives else ""
+        raise ValueError(f"cannot be true or false (YAML reads on, off, yes and no as these){null}")
 
 
 def _alternatives(annotation: Any) -> set[Any]:
@@ -86,11 +86,10 @@ class SegmenterSection(Section):
     """The promptable segmenter.
 
     ``checkpoint`` is a file (SAM 2), a folder (MobileSAM), a Hugging Face id, or none (demo).
-    ``precision`` of the image encoder: ``auto`` takes bfloat16 on a GPU and float32 elsewhere;
-    ``compile`` compiles it. Both are held against float32 on the set's first images and given up,
-    with a warning, where the mean IoU of the masks is below 0.995, and so they are no part of a
-    fingerprint.
-    ``batch_size`` is 16 on a GPU and 1 elsewhere unless set.
+    ``precision`` is the image encoder's: ``auto`` takes bfloat16 on a GPU and float32 elsewhere.
+    ``compile`` compiles the encoder. Both are compared with float32 on the set's first images and
+    given up, with a warning, where the mean IoU of the masks is below 0.995. So they do not count
+    towards a fingerprint. ``batch_size`` is 16 on a GPU and 1 elsewhere unless it is set.
     """
 
     name: str = "sam2.1_hiera_large"
@@ -111,10 +110,10 @@ class StructureSection(Section):
 class TrainingSection(Section):
     """What teacher and student share.
 
-    ``weights`` is a file to start from (ImageNet's, COCO's, another run's), ``random`` for none;
-    left out, the model config's own are taken. ``precision``: ``auto`` takes bfloat16 on a GPU
-    that has it and float32 elsewhere; as it follows the device, it is no part of a fingerprint,
-    but a precision that is asked for is.
+    ``weights`` is a file to start from (ImageNet's, COCO's, another run's) or ``random``. Without
+    it, the model config's own weights are taken. ``precision`` ``auto`` takes bfloat16 on a GPU
+    that has it and float32 elsewhere. As ``auto`` follows the device, it does not count towards a
+    fingerprint; a precision that is set does.
     """
 
     model: str = "mask2former_r50"
@@ -140,7 +139,8 @@ class PseudoLabelSection(Section):
     of mask probabilities, in cells of the soft mask) choose among them when they are refined.
     ``thresholds`` says how a class's score is set: ``fixed`` (``score`` for all), ``rate`` (so
     that pseudo-instances an image follow the labelled set's rate) or ``precision`` (the lowest
-    score that reaches ``precision`` on the labelled images, by cross-fitted predictions).
+    score that reaches ``precision`` on the labelled images, predicted by teachers that did not
+    see them).
     """
 
     min_score: Share = 0.05
@@ -162,19 +162,21 @@ class RefineSection(Section):
     ``auto`` takes what ``s4m refine --calibrate`` measured to be best, and keeps the teacher's
     masks of the classes and sizes where that made them worse.
 
-    ``negative_points`` are drawn from neighbouring instances. ``fuse`` takes the weighted mean of
-    the teacher's probability (``fuse_weight``) and the segmenter's, the mean over the prompts of
-    ``policy`` and ``fuse_policies`` (weighted by ``fuse_prompt_weights``, one each), above
-    ``fuse_threshold``, of probabilities or of logits.
-    ``second_pass`` prompts again with the first mask. A mask whose IoU with the teacher's is below
-    ``min_agreement``, or whose area is more than ``max_area_ratio`` times larger or smaller, is
-    not taken: ``gate`` keeps the teacher's or drops the instance. Among an image's final masks,
-    one is a duplicate of a higher score's of its class when their IoU is above ``duplicate_iou``
-    or more than ``duplicate_containment`` of the smaller lies in the larger; ``overlaps: score``
-    gives pixels that several claim to the highest score, and drops a mask of which less than
-    ``min_agreement`` is left. 1 switches a duplicate rule off.
-    Predictions from ``min_score`` up are refined even where they become no label, so that
-    ``--rethreshold`` can lower a threshold that far without the segmenter.
+    ``negative_points`` are drawn from neighbouring instances. ``candidate`` ``fuse`` takes the
+    weighted mean of the teacher's probability (``fuse_weight``) and the segmenter's. The
+    segmenter's is the mean over the prompts of ``policy`` and ``fuse_policies``, with
+    ``fuse_prompt_weights``, one each. The mask is where that is above ``fuse_threshold``.
+    ``fuse_space`` says whether the means are of probabilities or of logits. ``second_pass``
+    prompts again with the first mask.
+
+    A mask is not taken when its IoU with the teacher's is below ``min_agreement``, or its area is
+    more than ``max_area_ratio`` times larger or smaller: then ``gate`` keeps the teacher's mask or
+    drops the instance. Among an image's final masks of a class, the one with the lower score is a
+    duplicate when their IoU is above ``duplicate_iou`` or more than ``duplicate_containment`` of
+    the smaller one lies in the larger; 1 switches a rule off. ``overlaps`` ``score`` gives pixels
+    that several masks claim to the highest score, and drops a mask of which less than
+    ``min_agreement`` is left. Predictions from ``min_score`` up are refined even if they become no
+    label, so that ``--rethreshold`` can lower a threshold that far without the segmenter.
     """
 
     policy: Literal["points", "box", "box+mask", "box+points", "none", "auto"] = "points"
@@ -199,8 +201,8 @@ class RefineSection(Section):
 class CalibrationSection(Section):
     """How refinement is measured on the labelled images (``s4m refine --calibrate``).
 
-    ``folds`` teachers are trained, each for ``iterations`` (the teacher's own where None) and each
-    without the share of the labelled images that it then predicts.
+    ``folds`` teachers are trained, each for ``iterations`` (None takes the teacher's) and each
+    without the part of the labelled images that it then predicts.
     """
 
     folds: Annotated[int, Field(ge=2)] = 2
@@ -267,7 +269,7 @@ class RunConfig(Section):
     @classmethod
     def _known_device(cls, value: str) -> str:
         if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value) is None:
-            raise ValueError("expected auto, cpu, cuda, or a number of GPU such as cuda:1")
+            raise ValueError("expected auto, cpu, cuda, or one GPU by its number, such as cuda:1")
         return value
 
     @model_validator(mode="after")
@@ -285,7 +287,7 @@ class RunConfig(Section):
 
 
 def starts_from_teacher(config: RunConfig) -> bool:
-    """Whether the student's training goes on from the teacher's weights."""
+    """Whether the student's training starts from the teacher's weights."""
     student = config.student
     same = student.model == config.teacher.model and student.weights is None
     return student.start == "teacher" or (student.start == "auto" and same)

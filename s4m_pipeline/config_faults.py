@@ -1,4 +1,4 @@
-"""What is wrong with a run's settings, in words for the person who wrote them."""
+"""Describe what is wrong with a run's settings to the person who wrote them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _EXPECTED = {
     "float_type": "a number",
     "int_from_float": "an integer",
     "int_parsing": "an integer",
-    "int_parsing_size": "an integer that is not as large",
+    "int_parsing_size": "a smaller integer",
     "int_type": "an integer",
     "list_type": "a list",
     "model_type": "a section of settings (key: value)",
     "path_type": "a path",
-    "string_type": "text (in quotes, where it looks like something else)",
+    "string_type": "text (in quotes if it looks like something else)",
 }
-"""What was expected, by pydantic's name of the fault."""
+"""What the setting expects, by pydantic's name of the fault."""
 
 _LIMITS = {
     "greater_than": "must be above {gt}",
@@ -35,26 +35,26 @@ _LIMITS = {
 }
 
 
-def told_faults(error: ValidationError) -> str:
-    """All faults of a run's settings, each with its setting, in one line."""
-    told: dict[str, list[str]] = {}
-    found: dict[str, Any] = {}
+def describe_faults(error: ValidationError) -> str:
+    """Describe all faults of a run's settings, each with its setting, in one line."""
+    messages: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
     for fault in error.errors():
-        where = ".".join(_setting(fault["loc"]))
-        told.setdefault(where, []).append(_message(fault))
+        setting = ".".join(_setting(fault["loc"]))
+        messages.setdefault(setting, []).append(_message(fault))
         if fault["type"] not in ("missing", "extra_forbidden") and fault["loc"]:
-            found[where] = fault["input"]
-    lines = []
-    for where, messages in told.items():
-        text = _joined(messages)
-        if where in found:
-            text += f", found {found[where]!r}"
-        lines.append(f"{where}: {text}" if where else text)
-    return "; ".join(lines)
+            values[setting] = fault["input"]
+    descriptions = []
+    for setting, of_setting in messages.items():
+        text = _joined(of_setting)
+        if setting in values:
+            text += f", found {values[setting]!r}"
+        descriptions.append(f"{setting}: {text}" if setting else text)
+    return "; ".join(descriptions)
 
 
 def _joined(messages: Sequence[str]) -> str:
-    """One fault; or what each of several allowed kinds of value says of one setting."""
+    """Join a setting's messages: one for each kind of value that it allows."""
     first, *others = dict.fromkeys(messages)
     return " or ".join([first, *(other.removeprefix("expected ") for other in others)])
 
@@ -75,7 +75,7 @@ def _message(fault: Mapping[str, Any]) -> str:
 
 
 def _setting(location: Sequence[int | str]) -> Iterator[str]:
-    """The parts of a setting's name, without those that name one of several kinds of value."""
+    """The parts of a setting's name, without pydantic's names for the kinds of value it allows."""
     model: type[BaseModel] | None = RunConfig
     for place, part in enumerate(location):
         if isinstance(part, int):

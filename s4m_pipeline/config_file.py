@@ -1,4 +1,4 @@
-"""A run's YAML file: read with overrides and checked.
+"""Read a run's YAML file with overrides, and check it.
 
 Paths are relative to the file. Faults are reported all at once.
 """
@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from s4m_pipeline.config import RANDOM, RunConfig
-from s4m_pipeline.config_faults import told_faults
+from s4m_pipeline.config_faults import describe_faults
 from s4m_pipeline.errors import UsageError
 
 
@@ -29,25 +29,25 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         The run, its paths absolute.
 
     Raises:
-        UsageError: The file is missing or no YAML, or settings are wrong (all are named).
+        UsageError: The file is missing or not YAML, or settings are wrong (all are named).
     """
     try:
         text = path.read_text()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: no text file in UTF-8") from error
+        raise UsageError(f"{path}: not a text file in UTF-8") from error
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: no valid YAML: {_one_line(str(error))}") from error
+        raise UsageError(f"{path}: not valid YAML: {_one_line(str(error))}") from error
     _refuse_other_content(path, data)
     for override in overrides:
         _apply_override(data, override)
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"{path}: {told_faults(error)}") from error
+        raise UsageError(f"{path}: {describe_faults(error)}") from error
     return _absolute(config, path.resolve().parent)
 
 
@@ -60,16 +60,16 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     for name in sections:
         inner = target.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"override '{override}': '{name}' is no section")
+            raise UsageError(f"override '{override}': '{name}' is not a section")
         target = inner
     try:
         target[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UsageError(f"override '{override}': its value is no valid YAML") from error
+        raise UsageError(f"override '{override}': its value is not valid YAML") from error
 
 
 def _refuse_other_content(path: Path, data: Any) -> None:
-    """Refuse YAML that is no mapping of settings."""
+    """Refuse YAML that is not a mapping of settings."""
     if data is None:
         raise UsageError(f"{path}: is empty; s4m init writes a run's file to start from")
     if not isinstance(data, dict):
@@ -86,7 +86,7 @@ def _absolute(config: RunConfig, base: Path) -> RunConfig:
         if images.annotations is not None:
             images.annotations = base / images.annotations.expanduser()
     checkpoint = config.segmenter.checkpoint
-    if checkpoint is not None and not _is_no_path(checkpoint, base):
+    if checkpoint is not None and _is_path(checkpoint, base):
         config.segmenter.checkpoint = str(base / Path(checkpoint).expanduser())
     for training in (config.teacher, config.student):
         if training.model.endswith(".py"):
@@ -96,13 +96,12 @@ def _absolute(config: RunConfig, base: Path) -> RunConfig:
     return config
 
 
-def _is_no_path(checkpoint: str, base: Path) -> bool:
-    """Whether a checkpoint is ``random`` or has the form of a Hugging Face id (``org/name``)."""
+def _is_path(checkpoint: str, base: Path) -> bool:
+    """Whether a checkpoint is a path: not ``random`` and not a Hugging Face id (``org/name``)."""
     if (base / Path(checkpoint).expanduser()).exists():
-        return False
+        return True
     return (
-        checkpoint == RANDOM
-        or re.fullmatch(r"[\w-]+/[\w-]+(\.[\d][\w-]*)?", checkpoint) is not None
+        checkpoint != RANDOM and re.fullmatch(r"[\w-]+/[\w-]+(\.[\d][\w-]*)?", checkpoint) is None
     )
 
 

@@ -39,7 +39,7 @@ _NO_MEMORY = re.compile(r"CUDA error: out of memory|CU(BLAS|DNN)_STATUS_\w*ALLOC
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's own error, or one of torch's, told without torch."""
+    """Whether memory ran out: Python's error or one of torch's, recognised without torch."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

@@ -56,7 +56,7 @@ def test_overrides_are_read_as_yaml(run_file):
         (["refine.points=40"], r"stores only 16"),
         (["pseudo_label.min_score=0.8"], r"min_score is above"),
         (["points"], r"not of the form"),
-        (["seed.x=1"], r"'seed' is no section"),
+        (["seed.x=1"], r"'seed' is not a section"),
         (["data.labeled.images=x"], r"unknown key, did you mean 'labelled'"),
     ],
 )
@@ -84,12 +84,15 @@ def test_none_is_a_word_and_booleans_stay_booleans(run_file):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("student.paste=on", r"student\.paste: takes no boolean.*found True"),
-        ("refine.duplicate_iou=off", r"refine\.duplicate_iou: takes no boolean.*found False"),
-        ("student.ignore_score=off", r"student\.ignore_score: .*null switches it off"),
-        ("refine.max_area_ratio=no", r"refine\.max_area_ratio: .*null switches it off"),
-        ("teacher.iterations=yes", r"teacher\.iterations: takes no boolean"),
-        ("refine.policy=off", r"refine\.policy: takes no boolean"),
+        ("student.paste=on", r"student\.paste: cannot be true or false.*found True"),
+        (
+            "refine.duplicate_iou=off",
+            r"refine\.duplicate_iou: cannot be true or false.*found False",
+        ),
+        ("student.ignore_score=off", r"student\.ignore_score: .*use null to switch it off"),
+        ("refine.max_area_ratio=no", r"refine\.max_area_ratio: .*use null to switch it off"),
+        ("teacher.iterations=yes", r"teacher\.iterations: cannot be true or false"),
+        ("refine.policy=off", r"refine\.policy: cannot be true or false"),
     ],
 )
 def test_a_boolean_is_no_number_and_no_other_word(run_file, override, message):
@@ -101,7 +104,10 @@ def test_a_boolean_is_no_number_and_no_other_word(run_file, override, message):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("device=gpu", "device: expected auto, cpu, cuda, or a number of GPU such as cuda:1"),
+        (
+            "device=gpu",
+            "device: expected auto, cpu, cuda, or one GPU by its number, such as cuda:1",
+        ),
         ("student=3", "student: expected a section of settings (key: value)"),
         ("data.labelled=photos", "data.labelled: expected a section of settings (key: value)"),
         ("seed=x", "seed: expected an integer"),

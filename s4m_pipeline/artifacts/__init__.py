@@ -1,1 +1,1 @@
-"""Versioned artifacts on disk: fingerprints, manifests, shards and table schemas. No torch."""
+"""Versioned artifacts on disk: fingerprints, manifests, shards and tables. No torch."""

@@ -26,7 +26,7 @@ _PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Versions and machine, read without importing any of the packages."""
-    from importlib import metadata  # slow itself, and `s4m status` does without
+    from importlib import metadata  # late: slow to import, and `s4m status` needs none of it
 
     versions = {}
     for name in _PACKAGES:

@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 
 
 def canonical_json(value: Any) -> str:
-    """Write a JSON value in the one form that digests are taken of."""
+    """Write a JSON value in the one form from which digests are taken."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -63,7 +63,7 @@ def file_digest(path: Path) -> str:
 
 
 class DigestCache:
-    """Digests of large files, kept beside the artifacts and renewed when size or time change.
+    """Digests of large files, kept beside the artifacts, renewed when size or time changes.
 
     Args:
         path: The cache's JSON file; made when the first digest is stored.
@@ -109,7 +109,7 @@ class DigestCache:
 def image_set_digest(root: Path, file_names: Iterable[str]) -> str:
     """Digest of an image set: names and sizes in bytes, not the pixels, so that it is quick.
 
-    A missing file counts as size -1: whether it may be missing is for the stage to say.
+    A missing file counts as size -1. Whether that is an error is for the stage to decide.
     """
     rows = []
     for name in sorted(file_names):

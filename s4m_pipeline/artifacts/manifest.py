@@ -31,8 +31,8 @@ class FileEntry:
 class Manifest:
     """What a finished artifact says of itself (docs/guide.md, "Artifacts").
 
-    ``inputs`` are fingerprints and digests, which name what was asked for; ``input_contents`` are
-    the contents of the input artifacts as they were found, so that one made again is noticed.
+    ``inputs`` are fingerprints and digests, which name what was asked for. ``input_contents`` are
+    digests of what the input artifacts held, so that an input that was made again is noticed.
     """
 
     stage: str
@@ -60,10 +60,10 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
-        """The manifest that ``to_dict`` wrote; keys it does not know are left out."""
-        known = {name: data[name] for name in cls.__slots__ if name in data}
-        known["files"] = [FileEntry(**entry) for entry in known.get("files", [])]
-        return cls(**known)
+        """The manifest that ``to_dict`` wrote; unknown keys are left out."""
+        fields = {name: data[name] for name in cls.__slots__ if name in data}
+        fields["files"] = [FileEntry(**entry) for entry in fields.get("files", [])]
+        return cls(**fields)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,7 +86,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read an artifact's manifest.
 
     Raises:
-        ArtifactError: There is none, it is no JSON, or it is of another format version.
+        ArtifactError: It is missing, damaged, or of another format version.
     """
     path = folder / MANIFEST
     try:

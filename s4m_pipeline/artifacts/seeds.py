@@ -21,6 +21,6 @@ def seed_of(seed: int, *key: str | int) -> int:
 
 def rng(seed: int, *key: str | int) -> np.random.Generator:
     """Make the random generator that belongs to ``seed`` and ``key``."""
-    import numpy as np  # `s4m status` does without
+    import numpy as np  # late: `s4m status` answers without numpy
 
     return np.random.default_rng(seed_of(seed, *key))

@@ -12,9 +12,12 @@ from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
 from s4m_pipeline.artifacts.tables import write_table
 
-PORTION, LARGEST, SHARDS = 16, 1024, 128
-"""Images that shards are whole multiples of (as many as a GPU takes at a time), images in a shard
-at most, and how many shards are aimed at."""
+PORTION = 16
+"""A shard's images are a multiple of this, which is what a GPU takes at a time."""
+LARGEST = 1024
+"""Images in a shard at most."""
+SHARDS = 128
+"""A set is cut into about this many shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class ShardResult:
         rows: Rows by table.
         counts: Numbers to add up over shards (images, instances ...).
         seconds: Wall time by part of the work.
-        warnings: What its user should know about how it was made.
+        warnings: What the user should know about how the shard was made.
     """
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -64,7 +67,7 @@ class ShardMarker:
 
 
 def shard_size(images: int) -> int:
-    """Images in a shard of a set: it follows from the set alone, so a resumed run cuts the same."""
+    """Images in a shard. It depends on the set's size alone, so a resumed run cuts the same."""
     return min(LARGEST, max(1, -(-images // (SHARDS * PORTION))) * PORTION)
 
 
@@ -83,7 +86,7 @@ def _marker_path(folder: Path, shard: Shard) -> Path:
 
 
 def remove_shards(folder: Path, first: int) -> None:
-    """Remove the tables and markers of the shards from a number on, left by another cut."""
+    """Remove the tables and markers of shards from a number on: leftovers of another cut."""
     for path in [*folder.glob("*/*.parquet*"), *folder.glob("shards/*.json")]:
         number = path.name.partition(".")[0]
         if number.isdigit() and int(number) >= first:
@@ -113,7 +116,7 @@ def write_shard(
 
 
 def read_marker(folder: Path, shard: Shard) -> ShardMarker | None:
-    """The marker of a finished shard of the same images; None when it must be made (again)."""
+    """The marker of a finished shard of the same images; None when it has to be made."""
     try:
         data = json.loads(_marker_path(folder, shard).read_text())
         files = [FileEntry(**entry) for entry in data["files"]]

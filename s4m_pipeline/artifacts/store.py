@@ -85,14 +85,14 @@ class Store:
 
     def artifacts(self) -> list[tuple[str, str, bool]]:
         """All artifacts as (stage, fingerprint, finished), by stage and time."""
-        found = []
+        artifacts = []
         for stage in sorted(p for p in self.work_dir.glob("*") if p.is_dir()):
             folders = [p for p in stage.iterdir() if p.is_dir() and not p.name.startswith(".")]
             for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
                 done = (folder / MANIFEST).is_file()
                 if done or (folder / REQUEST).is_file():
-                    found.append((stage.name, folder.name, done))
-        return found
+                    artifacts.append((stage.name, folder.name, done))
+        return artifacts
 
     def begin(
         self, stage: str, fingerprint: str, config: Mapping[str, Any], inputs: Mapping[str, str]
@@ -162,8 +162,8 @@ class Store:
         is making.
         """
         inputs = {
-            mark: set(self.requested(stage, mark).get("inputs", {}).values())
-            for stage, mark, done in self.artifacts()
+            fingerprint: set(self.requested(stage, fingerprint).get("inputs", {}).values())
+            for stage, fingerprint, done in self.artifacts()
             if done
         }
         kept = {path.read_text().strip() for path in self.work_dir.glob(f"*/{LATEST}*")}
@@ -172,12 +172,12 @@ class Store:
             above = (inputs.get(pending.pop(), set()) & inputs.keys()) - kept
             kept |= above
             pending += above
-        found = [
-            self.folder(stage, mark)
-            for stage, mark, _ in self.artifacts()
-            if mark not in kept and not self._is_locked(stage, mark)
+        folders = [
+            self.folder(stage, fingerprint)
+            for stage, fingerprint, _ in self.artifacts()
+            if fingerprint not in kept and not self._is_locked(stage, fingerprint)
         ]
-        return found + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
+        return folders + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
 
     def _is_locked(self, stage: str, fingerprint: str) -> bool:
         try:
@@ -187,7 +187,7 @@ class Store:
             return True
 
     def remove(self, folder: Path) -> None:
-        """Delete one artifact's folder, its manifest first, so that no half looks whole."""
+        """Delete an artifact's folder, the manifest first, so that what remains is unfinished."""
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder)
 

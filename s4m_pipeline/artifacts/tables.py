@@ -1,7 +1,7 @@
-"""The Parquet tables that pass between stages: writing and reading.
+"""Write and read the Parquet tables that ``artifacts.table_definitions`` defines.
 
-What stands in them is told in ``artifacts.schemas``. The commands that only look at artifacts, such
-as ``s4m status``, import this file, so Arrow is imported by the functions that need it.
+Commands that only look at artifacts, such as ``s4m status``, import this file and must answer at
+once, so the functions that need Arrow import it themselves.
 """
 
 from __future__ import annotations
@@ -20,34 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-ROW_GROUP = 8192
-"""Rows in a row group: each costs every column a seek and a page."""
-COMPRESSION_LEVEL = 9
-"""Zstandard's: a tenth smaller than its first, and written far faster than masks are made."""
-_LEVELS = {"structure": 1}  # a megabyte a row, which a higher level takes ten times as long for
-_ROW_GROUPS = {"structure": 1}  # a row is up to a megabyte and read alone
-_BYTES = frozenset({"mask_rle", "teacher_mask_rle", "soft_mask", "similarity"})
-"""Columns whose least and greatest value tell nobody anything."""
-_RECURRING = frozenset(
-    {
-        "file_name",
-        "height",
-        "width",
-        "instance_id",
-        "category_id",
-        "soft_mask_stride",
-        "candidate",
-        "decision",
-        "reason",
-        "grid",
-        "stage",
-        "error",
-        "attempts",
-        "policy",
-    }
-)
-"""Columns that a dictionary makes smaller; of others it makes a second page to read."""
-
 
 def write_table(
     path: Path,
@@ -55,11 +27,11 @@ def write_table(
     rows: Iterable[Mapping[str, Any]],
     categories: Sequence[Mapping[str, Any]],
 ) -> int:
-    """Write rows to one Parquet file, by rename, so that a file that is there is whole.
+    """Write rows to one Parquet file, by rename, so that an existing file is complete.
 
     Args:
         path: The file to make.
-        table: A name in ``schemas.SCHEMAS``.
+        table: A name in ``table_definitions.TABLES``.
         rows: One mapping a row; sorted by image already.
         categories: ``{"id", "name"}`` of each category, in label order.
 
@@ -69,25 +41,26 @@ def write_table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from s4m_pipeline.artifacts.schemas import schema_with_metadata
+    from s4m_pipeline.artifacts.table_definitions import TABLES
 
-    schema = schema_with_metadata(table, categories)
-    group = _ROW_GROUPS.get(table, ROW_GROUP)
+    definition = TABLES[table]
+    schema = definition.schema_with(categories)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    left, count = iter(rows), 0
+    remaining, count = iter(rows), 0
     with pq.ParquetWriter(
         partial,
         schema,
         compression="zstd",
-        compression_level=_LEVELS.get(table, COMPRESSION_LEVEL),
-        use_dictionary=[n for n in schema.names if n in _RECURRING],
-        write_statistics=[n for n in schema.names if n not in _BYTES],
+        compression_level=definition.compression_level,
+        use_dictionary=definition.with_dictionary,
+        write_statistics=definition.with_statistics,
     ) as writer:
-        # a row group at a time, so that no second copy of all rows is in memory
-        while some := [dict(row) for row in islice(left, group)]:
-            writer.write_table(pa.Table.from_pylist(some, schema=schema), row_group_size=group)
-            count += len(some)
+        # one row group at a time, so that no second copy of all rows is in memory
+        while group := [dict(row) for row in islice(remaining, definition.row_group)]:
+            arrow = pa.Table.from_pylist(group, schema=schema)
+            writer.write_table(arrow, row_group_size=definition.row_group)
+            count += len(group)
         if not count:
             writer.write_table(schema.empty_table())
     partial.replace(path)
@@ -105,18 +78,18 @@ def check_schema(path: Path, table: str) -> pa.Schema:
     Raises:
         ArtifactError: Not Parquet, another format version, another table, or columns missing.
     """
-    with open_table(path, table) as opened:
-        return opened.schema_arrow
+    with open_table(path, table) as file:
+        return file.schema_arrow
 
 
 def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
-    """Open a table's file; refuse what `check_schema` refuses.
+    """Open a table's file; refuse what ``check_schema`` refuses.
 
     Args:
         path: The file.
-        table: A name in ``schemas.SCHEMAS``.
-        ahead: Fetch the columns together, by Arrow's threads. For a few columns, handing them over
-            costs more than reading them.
+        table: A name in ``table_definitions.TABLES``.
+        ahead: Fetch the columns together in Arrow's threads. For a few columns the threads cost
+            more than they save.
 
     Raises:
         ArtifactError: Not Parquet, another format version, another table, or columns missing.
@@ -124,26 +97,26 @@ def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from s4m_pipeline.artifacts.schemas import SCHEMAS
+    from s4m_pipeline.artifacts.table_definitions import TABLES
 
     try:
-        opened = pq.ParquetFile(path, pre_buffer=ahead)
+        file = pq.ParquetFile(path, pre_buffer=ahead)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(
             f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})"
         ) from error
-    found = opened.schema_arrow
-    metadata = found.metadata or {}
+    schema = file.schema_arrow
+    metadata = schema.metadata or {}
     version = metadata.get(b"format_version", b"none").decode()
     if version != str(FORMAT_VERSION):
         raise ArtifactError(
             f"{path}: format version {version}, this s4m reads {FORMAT_VERSION}.\n"
             "Make the artifact again with --force on its stage."
         )
-    missing = [name for name in SCHEMAS[table].names if name not in found.names]
+    missing = [name for name in TABLES[table].schema.names if name not in schema.names]
     if missing:
         raise ArtifactError(f"{path}: no {table} table, columns missing: {', '.join(missing)}")
-    return opened
+    return file
 
 
 def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -151,7 +124,7 @@ def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -
 
     Args:
         folder: The artifact's folder.
-        table: A name in ``schemas.SCHEMAS``.
+        table: A name in ``table_definitions.TABLES``.
         columns: The columns to read; all when None.
 
     Returns:
@@ -163,17 +136,17 @@ def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -
     """
     import pyarrow as pa
 
-    from s4m_pipeline.artifacts.schemas import schema_with_metadata
+    from s4m_pipeline.artifacts.table_definitions import TABLES
 
     files = table_files(folder, table)
     if not files:
-        return _select(schema_with_metadata(table, []).empty_table(), columns)
+        return _select(TABLES[table].schema_with([]).empty_table(), columns)
     wanted = list(columns) if columns else None
     whole, parts = wanted is None, []
     for path in files:
         try:
-            with open_table(path, table, ahead=whole) as opened:
-                parts.append(opened.read(columns=wanted, use_threads=whole))
+            with open_table(path, table, ahead=whole) as file:
+                parts.append(file.read(columns=wanted, use_threads=whole))
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
     return pa.concat_tables(parts)
@@ -195,7 +168,7 @@ def read_rows(
 
     Args:
         folder: The artifact's folder.
-        table: A name in ``schemas.SCHEMAS``.
+        table: A name in ``table_definitions.TABLES``.
         image_ids: The images.
         columns: The columns to read, ``image_id`` among them; all when None.
 
@@ -217,10 +190,10 @@ def read_rows(
         if last < low or first > high:
             continue
         try:
-            found = pq.read_table(path, columns=names, filters=keep, partitioning=None)
+            part = pq.read_table(path, columns=names, filters=keep, partitioning=None)
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
-        rows += [row for row in found.to_pylist() if row["image_id"] in wanted]
+        rows += [row for row in part.to_pylist() if row["image_id"] in wanted]
     return rows
 
 
@@ -228,10 +201,10 @@ def read_rows(
 def _image_span(path: Path, table: str, size: int, changed: int) -> tuple[int, int]:
     """Smallest and largest image id of a file, from its statistics; (1, 0) where it has no row.
 
-    Its size and the time of its last change are there for the cache: `--force` writes it anew.
+    Size and time of change are part of the cache's key, because ``--force`` writes files anew.
     """
-    with open_table(path, table) as opened:
-        metadata, column = opened.metadata, opened.schema_arrow.names.index("image_id")
+    with open_table(path, table) as file:
+        metadata, column = file.metadata, file.schema_arrow.names.index("image_id")
     spans = [
         metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)
     ]

@@ -144,7 +144,7 @@ def cityscapes(
     crowds, which no metric asks for.
     """
     from s4m_pipeline.console.reporter import Reporter
-    from s4m_pipeline.data.formats.cityscapes.files import convert
+    from s4m_pipeline.data.formats.cityscapes import convert
     from s4m_pipeline.execution.parallel import default_processes
 
     found = convert(

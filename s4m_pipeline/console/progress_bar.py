@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 SPEED_SECONDS = 60.0
-"""The speed is that of the last so many seconds."""
+"""The speed shown is the mean of this many seconds."""
 
 
 class _RateColumn(ProgressColumn):
@@ -44,7 +44,7 @@ def progress_bar(
         console: Where it is drawn.
         description: The stage's name.
         total: Items in all.
-        done: Items that an earlier try did.
+        done: Items that an earlier run finished.
         unit: What an item is.
     """
     columns = (

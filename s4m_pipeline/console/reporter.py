@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from rich.console import Console
 
 LOG_SECONDS = 30.0
-"""Without a terminal, a line of progress at most this often."""
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 class Reporter:
-    """Messages and progress bars on standard error; plain lines where it is no terminal.
+    """Messages and progress bars on standard error; plain lines where that is not a terminal.
 
     Args:
         quiet: Say nothing but warnings.
@@ -34,7 +34,7 @@ class Reporter:
         self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
     def warn_once(self, message: str) -> None:
-        """Tell the user what may be wrong, unless that was told before."""
+        """Warn as ``warn`` does, but of the same thing only once."""
         if message not in self._warned:
             self._warned.add(message)
             self.warn(message)
@@ -48,13 +48,13 @@ class Reporter:
         Args:
             description: The stage's name.
             total: Items in all.
-            done: Items that an earlier try did.
+            done: Items that an earlier run finished.
             unit: What an item is.
         """
         if not self.console.is_terminal or self._quiet:
             yield _Lines(self, description, total, done, unit)
             return
-        from s4m_pipeline.console.progress_bar import progress_bar  # no bar in `s4m status`
+        from s4m_pipeline.console.progress_bar import progress_bar  # late: `s4m status` shows none
 
         with progress_bar(self.console, description, total, done, unit) as advance:
             yield advance

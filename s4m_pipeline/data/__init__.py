@@ -1,1 +1,1 @@
-"""Images and labels in: COCO files, splits, checks, datasets, transforms and metrics."""
+"""Images and labels, in and out: formats, checks, splits and generated scenes. No torch."""

@@ -1,4 +1,4 @@
-"""Folders that a user names: there, and folders."""
+"""Checks of the folders that a user names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def require_folder(path: Path) -> None:
     """Refuse a folder that is missing or is a file.
 
     Raises:
-        UsageError: The path is no folder; the message says what it is.
+        UsageError: The path is not a folder; the message says what it is.
     """
     if path.is_dir():
         return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from s4m_pipeline.errors import UsageError
 
@@ -46,9 +47,9 @@ class Instance:
         bbox: x, y, width, height of the mask in pixels.
         area: The mask's pixels.
         iscrowd: Whether it stands for a crowd of objects.
-        told_bbox: The box that the file tells, by which COCO's metric counts; None where it tells
-            none that can be used.
-        told_area: Likewise the area, which may be of polygons and then is no whole number.
+        file_bbox: The file's own box, by which COCO's metric counts; None where the file has none
+            that can be used.
+        file_area: Likewise the file's own area. Computed from polygons, it is no whole number.
     """
 
     category_id: int
@@ -56,8 +57,22 @@ class Instance:
     bbox: tuple[float, float, float, float]
     area: int
     iscrowd: bool
-    told_bbox: tuple[float, float, float, float] | None = None
-    told_area: float | None = None
+    file_bbox: tuple[float, float, float, float] | None = None
+    file_area: float | None = None
+
+
+class EmptyMask(NamedTuple):
+    """An annotation whose mask has no pixel.
+
+    Attributes:
+        annotation_id: COCO's annotation id.
+        place: Its place among the image's annotations.
+        instance: The annotation.
+    """
+
+    annotation_id: int
+    place: int
+    instance: Instance
 
 
 @dataclass(slots=True)
@@ -68,21 +83,39 @@ class ImageSet:
         categories: The classes; a class's label index is its place in this list.
         images: Sorted by id.
         instances: Labels by image id; an image without any has no entry.
-        empty_masks: Ids of annotations left out because their mask has no pixel.
-        empty: Those annotations by image id, each with its place among the image's annotations.
-            They are no labels, but COCO's metric counts them as instances that were missed.
+        empty: By image id, the annotations left out because their mask has no pixel. They are no
+            labels, but COCO's metric counts them as instances that were missed.
     """
 
     categories: list[Category]
     images: list[ImageRecord]
     instances: dict[int, list[Instance]] = field(default_factory=dict)
-    empty_masks: list[int] = field(default_factory=list)
-    empty: dict[int, list[tuple[int, Instance]]] = field(default_factory=dict)
+    empty: dict[int, list[EmptyMask]] = field(default_factory=dict)
 
     @property
     def instance_count(self) -> int:
         """Number of labelled instances."""
-        return sum(len(found) for found in self.instances.values())
+        return sum(len(labels) for labels in self.instances.values())
+
+    @property
+    def empty_masks(self) -> list[int]:
+        """Ids of the annotations left out because their mask has no pixel."""
+        return [mask.annotation_id for masks in self.empty.values() for mask in masks]
+
+    def only(self, image_ids: Collection[int]) -> ImageSet:
+        """The set with these images alone, and their labels; the classes stay."""
+        chosen = frozenset(image_ids)
+        return ImageSet(
+            self.categories,
+            [image for image in self.images if image.id in chosen],
+            {key: labels for key, labels in self.instances.items() if key in chosen},
+            {key: masks for key, masks in self.empty.items() if key in chosen},
+        )
+
+    def without(self, image_ids: Collection[int]) -> ImageSet:
+        """The set without these images and their labels; the classes stay."""
+        left_out = frozenset(image_ids)
+        return self.only([image.id for image in self.images if image.id not in left_out])
 
     def id_of_file(self) -> dict[str, int]:
         """Map each image's file name to its id."""
@@ -104,25 +137,25 @@ def check_same_categories(
     differing = sorted(
         key for key in names_a.keys() | names_b.keys() if names_a.get(key) != names_b.get(key)
     )
-    told = ", ".join(
+    examples = ", ".join(
         f"id {key} is {names_a.get(key, 'missing')!r} and {names_b.get(key, 'missing')!r}"
         for key in differing[:3]
     )
     raise UsageError(
-        f"{what_a} and {what_b} have different categories ({len(differing)} differ): {told}"
+        f"{what_a} and {what_b} have different categories ({len(differing)} differ): {examples}"
     )
 
 
-def require_images(found: ImageSet, what: str) -> None:
+def require_images(images: ImageSet, what: str) -> None:
     """Raise UsageError, naming ``what``, when a set has no image."""
-    if not found.images:
+    if not images.images:
         raise UsageError(f"{what}: no images in it")
 
 
-def require_instances(found: ImageSet, what: str) -> None:
+def require_instances(images: ImageSet, what: str) -> None:
     """Raise UsageError, naming ``what``, when a set has no image, class or labelled instance."""
-    require_images(found, what)
-    if not found.categories:
+    require_images(images, what)
+    if not images.categories:
         raise UsageError(f"{what}: no categories in it")
-    if not found.instance_count:
-        raise UsageError(f"{what}: {len(found.images)} images, but no labelled instance")
+    if not images.instance_count:
+        raise UsageError(f"{what}: {len(images.images)} images, but no labelled instance")

@@ -1,6 +1,7 @@
 """Reading image files into pixels, strictly: what cannot be read whole is an error. No torch.
 
-Stages import this file, ``s4m status`` reads no image: Pillow is imported by the functions that do.
+Stages import this file and ``s4m status`` must answer at once, so the functions that need Pillow
+import it themselves.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ EXIF_ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""
 MOST_ASPECT = 100
-"""How many times longer than its short side an image may be; scaled down, a thinner one would have
-a side of no pixel."""
+"""An image's longer side is at most this many times the shorter one. A thinner image would lose its
+short side when it is scaled down."""
 THREADS = 4
-"""How many images ``unreadable`` decodes at a time; decoding does not hold Python's lock."""
+"""How many images ``unreadable`` decodes at a time; decoding releases the GIL."""
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -44,9 +45,9 @@ def read_image(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as opened:
-            ImageOps.exif_transpose(opened, in_place=True)
-            return np.array(_to_rgb(opened), dtype=np.uint8)
+        with Image.open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(_to_rgb(image), dtype=np.uint8)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -79,9 +80,10 @@ def read_sized_image(path: Path, height: int, width: int) -> np.ndarray:
 
 
 def prepare_threads() -> None:
-    """Load Pillow's formats, to be called before images are read in threads.
+    """Load Pillow's formats. Call this before images are read in threads.
 
-    Its own first call is not safe in threads: some would miss the rarer formats.
+    Pillow loads them at its first use, which is not thread-safe: some threads would miss the rarer
+    formats.
     """
     from PIL import Image
 
@@ -102,17 +104,17 @@ def unreadable(
         the order of ``records``, each with a message that names the file.
     """
     prepare_threads()
-    found = []
+    faults = []
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
     try:
         for record, message in zip(records, pool.map(_fault, records), strict=True):
             if message is not None:
-                found.append((record, message))
+                faults.append((record, message))
             if advance is not None:
                 advance(1)
     finally:
         pool.shutdown(cancel_futures=True)
-    return found
+    return faults
 
 
 def _fault(record: ImageRecord) -> str | None:
@@ -132,14 +134,14 @@ def image_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-            turned = opened.getexif().get(EXIF_ORIENTATION) in TURNED
+        with Image.open(path) as image:
+            width, height = image.size
+            is_turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: not a readable image ({_reason(error)})") from error
-    return (width, height) if turned else (height, width)
+    return (width, height) if is_turned else (height, width)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -151,7 +153,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         shift = 8 if values.max(initial=0) > 255 else 0
         return Image.fromarray((values >> shift).clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # which copies RGB, too
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy an RGB image
 
 
 def _reason(error: Exception) -> str:

@@ -8,17 +8,15 @@ from functools import cached_property
 from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set_digest
 from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.folders import require_folder
-from s4m_pipeline.data.formats.coco.reader import (
+from s4m_pipeline.data.formats import coco, image_folder
+from s4m_pipeline.data.formats.coco.reader import load_coco_json
+from s4m_pipeline.data.formats.coco.values import image_key
+from s4m_pipeline.data.image_set import (
     ImageSet,
     check_same_categories,
-    list_images,
-    load_coco_json,
-    read_coco,
-    read_folder,
     require_images,
     require_instances,
 )
-from s4m_pipeline.data.formats.coco.values import image_key
 from s4m_pipeline.errors import UsageError
 
 
@@ -70,10 +68,10 @@ class ImageSets:
         """The unlabelled images, masks never read (UsageError when there are none)."""
         section = self._unlabelled_section
         if section.annotations is None:
-            found = read_folder(section.images)
+            found = image_folder.load(section.images)
         else:
             require_folder(section.images)
-            found = read_coco(section.annotations, section.images, masks=False)
+            found = coco.load(section.annotations, section.images, masks=False)
         require_images(found, "data.unlabelled")
         return found
 
@@ -99,7 +97,7 @@ class ImageSets:
         key = f"{section.images}|{section.annotations}"
         if key not in self._known:
             if section.annotations is None:
-                names = list_images(section.images)
+                names = image_folder.list_images(section.images)
                 listed = "folder"
             else:
                 content = load_coco_json(section.annotations)
@@ -122,6 +120,6 @@ def _require_files(found: ImageSet, section: LabelledSet, what: str) -> None:
 
 def read_labelled(section: LabelledSet, what: str) -> ImageSet:
     """Read images with masks; UsageError where there is no labelled instance."""
-    found = read_coco(section.annotations, section.images)
+    found = coco.load(section.annotations, section.images)
     require_instances(found, what)
     return found

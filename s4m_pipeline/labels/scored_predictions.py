@@ -15,7 +15,7 @@ from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.labels.rule import mask_cells
-from s4m_pipeline.labels.thresholds import IGNORED, TRUE, match_flags
+from s4m_pipeline.metrics.matching import IGNORED, TRUE, Label, match_labels, overlaps
 
 
 def judged_predictions(
@@ -43,7 +43,7 @@ def judged_predictions(
 
 
 def _flags(table: pa.Table, labelled: ImageSet) -> np.ndarray:
-    """Which predictions are true: int64 (N,) of ``match_flags``' values."""
+    """Which predictions are true: int64 (N,) of ``match_labels``' values."""
     image, category = table["image_id"].to_numpy(), table["category_id"].to_numpy()
     score, rle = table["score"].to_numpy().astype(np.float64), table["mask_rle"].to_pylist()
     flags = np.full(len(image), IGNORED)
@@ -54,9 +54,10 @@ def _flags(table: pa.Table, labelled: ImageSet) -> np.ndarray:
     for key, own in zip(ids.tolist(), np.split(order, starts)[1:], strict=True):
         record = records.get(key)
         if record is not None:
-            labels = [(int(category[n]), rle[n], float(score[n])) for n in own]
+            labels = [Label(int(category[n]), rle[n], float(score[n])) for n in own]
             truth = labelled.instances.get(key, [])
-            flags[own] = match_flags(labels, truth, (record.height, record.width))
+            ious = overlaps(labels, truth, (record.height, record.width))
+            flags[own] = match_labels(labels, truth, ious).flags
     return flags
 
 

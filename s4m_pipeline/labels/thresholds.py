@@ -10,14 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles
-from s4m_pipeline.data.image_set import Instance
-from s4m_pipeline.metrics.label_quality import Label
-
 ENOUGH = 5
 """Labelled instances (rate) or predictions on labelled images (precision) that a class's own
 threshold needs."""
-TRUE, FALSE, IGNORED = 1, 0, -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,56 +137,3 @@ def precision_thresholds(
     few = tuple(key for key in categories if int((ours[key] > floor).sum()) < enough)
     own = {key: precision_threshold(ours[key], hits[key], precision, floor) for key in categories}
     return Thresholds(own | dict.fromkeys(few, pooled), few)
-
-
-def match_flags(
-    labels: Sequence[Label],
-    truth: Sequence[Instance],
-    size: tuple[int, int],
-    min_iou: float = 0.5,
-) -> list[int]:
-    """Which predictions of an image are true, by the rule of ``label_quality``.
-
-    By falling score, each takes the free true instance of its class with the highest mask IoU, if
-    that is above ``min_iou``.
-
-    Args:
-        labels: The image's predictions.
-        truth: Its labelled instances; crowds are matched by none.
-        size: Height and width in pixels.
-        min_iou: A match needs more than this.
-
-    Returns:
-        One flag a prediction: ``TRUE``, ``FALSE``, or ``IGNORED`` where it matches nothing and more
-        than half of it lies in a crowd of its class.
-    """
-    flags = [FALSE] * len(labels)
-    ious = overlaps(labels, truth, size)
-    free = np.array([not instance.iscrowd for instance in truth], bool)
-    classes = np.array([instance.category_id for instance in truth], np.int64)
-    crowd = ~free
-    for place in sorted(range(len(labels)), key=lambda n: -labels[n][2]):
-        own = classes == labels[place][0]
-        usable = np.where(free & own, ious[place], -1.0)
-        if usable.max(initial=-1.0) > min_iou:
-            free[usable.argmax()] = False
-            flags[place] = TRUE
-        elif ious[place][crowd & own].max(initial=0.0) > 0.5:
-            flags[place] = IGNORED
-    return flags
-
-
-def overlaps(
-    labels: Sequence[Label], truth: Sequence[Instance], size: tuple[int, int]
-) -> np.ndarray:
-    """Mask IoU of predictions and true instances: float64 (labels, instances).
-
-    For a crowd it is the share of the prediction that lies in it.
-    """
-    from pycocotools import mask as mask_api
-
-    if not labels or not truth:
-        return np.zeros((len(labels), len(truth)))
-    ours = as_coco_rles([rle for _, rle, _ in labels], *size)
-    theirs = as_coco_rles([instance.rle for instance in truth], *size)
-    return np.asarray(mask_api.iou(ours, theirs, [int(i.iscrowd) for i in truth]))

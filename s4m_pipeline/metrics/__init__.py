@@ -2,8 +2,9 @@
 
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.cityscapes_metric import cityscapes_ap
-from s4m_pipeline.metrics.coco_engine import default_engine, to_coco_dict
-from s4m_pipeline.metrics.label_quality import Label, label_quality
+from s4m_pipeline.metrics.coco_engine import default_engine
+from s4m_pipeline.metrics.label_quality import label_quality
+from s4m_pipeline.metrics.matching import Label
 from s4m_pipeline.metrics.scoring import score_detections
 
 __all__ = [
@@ -13,5 +14,4 @@ __all__ = [
     "default_engine",
     "label_quality",
     "score_detections",
-    "to_coco_dict",
 ]

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from s4m_pipeline.data.formats.coco.writer import to_coco_dict
 from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.metrics.coco_engine import CocoTables, coco_tables, default_engine, to_coco_dict
+from s4m_pipeline.metrics.coco_engine import CocoTables, coco_tables, default_engine
 
 KINDS = ("segm", "bbox")
 AREAS = {"small": 1, "medium": 2, "large": 3}
-"""Place of each area range in COCO's table: to 32², to 96² pixels, and above; 0 is all."""
+"""Place of each area range in COCO's tables; 0 is all areas."""
 
 
 def coco_ap(
@@ -74,11 +75,13 @@ def check_detections(truth: ImageSet, detections: Sequence[dict[str, Any]]) -> N
     """Raise UsageError when a detection is of an image or category that the truth does not have."""
     images = {image.id for image in truth.images}
     categories = {category.id for category in truth.categories}
-    for found in detections:
-        if found["image_id"] not in images:
-            raise UsageError(f"detections of image {found['image_id']}, which has no truth")
-        if found["category_id"] not in categories:
-            raise UsageError(f"detections of category {found['category_id']}, unknown to the truth")
+    for detection in detections:
+        if detection["image_id"] not in images:
+            raise UsageError(f"detections of image {detection['image_id']}, which has no truth")
+        if detection["category_id"] not in categories:
+            raise UsageError(
+                f"detections of category {detection['category_id']}, unknown to the truth"
+            )
 
 
 def _figures(tables: CocoTables, classes: slice) -> dict[str, Any]:

@@ -71,13 +71,13 @@ class BoundaryIoU:
         if not ious.size:
             return []
         true = _of(self.cocoGt, imgId, catId)
-        found = _of(self.cocoDt, imgId, catId)
-        order = np.argsort([-detection["score"] for detection in found], kind="mergesort")
-        found = [found[place] for place in order[: len(ious)]]
+        detections = _of(self.cocoDt, imgId, catId)
+        order = np.argsort([-detection["score"] for detection in detections], kind="mergesort")
+        detections = [detections[place] for place in order[: len(ious)]]
         crowd = np.array([bool(instance["iscrowd"]) for instance in true])
         near = (ious >= min(self.params.iouThrs) - 1e-9) & ~crowd
         for row, column in zip(*np.nonzero(near), strict=True):
-            bands = [_band(found[row]), _band(true[column])]
+            bands = [_band(detections[row]), _band(true[column])]
             between = mask_api.iou(bands[:1], bands[1:], [0])[0, 0]
             ious[row, column] = min(ious[row, column], between)
         return ious

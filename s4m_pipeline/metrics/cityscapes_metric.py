@@ -58,16 +58,16 @@ class _Tally:
     right: list[np.ndarray] = field(default_factory=list)
     missed: int = 0
 
-    def add(self, found: _ImageClass, threshold: float) -> None:
+    def add(self, image: _ImageClass, threshold: float) -> None:
         """Count an image: best detection of each true instance, the others, the unmatched."""
-        hits = found.overlaps > threshold
-        for column in np.flatnonzero(found.asked):
-            scores = np.sort(found.scores[hits[:, column]])[::-1]
+        hits = image.overlaps > threshold
+        for column in np.flatnonzero(image.asked):
+            scores = np.sort(image.scores[hits[:, column]])[::-1]
             self.missed += not len(scores)
             self.scores.append(scores)
             self.right.append(np.arange(len(scores)) == 0)
-        false = ~hits.any(axis=1) & (found.forgiven <= threshold)
-        self.scores.append(found.scores[false])
+        false = ~hits.any(axis=1) & (image.forgiven <= threshold)
+        self.scores.append(image.scores[false])
         self.right.append(np.zeros(int(false.sum()), bool))
 
     def average_precision(self) -> float:
@@ -98,15 +98,15 @@ def read_void(annotations: Path) -> dict[int, bytes]:
     Raises:
         UsageError: The file cannot be read, or an RLE in it is wrong.
     """
-    found = {}
+    void = {}
     for image in load_coco_json(annotations)["images"]:
         if "void" in image:
             try:
                 rle = encode_segmentation(image["void"], image["height"], image["width"])
             except ValueError as error:
                 raise UsageError(f"{annotations}: void of image {image['id']}: {error}") from error
-            found[image["id"]] = rle
-    return found
+            void[image["id"]] = rle
+    return void
 
 
 def cityscapes_ap(
@@ -139,11 +139,11 @@ def cityscapes_ap(
     for category in truth.categories:
         images = []
         for image in truth.images:
-            own = [i for i in truth.instances.get(image.id, []) if i.category_id == category.id]
-            found = grouped.get((image.id, category.id), [])
-            if own or found:
+            true = [i for i in truth.instances.get(image.id, []) if i.category_id == category.id]
+            own = grouped.get((image.id, category.id), [])
+            if true or own:
                 size = (image.height, image.width)
-                images.append(_compare(found, own, void.get(image.id), size))
+                images.append(_compare(own, true, void.get(image.id), size))
         per_class[category.name] = _class_figures(images)
     return {
         "AP": _mean([figures["AP"] for figures in per_class.values()]),
@@ -153,14 +153,14 @@ def cityscapes_ap(
 
 
 def _class_figures(images: Sequence[_ImageClass]) -> dict[str, Any]:
-    instances = sum(int(found.asked.sum()) for found in images)
+    instances = sum(int(image.asked.sum()) for image in images)
     if not instances:
         return {"AP": None, "AP50": None, "instances": 0}
     precisions = []
     for threshold in OVERLAPS:
         tally = _Tally()
-        for found in images:
-            tally.add(found, threshold)
+        for image in images:
+            tally.add(image, threshold)
         precisions.append(tally.average_precision())
     return {"AP": float(np.mean(precisions)), "AP50": precisions[0], "instances": instances}
 
@@ -172,28 +172,28 @@ def _compare(
     size: tuple[int, int],
 ) -> _ImageClass:
     """Measure an image's detections of one class against its labelled regions and its void."""
-    found = as_coco_rles([_counts(detection) for detection in detections], *size)
-    areas = np.array(mask_areas(found), np.float64)
-    found = [rle for rle, area in zip(found, areas, strict=True) if area]
+    rles = as_coco_rles([_counts(detection) for detection in detections], *size)
+    areas = np.array(mask_areas(rles), np.float64)
+    rles = [rle for rle, area in zip(rles, areas, strict=True) if area]
     scores = np.array([d["score"] for d in detections], np.float64)[areas > 0]
     areas = areas[areas > 0]
     group = np.array([instance.iscrowd for instance in true], bool)
     true_areas = np.array([instance.area for instance in true], np.float64)
     small = true_areas < MIN_AREA
-    shared = _intersections(found, areas, as_coco_rles([instance.rle for instance in true], *size))
+    shared = _intersections(rles, areas, as_coco_rles([instance.rle for instance in true], *size))
     overlaps = shared / (areas[:, None] + true_areas - shared)
     # A group that is small counts twice, as in Cityscapes' script.
     ignored = shared @ (group.astype(np.float64) + small)
     if void is not None:
-        ignored = ignored + _intersections(found, areas, as_coco_rles([void], *size))[:, 0]
+        ignored = ignored + _intersections(rles, areas, as_coco_rles([void], *size))[:, 0]
     return _ImageClass(overlaps, ~group & ~small, ignored / areas, scores)
 
 
-def _intersections(found: list[Any], areas: np.ndarray, regions: list[Any]) -> np.ndarray:
+def _intersections(masks: list[Any], areas: np.ndarray, regions: list[Any]) -> np.ndarray:
     """Pixels that detections share with regions: float64 (detections, regions), whole numbers."""
-    if not found or not regions:
-        return np.zeros((len(found), len(regions)))
-    shares = np.asarray(mask_api.iou(found, regions, [1] * len(regions)))
+    if not masks or not regions:
+        return np.zeros((len(masks), len(regions)))
+    shares = np.asarray(mask_api.iou(masks, regions, [1] * len(regions)))
     return np.rint(shares * areas[:, None])
 
 

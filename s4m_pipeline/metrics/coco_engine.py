@@ -13,11 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.image_set import ImageRecord, ImageSet, Instance
-
 ENGINES = ("faster-coco-eval", "pycocotools")
 FEW = (1, 10)
-"""Detections an image and class of COCO's AR1 and AR10."""
+"""Detections per image and class that COCO's AR1 and AR10 count."""
 
 
 class CocoTables(NamedTuple):
@@ -66,17 +64,18 @@ def coco_tables(
     coco_class, eval_class = _engine_classes(engine)
     iou_kind = kind
     if kind == "boundary":
+        # late, because it needs OpenCV: a dry run of an evaluation reads the metrics' names alone
         from s4m_pipeline.metrics.boundary import BoundaryIoU
 
         eval_class = type("BoundaryEval", (BoundaryIoU, eval_class), {})
         iou_kind = "segm"
     with contextlib.redirect_stdout(io.StringIO()), _no_collection():
-        truth, found = coco_class(), coco_class()
+        truth, results = coco_class(), coco_class()
         truth.dataset = content
-        found.dataset = {**content, "annotations": _as_annotations(detections, iou_kind)}
+        results.dataset = {**content, "annotations": _as_annotations(detections, iou_kind)}
         truth.createIndex()
-        found.createIndex()
-        evaluation = eval_class(truth, found, iou_kind)
+        results.createIndex()
+        evaluation = eval_class(truth, results, iou_kind)
         # both engines sort this list, so that the last one need not be max_dets
         limits = sorted({min(limit, max_dets) for limit in (*FEW, max_dets)})
         evaluation.params.maxDets = limits
@@ -96,54 +95,6 @@ def coco_tables(
     return CocoTables(precision[..., -1], recall[..., -1], ids, few)
 
 
-def to_coco_dict(found: ImageSet) -> dict[str, Any]:
-    """Write an image set as the COCO dict that the metric counts by.
-
-    Box and area are the file's where it tells them, else the mask's, and annotations whose mask
-    has no pixel are among the others: so COCO's own evaluation of the file has it. Annotation ids
-    count from 1: pycocotools takes a match with id 0 for no match.
-    """
-    annotations = [
-        _as_annotation(image, instance)
-        for image in found.images
-        for instance in _counted(found, image.id)
-    ]
-    for number, annotation in enumerate(annotations, 1):
-        annotation["id"] = number
-    return {
-        "info": {},
-        "images": [
-            {"id": i.id, "file_name": i.file_name, "height": i.height, "width": i.width}
-            for i in found.images
-        ],
-        "annotations": annotations,
-        "categories": [{"id": c.id, "name": c.name} for c in found.categories],
-    }
-
-
-def _counted(found: ImageSet, image_id: int) -> list[Instance]:
-    """An image's annotations in the file's order, those without a pixel too."""
-    counted = list(found.instances.get(image_id, []))
-    for place, instance in found.empty.get(image_id, []):
-        counted.insert(place, instance)
-    return counted
-
-
-def _as_annotation(image: ImageRecord, instance: Instance) -> dict[str, Any]:
-    bbox, area = instance.told_bbox, instance.told_area
-    return {
-        "image_id": image.id,
-        "category_id": instance.category_id,
-        "bbox": list(instance.bbox if bbox is None else bbox),
-        "area": instance.area if area is None else area,
-        "iscrowd": int(instance.iscrowd),
-        "segmentation": {
-            "size": [image.height, image.width],
-            "counts": instance.rle.decode("ascii"),
-        },
-    }
-
-
 def _engine_classes(engine: str) -> tuple[Any, Any]:
     if engine == "faster-coco-eval":
         from faster_coco_eval import COCO as FastCOCO  # noqa: N811
@@ -158,7 +109,7 @@ def _engine_classes(engine: str) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Spare the engines' many small objects, none of them in a cycle, the garbage collector."""
+    """Keep the garbage collector off: the engines make many small objects, none in a cycle."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -174,17 +125,20 @@ def _as_annotations(detections: Sequence[dict[str, Any]], kind: str) -> list[dic
     Numbers count from 1: pycocotools takes a match with id 0 for no match.
     """
     annotations = []
-    for number, found in enumerate(detections, 1):
-        one = {key: found[key] for key in ("image_id", "category_id", "score")}
+    for number, detection in enumerate(detections, 1):
+        one = {key: detection[key] for key in ("image_id", "category_id", "score")}
         one["id"], one["iscrowd"] = number, 0
-        if kind == "segm" or found.get("bbox") is None:
-            counts, size = found["segmentation"]["counts"], list(found["segmentation"]["size"])
+        if kind == "segm" or detection.get("bbox") is None:
+            counts, size = (
+                detection["segmentation"]["counts"],
+                list(detection["segmentation"]["size"]),
+            )
             rle = {"size": size, "counts": counts}
             one["segmentation"], one["area"] = rle, int(mask_api.area(rle))
             if kind == "bbox":
                 one["bbox"] = mask_api.toBbox(rle).tolist()
         else:
-            one["bbox"] = [float(value) for value in found["bbox"]]
+            one["bbox"] = [float(value) for value in detection["bbox"]]
             one["area"] = one["bbox"][2] * one["bbox"][3]
         annotations.append(one)
     return annotations

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles
 from s4m_pipeline.data.image_set import ImageSet, Instance
 from s4m_pipeline.errors import UsageError
-
-Label = tuple[int, bytes, float]
-"""Category id, COCO compressed RLE counts, score."""
+from s4m_pipeline.metrics.matching import IGNORED, MIN_IOU, TRUE, Label, match_labels, overlaps
 
 
 @dataclass(slots=True)
@@ -43,14 +39,13 @@ class _Tally:
 def label_quality(
     truth: ImageSet,
     labels: Mapping[int, Sequence[Label]],
-    min_iou: float = 0.5,
+    min_iou: float = MIN_IOU,
     min_overlap: float = 0.1,
 ) -> dict[str, Any]:
     """Compare labels with the truth, image by image.
 
-    Labels are matched by falling score, each to the free true instance of its class with the
-    highest mask IoU, if that is above ``min_iou``. Crowds are not true instances; a label that
-    matches none, and of whose pixels more than half are of a crowd of its class, does not count.
+    Labels are matched as ``match_labels`` says; those that it ignores do not count, and crowds are
+    no true instances.
 
     Args:
         truth: Images with their true instances. All of its images count.
@@ -105,41 +100,23 @@ def _tally_image(
     min_iou: float,
     min_overlap: float,
 ) -> None:
-    ranked = sorted(labels, key=lambda label: -label[2])
-    for category_id, _, _ in ranked:
-        if category_id not in tallies:
-            raise UsageError(f"labels of category {category_id}, unknown to the truth")
-    true = [instance for instance in instances if not instance.iscrowd]
-    crowds = [instance for instance in instances if instance.iscrowd]
-    ious = _overlaps(ranked, true, size, crowd=False)
-    in_crowd = _overlaps(ranked, crowds, size, crowd=True)
-    for place, instance in enumerate(true):
+    ranked = sorted(labels, key=lambda label: -label.score)
+    for label in ranked:
+        if label.category_id not in tallies:
+            raise UsageError(f"labels of category {label.category_id}, unknown to the truth")
+    ious = overlaps(ranked, instances, size)
+    for place, instance in enumerate(instances):
+        if instance.iscrowd:
+            continue
         tallies[instance.category_id].truth += 1
         best = float(ious[:, place].max(initial=0.0))
         if best > min_overlap:
             tallies[instance.category_id].best_ious.append(best)
-    free = np.ones(len(true), bool)
-    classes = np.array([instance.category_id for instance in true], np.int64)
-    crowd_classes = np.array([instance.category_id for instance in crowds], np.int64)
-    for row, (category_id, _, _) in enumerate(ranked):
-        usable = np.where(free & (classes == category_id), ious[row], -1.0)
-        if usable.size and usable.max() > min_iou:
-            free[usable.argmax()] = False
-            tallies[category_id].matched_ious.append(float(usable.max()))
-        elif in_crowd[row][crowd_classes == category_id].max(initial=0.0) > 0.5:
-            continue
-        tallies[category_id].labels += 1
-
-
-def _overlaps(
-    labels: Sequence[Label], instances: Sequence[Instance], size: tuple[int, int], crowd: bool
-) -> np.ndarray:
-    """IoU, or share of the label inside for crowds: float64 (labels, instances)."""
-    if not labels or not instances:
-        return np.zeros((len(labels), len(instances)))
-    ours = as_coco_rles([rle for _, rle, _ in labels], *size)
-    theirs = as_coco_rles([instance.rle for instance in instances], *size)
-    return np.asarray(mask_api.iou(ours, theirs, [int(crowd)] * len(instances)))
+    flags, matched = match_labels(ranked, instances, ious, min_iou)
+    for label, flag, iou in zip(ranked, flags.tolist(), matched.tolist(), strict=True):
+        if flag == TRUE:
+            tallies[label.category_id].matched_ious.append(iou)
+        tallies[label.category_id].labels += flag != IGNORED
 
 
 def _mean(values: list[float]) -> float | None:

@@ -40,13 +40,13 @@ def evaluation_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def ap_table(metrics: Mapping[str, Any], title: str = "") -> Table:
-    """Mask, box and boundary AP, a row each, and below them a row a class where there are any.
+    """Mask, box and boundary AP, one row each, and below them one row per class, if any.
 
     Args:
         metrics: Either by kind (``{"segm": {"AP": 0.3, "AP50": 0.5, "per_class": {"cat": 0.4}},
             "bbox": {...}}``) or flat (``{"segm_AP": 0.3}``, ``{"coco/segm_mAP": 0.3}``); a class's
-            value is its AP or a mapping of measures. AP is 0 to 1; None, -1 or NaN is no value.
-        title: Above the table.
+            value is its AP or a mapping of measures. AP is 0 to 1; None, -1 and NaN mean none.
+        title: The table's title.
 
     Returns:
         A table of figures in per cent.
@@ -79,16 +79,16 @@ def _recall_table(metrics: Mapping[str, Any]) -> Table:
         for kind, name in KINDS.items()
         if isinstance(metrics.get(kind), Mapping) and names[1] in metrics[kind]
     ]
-    note = "Average recall in per cent, at most 100 detections an image and class."
+    note = "Average recall in per cent, at most 100 detections per image and class."
     return Table("", ["", "AR", *_SIZES], rows, note=note, digits=1)
 
 
 def _cityscapes_table(metrics: Mapping[str, Any]) -> Table:
     """Cityscapes' AP over all classes and of each."""
-    found = metrics.get("cityscapes")
+    overall = metrics.get("cityscapes")
     rows: list[list[Cell]] = []
-    if isinstance(found, Mapping):
-        for name, figures in {"all classes": found, **found["per_class"]}.items():
+    if isinstance(overall, Mapping):
+        for name, figures in {"all classes": overall, **overall["per_class"]}.items():
             rows.append([name, *(_per_cent(figures[key]) for key in ("AP", "AP50"))])
     note = "AP in per cent, as Cityscapes defines it."
     return Table("", ["", "AP", "AP50"], rows, note=note, digits=1)
@@ -116,8 +116,8 @@ def side_by_side(models: Mapping[str, Mapping[str, Any]]) -> list[Table]:
         models: An evaluation's metrics by the model's name.
 
     Returns:
-        A table with a row a model, and one with a row a class and a column a model; figures in
-        per cent, the best of each column of the first marked.
+        A table with one row per model, its best figure of each column marked, and a table with
+        one row per class and one column per model. Figures are in per cent.
     """
     heads = [
         head
@@ -135,12 +135,13 @@ def side_by_side(models: Mapping[str, Mapping[str, Any]]) -> list[Table]:
 
 
 def _classes_side_by_side(models: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Mask AP of each class, a column a model."""
+    """Mask AP of each class, one column per model."""
     kind = "segm" if any("segm" in metrics for metrics in models.values()) else "cityscapes"
-    found = {name: class_figures(metrics, kind) for name, metrics in models.items()}
-    classes = dict.fromkeys(label for figures in found.values() for label in figures)
+    figures_of = {name: class_figures(metrics, kind) for name, metrics in models.items()}
+    classes = dict.fromkeys(label for figures in figures_of.values() for label in figures)
     rows: list[list[Cell]] = [
-        [label, *(found[name].get(label, {}).get("AP") for name in models)] for label in classes
+        [label, *(figures_of[name].get(label, {}).get("AP") for name in models)]
+        for label in classes
     ]
     return Table("", ["mask AP by class", *models], rows, digits=1)
 
@@ -171,12 +172,12 @@ def _of_kind(metrics: Mapping[str, Any], kind: str) -> dict[str, float | None]:
 
 def _measures(values: Mapping[str, Any]) -> dict[str, float | None]:
     """Known measures in per cent under their short names; None where there is no value."""
-    found: dict[str, float | None] = {}
+    measures: dict[str, float | None] = {}
     for name, value in values.items():
         head = _MEASURES.get(name)
         if head is not None and isinstance(value, (int, float)):
-            found[head] = 100.0 * value if value >= 0 else None
-    return found
+            measures[head] = 100.0 * value if value >= 0 else None
+    return measures
 
 
 def _per_cent(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""What a calibration found, as tables."""
+"""The results of a calibration, as tables."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ def calibration_tables(metrics: Mapping[str, Any], names: Mapping[int, str]) -> 
     """The policies side by side, then the best one by size and class.
 
     Args:
-        metrics: Of a calibration's manifest.
+        metrics: ``metrics`` of a calibration's manifest.
         names: Class names by category id.
     """
     return [policy_table(metrics), part_table(metrics, names)]
 
 
 def policy_table(metrics: Mapping[str, Any]) -> Table:
-    """A row a policy: mean IoU before and after over all instances, and the gain by size."""
+    """One row per policy: mean IoU before and after over all instances, and the gain by size."""
     gains = metrics["gains"]
     sizes = list(next(iter(gains.values()))["size"])
     rows: list[list[Cell]] = []
-    for name, found in gains.items():
-        by_size = [_gain(found["size"][size]) for size in sizes]
-        rows.append([name, *_figures(found["all"]["all"]), *by_size])
+    for name, parts in gains.items():
+        by_size = [_gain(parts["size"][size]) for size in sizes]
+        rows.append([name, *_figures(parts["all"]["all"]), *by_size])
     note = (
         "Mean IoU to the labelled masks of what a teacher that did not see the image predicted, "
         "before and after refinement; intervals by bootstrap over images. refine.policy=auto takes "

@@ -24,7 +24,7 @@ class Figure:
 class Series:
     """Values of one colour: ``style`` is a number, 1 to 4, of the page's chart colours.
 
-    For bars ``y`` has one value a bin; for lines ``x`` and ``y`` are points in order of x.
+    For bars ``y`` has one value per bin; for lines ``x`` and ``y`` are points in order of x.
     ``faint`` draws a thin pale line, ``marks`` a dot at each point.
     """
 
@@ -50,8 +50,8 @@ def histogram(
     Args:
         title: The chart's title.
         edges: Bin edges, one more than there are bins.
-        series: Counts a bin, stacked from the first up.
-        x_label: What the bins are of.
+        series: Counts per bin, stacked from the first up.
+        x_label: What is binned.
         y_label: What is counted.
         note: A sentence below.
         whole: Each bin is one whole number, ``edges[i]``, and is labelled in its middle.
@@ -82,7 +82,7 @@ def histogram(
 
 
 def bars(title: str, names: Sequence[str], series: Sequence[Series], note: str = "") -> Figure:
-    """Stacked horizontal bars, one a name, with the total at each bar's end."""
+    """Stacked horizontal bars, one per name, with the total at each bar's end."""
     longest = max((len(name) for name in names), default=0)
     left = min(200.0, 14 + 7.4 * min(longest, 24))
     step, thick = 26.0, 16.0

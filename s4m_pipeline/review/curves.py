@@ -139,14 +139,14 @@ def _parts(log: TrainingLog) -> Figure | None:
         for key in log.values
         if key.rsplit(".", 1)[-1].startswith("loss_") and not _of_inner_layer(key)
     ]
-    found = {name: thin(*log.series(name)) for name in names}
+    curves = {name: thin(*log.series(name)) for name in names}
     last = {name: abs(last[1]) for name in names if (last := last_value(log, name))}
     largest = sorted((n for n in last if math.isfinite(last[n])), key=lambda n: -last[n])[:4]
     if len(largest) < 2:
         return None
     series = []
     for style, name in enumerate(sorted(largest), start=1):
-        xs, ys = found[name]
+        xs, ys = curves[name]
         window = max(3, min(_SMOOTHED, len(ys) // 5))
         series.append(Series(name.replace("loss_", ""), smooth(ys, window), style, xs))
     note = "" if len(names) <= 4 else f"The four largest of {len(names)} at the end."

@@ -1,4 +1,4 @@
-"""The demo's page: what came out, and pictures from image to student."""
+"""The demo's page: the results, and pictures from image to student."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def write_demo_page(
         path: The HTML file.
         rows: Mappings with ``name`` and figures by column head, as for the terminal's table.
         samples: Scenes to show, in order.
-        notes: What else to say of this run (seed, time, sizes), one sentence each.
+        notes: More about this run (seed, time, sizes), one sentence each.
         classes: All class names in the categories' order, so that their colours are the same on
             every page; None takes those of the samples, sorted.
 

@@ -27,8 +27,8 @@ class GalleryRow:
 
     Attributes:
         name: The image's name, above its pictures.
-        pictures: One a column of the gallery; None where there is none.
-        captions: One a column, shown after the column's name; may be left empty.
+        pictures: One per column of the gallery; None leaves its place empty.
+        captions: One per column, shown after the column's name; may be empty.
     """
 
     name: str
@@ -82,7 +82,7 @@ def write_page(
     Args:
         path: The HTML file; its folder is made when missing. Written by rename.
         title: The page's title, as text.
-        summary: A paragraph under the title, as text; blank lines part paragraphs.
+        summary: A paragraph under the title, as text; blank lines separate paragraphs.
         tables: Tables, in order.
         galleries: Rows of pictures, in order.
         extras: Key figures, charts and notes.

@@ -27,7 +27,7 @@ _MEASURED = re.compile(r"\s*-?\d[\d.]*(?:e[-+]?\d+)?(?=\s*[<>≤≥])")
 
 @dataclass(slots=True)
 class InstanceFigures:
-    """The light columns of an instance table as arrays, one element a row.
+    """The light columns of an instance table as arrays, one element per row.
 
     ``agreement`` and ``area_ratio`` are NaN, ``decision`` and ``reason`` empty texts, for a table
     of predictions.
@@ -45,7 +45,7 @@ class InstanceFigures:
 
     @property
     def labels(self) -> np.ndarray:
-        """Bool a row: whether it goes on as a label, which is all but the dropped."""
+        """bool (rows,): whether the row becomes a label, as all but the dropped do."""
         return self.decision != "dropped"
 
     def decided(self, decision: str) -> int:
@@ -98,7 +98,7 @@ def decision_table(figures: InstanceFigures) -> Table:
             rows.append(["", reason, count, f"{100 * count / total:.1f} %"])
     note = (
         "refined: the segmenter's mask was taken. kept: the teacher's mask stayed. "
-        "dropped: the instance is no label."
+        "dropped: the instance does not become a label."
     )
     return Table("Decisions", ["decision", "reason", "instances", "share"], rows, note)
 
@@ -157,7 +157,7 @@ def score_chart(figures: InstanceFigures) -> Figure:
 
 
 def per_class_chart(figures: InstanceFigures, chosen: np.ndarray) -> Figure:
-    """Bars of chosen instances (bool a row) per class, the most common first, at most 30."""
+    """Bars of chosen instances (bool (rows,)) per class, the most common first, at most 30."""
     split = [d for d in DECISIONS if ((figures.decision == d) & chosen).any()] or [""]
     counts = {
         d: Counter(figures.category_id[chosen & (figures.decision == d)].tolist()) for d in split
@@ -172,7 +172,7 @@ def per_class_chart(figures: InstanceFigures, chosen: np.ndarray) -> Figure:
 
 
 def per_image_chart(figures: InstanceFigures, chosen: np.ndarray, images: int) -> Figure:
-    """Histogram of chosen instances (bool a row) per image, images without any as 0.
+    """Histogram of chosen instances (bool (rows,)) per image, images without any as 0.
 
     Args:
         figures: The table's figures.
@@ -196,7 +196,7 @@ def instances_per_image(figures: InstanceFigures, chosen: np.ndarray, images: in
 
 
 def binned(values: np.ndarray, edges: np.ndarray) -> list[float]:
-    """Count finite values a bin; the last bin holds its upper edge too."""
+    """Count the finite values of each bin; the last bin holds its upper edge too."""
     kept = values[np.isfinite(values)]
     return [float(count) for count in np.histogram(kept, bins=edges)[0]]
 

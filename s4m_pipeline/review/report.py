@@ -1,4 +1,4 @@
-"""A stage's report: one page of what an artifact holds."""
+"""A stage's report: one page about what an artifact holds."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def stage_report(
 
     Args:
         artifact_folder: The artifact's folder, with its manifest.
-        images: Path of each image by id; an image that is missing or unreadable is left out of the
-            pictures, and the page says how many were. Not used for trainings.
+        images: Path of each image by id. Images that are missing or unreadable are not shown, and
+            the page says how many these are. Not used for trainings.
         out: The HTML file to write.
-        limit: Images to show at most: half by chance, half of lowest agreement (or, of predictions,
-            of lowest best score).
-        seed: What the chance depends on.
+        limit: Images to show at most: half of them drawn at random, half those of lowest agreement
+            (for predictions: of lowest best score).
+        seed: Fixes the random draw.
         score: Predictions up to it are not drawn; None takes the run's own label threshold where
             the manifest has it, else 0.3. Only for pseudo-label.
-        rates: Tables that stand first on a page about refined labels: their rates.
+        rates: Tables of the labels' rates, shown first on a page about refined labels.
 
     Raises:
         ArtifactError: The artifact is unfinished, damaged or of another format version.
@@ -152,7 +152,7 @@ def _training_report(folder: Path, manifest: Manifest, out: Path) -> None:
     last = max((i for values in log.values.values() for i in values), default=0)
     table = ap_table(manifest.metrics, "Validation")
     if not table.rows:
-        logged = {key: found[1] for key in log.values if (found := last_value(log, key))}
+        logged = {key: pair[1] for key in log.values if (pair := last_value(log, key))}
         table = ap_table(logged, "Validation")
     facts = [("iterations", f"{last:,}")]
     if loss := last_value(log, "loss"):

@@ -1,4 +1,4 @@
-"""Pictures for a stage's report: which images are shown, and what is drawn on them."""
+"""Pictures for a stage's report: choose the images, and draw on them."""
 
 from __future__ import annotations
 
@@ -84,24 +84,24 @@ def by_image(
     ids, kept = image_id[finite], values[finite]
     order = np.argsort(ids, kind="stable")
     ids, kept = ids[order], kept[order]
-    found, starts = np.unique(ids, return_index=True)
-    parts = np.split(kept, starts[1:]) if len(found) else []
-    return {int(i): float(reduce(part)) for i, part in zip(found, parts, strict=True)}
+    unique, starts = np.unique(ids, return_index=True)
+    parts = np.split(kept, starts[1:]) if len(unique) else []
+    return {int(i): float(reduce(part)) for i, part in zip(unique, parts, strict=True)}
 
 
 def choose_images(
     ids: Sequence[int], lowest: Mapping[int, float], limit: int, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Choose the images to show: half by chance, half of the lowest values that chance left.
+    """Choose the images to show: half at random, then those of the lowest values among the rest.
 
     Args:
         ids: All images, sorted.
         lowest: A value of each image; those without one are never among the lowest.
         limit: Images to choose at most.
-        seed: What the chance depends on.
+        seed: Fixes the random draw.
 
     Returns:
-        Image ids by chance, sorted, and image ids by value from the lowest up.
+        Image ids drawn at random, sorted; and image ids by value, from the lowest up.
     """
     extremes = max(limit, 0) // 2
     wanted = min(len(ids), max(limit, 0) - extremes)
@@ -137,7 +137,7 @@ class _Drawer:
                 rows.append(row)
         lost = len(chosen) - len(rows)
         if lost:
-            note += f" Not shown, as their files could not be read: {lost} of {len(chosen)} images."
+            note += f" Not shown, because they could not be read: {lost} of {len(chosen)} images."
         return Gallery(title, columns, rows, note)
 
     def labels(self, image: np.ndarray, rows: Rows) -> GalleryRow:
@@ -184,8 +184,8 @@ def read_picture(path: Path | None) -> np.ndarray | None:
     if path is None:
         return None
     try:
-        with Image.open(path) as opened:
-            return np.array(ImageOps.exif_transpose(opened).convert("RGB"), dtype=np.uint8)
+        with Image.open(path) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
@@ -194,19 +194,19 @@ def _rows_of(
     folder: Path, table: str, ids: Sequence[int], columns: Sequence[str]
 ) -> dict[int, list[dict[str, Any]]]:
     """Rows of a few images, by image; only the row groups that hold them are decoded."""
-    found: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in ids}
+    rows: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in ids}
     if not ids:
-        return found
+        return rows
     for path in table_files(folder, table):
         try:
             part = pq.read_table(
-                path, columns=list(columns), filters=[("image_id", "in", list(found))]
+                path, columns=list(columns), filters=[("image_id", "in", list(rows))]
             )
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
         for row in part.to_pylist():
-            found[row["image_id"]].append(row)
-    return found
+            rows[row["image_id"]].append(row)
+    return rows
 
 
 def _count(instances: int, others: int, what: str) -> str:

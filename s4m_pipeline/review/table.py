@@ -1,4 +1,4 @@
-"""A small table of figures, shown alike on a page and in a terminal."""
+"""A small table of figures, shown the same way on a page and in a terminal."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Table:
     Attributes:
         title: Above the table; may be empty.
         columns: The columns' heads.
-        rows: Cells, as many a row as there are columns. Floats are shown with ``digits`` decimals,
-            whole numbers with a comma each thousand, None as a dash.
+        rows: Cells, one per column. Floats are shown with ``digits`` decimals, whole numbers with
+            commas, None as a dash.
         note: A sentence below the table; may be empty.
         best: By column head, whether its largest ("max") or smallest ("min") figure is marked.
         digits: Decimals of floats.

@@ -1,4 +1,4 @@
-"""The commands' tables in a terminal: full, narrow, or plain where it is none."""
+"""The commands' tables: full or narrow in a terminal, plain anywhere else."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Tabl
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
-    """Print a table to standard output or a console; where it is no terminal, no line is folded."""
+    """Print a table to standard output or a console; lines fold only in a terminal."""
     from rich.console import Console
 
     target = console or Console()
@@ -68,7 +68,7 @@ def print_table(table: Table, console: Console | None = None) -> None:
 
 
 def _drawn(table: Table, width: int) -> Iterator[RenderableType]:
-    """A table with rules, or one block a row where the terminal is too narrow for it."""
+    """A table with rules, or one block per row where the terminal is too narrow for it."""
     from rich.text import Text
 
     if _fits(table, width):
@@ -119,7 +119,7 @@ def _fits(table: Table, width: int) -> bool:
 
 
 def _blocks(table: Table) -> Iterator[RenderableType]:
-    """One block a row, for narrow terminals: the first cell, then head and cell line by line."""
+    """One block per row, for narrow terminals: the first cell, then head and cell line by line."""
     from rich.table import Table as Grid
     from rich.text import Text
 

@@ -41,7 +41,7 @@ def evaluate(run: Run, stage: Evaluate, folder: Path) -> Outcome:
         detections = list(_detect(run, stage, truth, aside, warnings))
     for row in aside:
         run.reporter.warn(f"{row['file_name']} is set aside: {row['error']}")
-    truth = without_images(truth, {row["image_id"] for row in aside})
+    truth = truth.without({row["image_id"] for row in aside})
     if not truth.images:
         raise S4MError(f"none of the {len(aside)} images can be read: {aside[0]['error']}")
     metrics = score_detections(truth, detections, stage.metric, _void(run, stage, truth))
@@ -110,13 +110,3 @@ def _results(
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "segmentation": {"size": list(size), "counts": rle.decode("ascii")},
         }
-
-
-def without_images(truth: ImageSet, image_ids: set[int]) -> ImageSet:
-    """An image set with some images, and their labels, left out."""
-    return ImageSet(
-        truth.categories,
-        [image for image in truth.images if image.id not in image_ids],
-        {key: value for key, value in truth.instances.items() if key not in image_ids},
-        empty={key: value for key, value in truth.empty.items() if key not in image_ids},
-    )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mmdet.registry import DATASETS
 
-from s4m_pipeline.data.formats.coco.reader import read_coco, read_folder
+from s4m_pipeline.data.formats import coco, image_folder
 from s4m_pipeline.data.image_set import ImageRecord, check_same_categories
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.training_data import crop_masks as crop_masks  # registers its transform
@@ -63,7 +63,7 @@ class CocoInstances(InstanceDataset):
         self._source = Path(annotations)
         self._keep_empty = keep_empty
         self._exclude = frozenset(int(image_id) for image_id in exclude)
-        self._set = read_coco(self._source, Path(images))
+        self._set = coco.load(self._source, Path(images))
         own = [{"id": c.id, "name": c.name} for c in self._set.categories]
         if categories is not None:
             check_same_categories(
@@ -208,8 +208,8 @@ def _image_records(source: Mapping[str, Any] | Sequence[Sequence[Any]]) -> list[
     if isinstance(source, Mapping):
         folder = Path(source["images"])
         if source.get("annotations"):
-            return read_coco(Path(source["annotations"]), folder, masks=False).images
-        return read_folder(folder).images
+            return coco.load(Path(source["annotations"]), folder, masks=False).images
+        return image_folder.load(folder).images
     return [
         ImageRecord(int(key), str(name), Path(path), int(height), int(width))
         for key, name, path, height, width in source

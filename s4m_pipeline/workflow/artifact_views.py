@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
-from s4m_pipeline.artifacts.schemas import SCHEMAS
 from s4m_pipeline.artifacts.store import Store
+from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.tables import check_schema, table_files
 from s4m_pipeline.engine.staleness import flat_settings
 from s4m_pipeline.errors import ArtifactError, UsageError
@@ -51,7 +51,7 @@ def verify_artifact(folder: Path) -> str:
     faults = verify(folder, manifest)
     if faults:
         raise ArtifactError(f"{folder}: " + "; ".join(faults))
-    for table in SCHEMAS:
+    for table in TABLES:
         for path in table_files(folder, table):
             check_schema(path, table)
     size = sum(entry.bytes for entry in manifest.files)

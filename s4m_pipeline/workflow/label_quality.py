@@ -15,6 +15,7 @@ from s4m_pipeline.engine.registry import check_round, stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics.label_quality import label_quality
+from s4m_pipeline.metrics.matching import Label
 
 _SIZE = ["file_name", "height", "width"]
 _COLUMNS = [
@@ -38,8 +39,8 @@ def label_quality_of_run(
         round_number: The round whose labels are judged, from 1.
 
     Returns:
-        ``{"teacher": figures, "refined": figures}`` as ``data.label_quality`` makes them: the same
-        instances, once with the teacher's masks and once with the final ones.
+        ``{"teacher": figures, "refined": figures}``, figures as ``metrics.label_quality`` gives
+        them: of the same instances, once with the teacher's masks and once with the final ones.
 
     Raises:
         UsageError: There is no such round or truth, or the truth numbers its classes otherwise,
@@ -58,7 +59,7 @@ def label_quality_of_run(
     )
     labelled = run.images.labelled.categories
     check_same_categories(labelled, everything.categories, "data.labelled", str(annotations))
-    truth = _only(everything, {image.file_name for image in images.images})
+    truth = _of_files(everything, {image.file_name for image in images.images})
     table = read_table(folder, "refined", _COLUMNS)
     _check_sizes(truth, table, annotations)
     ids = truth.id_of_file()
@@ -68,13 +69,11 @@ def label_quality_of_run(
     }
 
 
-def _only(truth: ImageSet, names: set[str]) -> ImageSet:
-    images = [image for image in truth.images if image.file_name in names]
-    if not images:
+def _of_files(truth: ImageSet, names: set[str]) -> ImageSet:
+    chosen = truth.only([image.id for image in truth.images if image.file_name in names])
+    if not chosen.images:
         raise UsageError("the truth has none of the unlabelled images (compared by file name)")
-    ids = {image.id for image in images}
-    instances = {key: value for key, value in truth.instances.items() if key in ids}
-    return ImageSet(truth.categories, images, instances)
+    return chosen
 
 
 def _check_sizes(truth: ImageSet, table: pa.Table, annotations: Path) -> None:
@@ -90,12 +89,10 @@ def _check_sizes(truth: ImageSet, table: pa.Table, annotations: Path) -> None:
             )
 
 
-def _labels(
-    table: pa.Table, column: str, ids: dict[str, int]
-) -> dict[int, list[tuple[int, bytes, float]]]:
-    labels: dict[int, list[tuple[int, bytes, float]]] = {}
+def _labels(table: pa.Table, column: str, ids: dict[str, int]) -> dict[int, list[Label]]:
+    labels: dict[int, list[Label]] = {}
     for row in table.to_pylist():
         if row["decision"] != "dropped" and row["file_name"] in ids:
-            label = (row["category_id"], row[column], row["score"])
+            label = Label(row["category_id"], row[column], row["score"])
             labels.setdefault(ids[row["file_name"]], []).append(label)
     return labels

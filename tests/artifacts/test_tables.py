@@ -1,12 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s4m_pipeline.artifacts import tables
-from s4m_pipeline.artifacts.schemas import SCHEMAS, schema_with_metadata
+from s4m_pipeline.artifacts.table_definitions import TABLES, Column, Table
 from s4m_pipeline.artifacts.tables import (
     categories_of,
     read_rows,
@@ -42,7 +42,7 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     rows = [prediction(1), prediction(2), prediction(2, 1)]
     assert write_table(tmp_path / "predictions/00000.parquet", "predictions", rows, CATEGORIES) == 3
     found = read_table(tmp_path, "predictions")
-    assert found.schema.remove_metadata() == SCHEMAS["predictions"]
+    assert found.schema.remove_metadata() == TABLES["predictions"].schema
     assert categories_of(found) == CATEGORIES
     assert found["mask_rle"].to_pylist() == [b"\x01\x02"] * 3
     assert found["bbox"].to_pylist()[0] == [0.0, 1.0, 2.0, 3.0]
@@ -104,7 +104,7 @@ def test_missing_table_reads_as_empty(tmp_path):
 def test_another_format_version_is_refused(tmp_path):
     path = tmp_path / "predictions/00000.parquet"
     path.parent.mkdir()
-    schema = SCHEMAS["predictions"].with_metadata({"format_version": "99"})
+    schema = TABLES["predictions"].schema.with_metadata({"format_version": "99"})
     pq.write_table(schema.empty_table(), path)
     with pytest.raises(ArtifactError, match="format version 99"):
         read_table(tmp_path, "predictions")
@@ -138,19 +138,20 @@ def test_a_failed_write_leaves_no_file(tmp_path):
 def test_a_file_written_a_row_group_at_a_time_is_that_of_the_whole_table(
     tmp_path, monkeypatch, count
 ):
-    monkeypatch.setattr(tables, "ROW_GROUP", 4)
+    definition = replace(TABLES["predictions"], row_group=4)
+    monkeypatch.setitem(TABLES, "predictions", definition)
     rows = [prediction(number) for number in range(count)]
     path = tmp_path / "predictions/00000.parquet"
     assert write_table(path, "predictions", rows, CATEGORIES) == count
-    schema = schema_with_metadata("predictions", CATEGORIES)
+    schema = definition.schema_with(CATEGORIES)
     pq.write_table(
         pa.Table.from_pylist(rows, schema=schema),
         tmp_path / "whole.parquet",
         compression="zstd",
-        compression_level=tables.COMPRESSION_LEVEL,
+        compression_level=9,
         row_group_size=4,
-        use_dictionary=[n for n in schema.names if n in tables._RECURRING],
-        write_statistics=[n for n in schema.names if n not in tables._BYTES],
+        use_dictionary=definition.with_dictionary,
+        write_statistics=definition.with_statistics,
     )
     assert path.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
@@ -161,3 +162,50 @@ def test_rows_of_a_file_that_was_written_anew_are_found(tmp_path):
     assert len(read_rows(tmp_path, "predictions", [1])) == 1
     write_table(path, "predictions", [prediction(number) for number in (5, 6)], CATEGORIES)
     assert [row["image_id"] for row in read_rows(tmp_path, "predictions", [5, 6])] == [5, 6]
+
+
+def test_a_table_is_added_by_its_definition_alone(tmp_path, monkeypatch):
+    columns = (
+        Column("image_id", pa.int64()),
+        Column("colour", pa.string(), dictionary=True),
+        Column("code", pa.binary(), statistics=False),
+    )
+    monkeypatch.setitem(TABLES, "colours", Table("colours", columns, row_group=2))
+    rows = [{"image_id": i, "colour": "red", "code": b"\x01"} for i in range(5)]
+    path = tmp_path / "colours/00000.parquet"
+    assert write_table(path, "colours", rows, CATEGORIES) == 5
+    assert pq.read_metadata(path).num_row_groups == 3
+    written = columns_of(path)
+    assert ["RLE_DICTIONARY" in written[c.name].encodings for c in columns] == [False, True, False]
+    assert [written[c.name].statistics is not None for c in columns] == [True, True, False]
+    assert read_table(tmp_path, "colours").to_pylist() == rows
+    assert read_rows(tmp_path, "colours", [2]) == rows[2:3]
+
+
+def test_tables_are_registered_by_their_own_names_and_repeat_no_column():
+    for name, table in TABLES.items():
+        assert table.name == name
+        assert len(set(table.schema.names)) == len(table.columns)
+
+
+def test_columns_of_one_name_are_the_same_in_every_table():
+    columns = {}
+    for table in TABLES.values():
+        for column in table.columns:
+            assert columns.setdefault(column.name, column) == column
+
+
+def test_each_row_of_structure_is_read_alone(tmp_path):
+    row = {
+        "file_name": "a.jpg",
+        "height": 4,
+        "width": 6,
+        "grid": 2,
+        "points": [1.0, 2.0],
+        "similarity": bytes(4),
+        "scale": [1.0],
+        "offset": [0.0],
+    }
+    path = tmp_path / "structure/00000.parquet"
+    write_table(path, "structure", [row | {"image_id": i} for i in range(3)], CATEGORIES)
+    assert pq.read_metadata(path).num_row_groups == 3

@@ -1,12 +1,9 @@
-"""Thresholds per class against counting by hand; matching against pixels."""
+"""Thresholds per class against counting by hand."""
 
 import numpy as np
 import pytest
-from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.image_set import Category, ImageRecord, ImageSet, Instance
 from s4m_pipeline.labels import thresholds as t
-from s4m_pipeline.metrics.label_quality import label_quality
 
 
 def brute_precision(scores, true, precision, floor):
@@ -102,68 +99,3 @@ def test_precision_of_a_class_with_few_predictions_is_that_of_all():
     both = np.concatenate([scores[1], scores[2]]), np.concatenate([true[1], true[2]])
     assert found.scores[2] == found.scores[3] == brute_precision(*both, 0.6, 0.3)
     assert found.scores[1] == brute_precision(scores[1], true[1], 0.6, 0.3)
-
-
-def random_scene(seed, size=24, count=6):
-    generator = np.random.default_rng(seed)
-
-    def blob():
-        y, x = generator.integers(0, size - 8, 2)
-        mask = np.zeros((size, size), np.uint8)
-        mask[y : y + generator.integers(3, 9), x : x + generator.integers(3, 9)] = 1
-        return mask
-
-    truth = [(int(generator.integers(1, 3)), blob(), bool(generator.random() < 0.2)) for _ in "abc"]
-    labels = [
-        (
-            int(generator.integers(1, 3)),
-            truth[int(generator.integers(3))][1] if generator.random() < 0.6 else blob(),
-            float(generator.permutation(100)[0]) / 100,
-        )
-        for _ in range(count)
-    ]
-    return truth, labels
-
-
-def encode(mask):
-    return mask_api.encode(np.asfortranarray(mask))["counts"]
-
-
-def brute_flags(truth, labels):
-    """Greedy matching on pixel arrays."""
-    free = [not crowd for _, _, crowd in truth]
-    flags = [0] * len(labels)
-    for n in sorted(range(len(labels)), key=lambda n: -labels[n][2]):
-        key, mask, _ = labels[n]
-        best, place = 0.5, -1
-        for m, (other, true, crowd) in enumerate(truth):
-            shared, either = int((mask & true).sum()), int((mask | true).sum())
-            if free[m] and not crowd and other == key and shared / either > best:
-                best, place = shared / either, m
-        if place >= 0:
-            free[place], flags[n] = False, 1
-        elif any(
-            crowd and other == key and (mask & true).sum() > 0.5 * mask.sum()
-            for other, true, crowd in truth
-        ):
-            flags[n] = -1
-    return flags
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_matching_agrees_with_pixels_and_with_label_quality(seed):
-    truth, labels = random_scene(seed)
-    instances = [Instance(k, encode(m), (0, 0, 1, 1), int(m.sum()), c) for k, m, c in truth]
-    coded = [(k, encode(m), s) for k, m, s in labels]
-    flags = t.match_flags(coded, instances, (24, 24))
-    assert flags == brute_flags(truth, labels)
-    image = ImageRecord(1, "a.png", None, 24, 24)
-    known = ImageSet([Category(1, "a"), Category(2, "b")], [image], {1: instances})
-    figures = label_quality(known, {1: coded})
-    assert flags.count(1) == figures["matched"]
-    assert flags.count(1) + flags.count(0) == figures["labels"]
-
-
-def test_an_image_without_truth_has_only_false_predictions():
-    assert t.match_flags([(1, encode(np.ones((4, 4), np.uint8)), 0.5)], [], (4, 4)) == [0]
-    assert t.match_flags([], [], (4, 4)) == []

@@ -9,9 +9,10 @@ import pytest
 from pycocotools import mask as mask_api
 from scipy import ndimage
 
+from s4m_pipeline.data.formats.coco.writer import to_coco_dict
 from s4m_pipeline.metrics import coco_ap
 from s4m_pipeline.metrics.boundary import band_width, boundary_band, boundary_rle
-from s4m_pipeline.metrics.coco_engine import coco_tables, to_coco_dict
+from s4m_pipeline.metrics.coco_engine import coco_tables
 from tests.metrics.random_detections import random_case
 
 ENGINES = ["faster-coco-eval", "pycocotools"]

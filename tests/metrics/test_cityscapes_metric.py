@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.formats.cityscapes.files import convert
-from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.data.formats import coco
+from s4m_pipeline.data.formats.cityscapes import convert
 from s4m_pipeline.data.image_set import Category, ImageRecord, ImageSet
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics.cityscapes_metric import cityscapes_ap, is_cityscapes, read_void
@@ -119,7 +119,7 @@ def test_the_same_figures_as_cityscapes_own_script(
     _write_tree(tmp_path, images)
     theirs = _by_script(script, tmp_path, detections)
     convert(tmp_path, "val", tmp_path / "val.json")
-    truth = read_coco(tmp_path / "val.json", tmp_path / "leftImg8bit" / "val")
+    truth = coco.load(tmp_path / "val.json", tmp_path / "leftImg8bit" / "val")
     ours = cityscapes_ap(truth, detections, read_void(tmp_path / "val.json"))
     assert is_cityscapes(truth)
     assert ours["AP"] == pytest.approx(theirs["allAp"], abs=1e-9)

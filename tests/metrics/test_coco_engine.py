@@ -13,10 +13,10 @@ from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.data.formats import coco
+from s4m_pipeline.data.formats.coco.writer import to_coco_dict
 from s4m_pipeline.metrics import coco_ap
-from s4m_pipeline.metrics.coco_engine import ENGINES, to_coco_dict
-from s4m_pipeline.stages.evaluate_work import without_images
+from s4m_pipeline.metrics.coco_engine import ENGINES
 from tests.small_sets import coco_content, write_json
 
 FIGURES = (
@@ -134,7 +134,7 @@ def test_all_twelve_figures_are_cocos_own_of_the_file(
     content, detections = _case(seed)
     path = write_json(tmp_path / "truth.json", content)
     assert sum(entry["segmentation"] == EMPTY for entry in content["annotations"]) > 10
-    figures = coco_ap(read_coco(path, tmp_path), detections, kinds=(kind,), engine=engine)[kind]
+    figures = coco_ap(coco.load(path, tmp_path), detections, kinds=(kind,), engine=engine)[kind]
     official = _official(path, detections, kind)
     assert [figures[name] for name in FIGURES] == pytest.approx(official, abs=1e-9)
     assert len({round(value or 0, 6) for value in official}) == len(FIGURES)
@@ -156,7 +156,7 @@ def test_figures_of_real_files_are_cocos_own(
     from tests.metrics.random_detections import shifted
 
     path, folder = shared_dir / "data" / annotations, shared_dir / "data" / images
-    truth = read_coco(path, folder)
+    truth = coco.load(path, folder)
     detections = shifted(truth, 3)
     for found in detections:
         found["segmentation"]["counts"] = found["segmentation"]["counts"].decode()
@@ -176,7 +176,7 @@ def test_no_more_detections_count_than_asked_for(tmp_path: Path, engine: str, li
     if engine == "faster-coco-eval":
         pytest.importorskip("faster_coco_eval")
     content, detections = _case(3)
-    truth = read_coco(write_json(tmp_path / "truth.json", content), tmp_path)
+    truth = coco.load(write_json(tmp_path / "truth.json", content), tmp_path)
     figures = coco_ap(truth, detections, limit, ("segm",), engine)["segm"]
     best: list[dict[str, Any]] = []
     for image in truth.images:
@@ -212,7 +212,7 @@ def test_area_and_bbox_are_the_files_where_they_can_be_used_else_the_masks(
     content = coco_content()
     content["annotations"][0].update(told)
     write_json(small_set[0], content)
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     first = to_coco_dict(truth)["annotations"][0]
     of_mask = (truth.instances[0][0].area, list(truth.instances[0][0].bbox))
     assert of_mask == (120, [4.0, 5.0, 12.0, 10.0])  # whatever the file tells
@@ -223,10 +223,10 @@ def test_an_annotation_without_a_pixel_is_missed_and_no_label(small_set: tuple[P
     content = coco_content()
     content["annotations"][1]["segmentation"] = EMPTY
     write_json(small_set[0], content)
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     assert truth.instance_count == len(content["annotations"]) - 1
     counted = to_coco_dict(truth)["annotations"]
     assert [a["category_id"] for a in counted] == [a["category_id"] for a in content["annotations"]]
     assert [a["id"] for a in counted] == list(range(1, len(counted) + 1))
-    rest = to_coco_dict(without_images(truth, {0}))["annotations"]
+    rest = to_coco_dict(truth.without({0}))["annotations"]
     assert [a["image_id"] for a in rest] == [a["image_id"] for a in counted if a["image_id"]]

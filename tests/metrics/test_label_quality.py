@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.formats.coco.reader import ImageSet, read_coco
+from s4m_pipeline.data.formats import coco
+from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.metrics import label_quality
+from s4m_pipeline.metrics import Label, label_quality
 from tests.metrics.random_detections import shifted
 from tests.small_sets import boxes_of, coco_content, encode, rectangle, write_json
 
@@ -58,14 +59,14 @@ def _plain_quality(truth: ImageSet, labels: dict[int, list]) -> dict[str, Any]:
 def _labels(detections: list[dict[str, Any]]) -> dict[int, list]:
     labels: dict[int, list] = {}
     for found in detections:
-        label = (found["category_id"], found["segmentation"]["counts"], found["score"])
+        label = Label(found["category_id"], found["segmentation"]["counts"], found["score"])
         labels.setdefault(found["image_id"], []).append(label)
     return labels
 
 
 def test_label_quality_against_arrays(shared_dir: Path) -> None:
     folder = shared_dir / "data/animals7/test"
-    truth = read_coco(folder / "_annotations.coco.json", folder)
+    truth = coco.load(folder / "_annotations.coco.json", folder)
     labels = _labels(shifted(truth, 2))
     labels.pop(next(iter(labels)))
     figures = label_quality(truth, labels)
@@ -78,7 +79,7 @@ def test_label_quality_against_arrays(shared_dir: Path) -> None:
 
 
 def test_label_quality_by_hand(small_set: tuple[Path, Path]) -> None:
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     image = truth.images[1]
     (_, disc), (_, box) = boxes_of(1)  # disc 5, 5, 12, 10 and box 18, 14, 9, 13
 
@@ -87,9 +88,9 @@ def test_label_quality_by_hand(small_set: tuple[Path, Path]) -> None:
 
     labels = {
         image.id: [
-            (3, mask(disc[0], disc[1], 12, 8), 0.4),  # IoU 0.8, but a better scored one is first
-            (3, mask(disc[0], disc[1], 12, 6), 0.9),  # IoU 0.6: matched
-            (3, mask(*box), 0.8),  # right place, wrong class
+            Label(3, mask(disc[0], disc[1], 12, 8), 0.4),  # IoU 0.8, but a better score is first
+            Label(3, mask(disc[0], disc[1], 12, 6), 0.9),  # IoU 0.6: matched
+            Label(3, mask(*box), 0.8),  # right place, wrong class
         ]
     }
     figures = label_quality(truth, labels)
@@ -108,15 +109,15 @@ def test_a_label_in_a_crowd_does_not_count(small_set: tuple[Path, Path]) -> None
     content = coco_content()
     content["annotations"][0]["iscrowd"] = 1
     write_json(small_set[0], content)
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     image = truth.images[0]
     inside = encode(rectangle(image.height, image.width, 5, 6, 3, 3))
-    figures = label_quality(truth, {image.id: [(3, inside, 0.9), (1, inside, 0.9)]})
+    figures = label_quality(truth, {image.id: [Label(3, inside, 0.9), Label(1, inside, 0.9)]})
     assert figures["truth"] == truth.instance_count - 1
     assert figures["labels"] == 1  # the one of the crowd's class is passed over
 
 
 def test_labels_of_an_image_without_truth_are_refused(small_set: tuple[Path, Path]) -> None:
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     with pytest.raises(UsageError, match="image 7"):
         label_quality(truth, {7: []})

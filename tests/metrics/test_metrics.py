@@ -10,13 +10,14 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from s4m_pipeline.data.formats.coco.reader import ImageSet, read_coco
+from s4m_pipeline.data.formats import coco
+from s4m_pipeline.data.formats.coco.writer import to_coco_dict
+from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics import (
     coco_ap,
     default_engine,
     score_detections,
-    to_coco_dict,
 )
 from tests.metrics.random_detections import CLASSES, random_case, shifted
 from tests.small_sets import boxes_of, coco_content, encode, rectangle, write_json
@@ -55,7 +56,7 @@ def _perfect(truth: ImageSet) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("engine", ["faster-coco-eval", "pycocotools"])
 def test_perfect_none_and_half(small_set: tuple[Path, Path], engine: str) -> None:
-    truth = read_coco(write_json(small_set[0], _sound_content()), small_set[1])
+    truth = coco.load(write_json(small_set[0], _sound_content()), small_set[1])
     perfect = coco_ap(truth, _perfect(truth), engine=engine)
     for kind in ("segm", "bbox"):
         # annotation ids from 0 would cost one match in pycocotools
@@ -77,7 +78,7 @@ def test_iou_thresholds_by_hand(small_set: tuple[Path, Path]) -> None:
     content = _sound_content()
     content["annotations"] = content["annotations"][1:2]  # box 18, 15, 9, 13 in image 0
     write_json(small_set[0], content)
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     found = _detection(truth, 0, (18, 15, 9, 8), 1, 0.3)  # 8 of 13 rows: 0.615
     figures = coco_ap(truth, [found])["segm"]
     assert figures["AP"] == pytest.approx(0.3)
@@ -97,7 +98,7 @@ def test_iou_thresholds_by_hand(small_set: tuple[Path, Path]) -> None:
 def test_engines_agree(shared_dir: Path, annotations: str, images: str, max_dets: int) -> None:
     pytest.importorskip("faster_coco_eval")
     data = shared_dir / "data"
-    truth = read_coco(data / annotations, data / images)
+    truth = coco.load(data / annotations, data / images)
     detections = shifted(truth, 1)
     before = [dict(found) for found in detections]
     fast = coco_ap(truth, detections, max_dets, engine="faster-coco-eval")
@@ -170,7 +171,7 @@ def test_recall_by_size_is_that_of_cocos_own_summary() -> None:
 
 def test_a_detections_mask_or_box_decides_its_size_range(small_set: tuple[Path, Path]) -> None:
     """A thin L in a large box is small by its mask, so it counts as a false alarm among small."""
-    truth = read_coco(write_json(small_set[0], _sound_content()), small_set[1])
+    truth = coco.load(write_json(small_set[0], _sound_content()), small_set[1])
     image = truth.images[5]
     thin = rectangle(image.height, image.width, 2, 2, 50, 3)
     thin |= rectangle(image.height, image.width, 2, 2, 3, 50)
@@ -187,7 +188,7 @@ def test_a_detections_mask_or_box_decides_its_size_range(small_set: tuple[Path, 
 def test_the_files_area_decides_a_true_instances_size_range(small_set: tuple[Path, Path]) -> None:
     content = _sound_content()
     content["annotations"][0]["area"] = 32**2 + 0.5
-    truth = read_coco(write_json(small_set[0], content), small_set[1])
+    truth = coco.load(write_json(small_set[0], content), small_set[1])
     figures = coco_ap(truth, _perfect(truth)[1:])
     for kind in ("segm", "bbox"):
         assert figures[kind]["AP_small"] == pytest.approx(1.0)
@@ -195,7 +196,7 @@ def test_the_files_area_decides_a_true_instances_size_range(small_set: tuple[Pat
 
 
 def test_unknown_image_or_category(small_set: tuple[Path, Path]) -> None:
-    truth = read_coco(*small_set)
+    truth = coco.load(*small_set)
     found = _perfect(truth)[0]
     with pytest.raises(UsageError, match="image 77"):
         coco_ap(truth, [{**found, "image_id": 77}])

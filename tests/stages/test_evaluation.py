@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.data.formats import coco
 from s4m_pipeline.metrics import cityscapes_ap
 from s4m_pipeline.stages import evaluate_work
 from s4m_pipeline.stages.detections import DETECTIONS, known_detections
@@ -142,7 +142,7 @@ def test_another_metric_takes_the_same_detections(finished, tmp_path, s4m, monke
     assert {"segm", "cityscapes"} < set(figures)
     folder = run.require(Evaluate("teacher", metric="both"))
     assert (folder / DETECTIONS).read_bytes() == before
-    truth = read_coco(*(copy.folder / "scenes" / n for n in ("validation.json", "validation")))
+    truth = coco.load(*(copy.folder / "scenes" / n for n in ("validation.json", "validation")))
     expected = cityscapes_ap(truth, json.loads(before))
     assert figures["cityscapes"] == expected
     monkeypatch.setattr(evaluate_work, "_detect", lambda *_: iter(()))

@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
-from s4m_pipeline.artifacts.schemas import SCHEMAS
+from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
@@ -59,7 +59,7 @@ def test_tables_have_their_schemas_and_are_sorted_by_image(finished):
     ):
         found = table(finished, stage, name)
         assert found.num_rows
-        assert found.schema.remove_metadata() == SCHEMAS[name]
+        assert found.schema.remove_metadata() == TABLES[name].schema
         ids = found["image_id"].to_pylist()
         assert ids == sorted(ids)
 

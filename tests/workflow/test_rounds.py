@@ -9,6 +9,7 @@ from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.engine.registry import model_of_round, training_named
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.label_quality import label_quality
+from s4m_pipeline.metrics.matching import Label
 from s4m_pipeline.stages.calibration.held_out import HeldOut
 from s4m_pipeline.stages.calibration.held_out_quality import quality
 from s4m_pipeline.stages.evaluate import Evaluate
@@ -159,7 +160,7 @@ def test_held_out_quality_is_that_of_labels_above_the_threshold(two_rounds):
         labels = {}
         for row in read_table(folder, "predictions").to_pylist():
             if row["score"] > 0.02 and sum(row["soft_mask"]) / 255 > 1:
-                label = (row["category_id"], row["mask_rle"], row["score"])
+                label = Label(row["category_id"], row["mask_rle"], row["score"])
                 labels.setdefault(row["image_id"], []).append(label)
         figures = label_quality(run.images.validation, labels)
         metrics = read_manifest(folder).metrics

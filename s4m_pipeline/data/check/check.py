@@ -1,4 +1,4 @@
-"""Looking a COCO file over: every kind of fault with its count, none of them fatal. No torch."""
+"""Check a COCO file: every kind of fault is counted, and none is fatal. No torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from s4m_pipeline.data.check.files import check_files
 from s4m_pipeline.data.check.picture_prints import Print
 from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.formats.coco.reader import load_coco_json
-from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.execution.parallel import Progress, silent
 
 __all__ = ["FAULTS", "NOTES", "Fault", "check_coco"]
 
-HOW = {"same-file": "same file", "same-pixels": "same pixels", "near-duplicate": "nearly the same"}
+KINDS = {
+    "same-file": "same file",
+    "same-pixels": "same pixels",
+    "near-duplicate": "nearly the same",
+}
 
 
 def check_coco(
@@ -29,25 +33,24 @@ def check_coco(
     processes: int = 1,
     progress: Progress = silent,
 ) -> list[Fault]:
-    """Look a COCO file and its images over.
+    """Check a COCO file and its images.
 
     Args:
         annotations: The COCO file.
         images: The folder its file names are relative to.
-        decode: Decode every image whole, not its header alone, and find images that are there
+        decode: Decode every image whole, not its header alone, and find images that occur
             twice.
-        against: Other sets, each a COCO file and its folder, in which no picture of this one
-            should be. Where there are any, images are decoded.
-        processes: How many processes look at images and masks.
+        against: Other sets, each a COCO file and its folder, that should share no picture with
+            this one. Where there are any, images are decoded.
+        processes: How many processes check images and masks.
         progress: Shows how far it is.
 
     Returns:
-        The faults found in the order of ``FAULTS``, then what is in ``NOTES``; empty when there
-        are none.
+        Faults in the order of ``FAULTS``, then those of ``NOTES``; empty when there are none.
 
     Raises:
         UsageError: A COCO file is missing, not JSON, or has no list of images; or a folder of
-            images is none.
+            images is missing or a file.
     """
     for folder in (images, *(folder for _, folder in against)):
         require_folder(folder)
@@ -57,13 +60,13 @@ def check_coco(
         faults.add("no-images", str(annotations))
     entries = check_entries(text, references, faults)
     decode = decode or bool(against)
-    found = check_files(images, entries, (text, references), decode, processes, progress)
-    faults.merge(found.faults)
+    report = check_files(images, entries, (text, references), decode, processes, progress)
+    faults.merge(report.faults)
     del text, references  # half a gigabyte for COCO
-    for match in find_repeated(found.prints, processes, progress):
-        faults.add("repeated-image", _told(match))
+    for match in find_repeated(report.prints, processes, progress):
+        faults.add("repeated-image", _description(match))
     for other, folder in against:
-        _compare(found.prints, other, folder, faults, processes, progress)
+        _compare(report.prints, other, folder, faults, processes, progress)
     return faults.listed()
 
 
@@ -77,14 +80,14 @@ def _compare(
 ) -> None:
     """Count the pictures that another set has too."""
     entries = usable_images(load_coco_json(other)["images"])
-    looked_at = check_files(folder, entries, None, True, processes, progress)
-    known = {taken.name for taken in looked_at.prints}
+    report = check_files(folder, entries, None, True, processes, progress)
+    known = {picture.name for picture in report.prints}
     for entry in entries:
         if entry.name not in known:
             faults.add("unreadable-other", f"{entry.name} of {other}")
-    for match in find_shared(prints, looked_at.prints, processes, progress):
+    for match in find_shared(prints, report.prints, processes, progress):
         faults.add(match.kind, f"{match.picture.name} is {match.other.name} of {other}")
 
 
-def _told(match: Match) -> str:
-    return f"{match.picture.name} is {match.other.name}, {HOW[match.kind]}"
+def _description(match: Match) -> str:
+    return f"{match.picture.name} is {match.other.name}, {KINDS[match.kind]}"

@@ -16,20 +16,20 @@ from s4m_pipeline.data.check.picture_prints import BITS, Print, alike, code_sign
 from s4m_pipeline.execution.parallel import Progress, silent, work_through
 
 MOST_DISTANCE = 8
-"""Bits of the perceptual code in which pictures may differ whose pixels are compared."""
+"""Pictures are compared by their pixels when at most this many bits of their codes differ."""
 MOST_CANDIDATES = 5
-"""Pictures, nearest codes first, whose pixels are compared with one picture's."""
+"""A picture's pixels are compared with those of at most this many others, nearest codes first."""
 ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A picture found again.
+    """Two files that show the same picture.
 
     Attributes:
         kind: ``same-file``, ``same-pixels`` or ``near-duplicate``.
-        picture: The picture.
-        other: Where it was found again.
+        picture: The one.
+        other: The other.
     """
 
     kind: str
@@ -56,17 +56,17 @@ def find_shared(
     """
     files = {other.file: other for other in reversed(others)}
     pixels = {other.pixels: other for other in reversed(others)}
-    found: dict[int, Match] = {}
+    matches: dict[int, Match] = {}
     for place, picture in enumerate(pictures):
         if picture.file in files:
-            found[place] = Match("same-file", picture, files[picture.file])
+            matches[place] = Match("same-file", picture, files[picture.file])
         elif picture.pixels in pixels:
-            found[place] = Match("same-pixels", picture, pixels[picture.pixels])
-    left = [place for place in range(len(pictures)) if place not in found]
-    candidates = _candidates([pictures[place] for place in left], others, within=False)
-    near = {left[row]: columns for row, columns in candidates.items()}
-    found.update(_near(pictures, others, near, processes, progress))
-    return [found[place] for place in sorted(found)]
+            matches[place] = Match("same-pixels", picture, pixels[picture.pixels])
+    rest = [place for place in range(len(pictures)) if place not in matches]
+    candidates = _candidates([pictures[place] for place in rest], others, within=False)
+    near = {rest[row]: columns for row, columns in candidates.items()}
+    matches.update(_near(pictures, others, near, processes, progress))
+    return [matches[place] for place in sorted(matches)]
 
 
 def find_repeated(
@@ -84,19 +84,19 @@ def find_repeated(
     """
     files: dict[bytes, Print] = {}
     pixels: dict[bytes, Print] = {}
-    found: dict[int, Match] = {}
+    matches: dict[int, Match] = {}
     for place, picture in enumerate(pictures):
         if picture.file in files:
-            found[place] = Match("same-file", picture, files[picture.file])
+            matches[place] = Match("same-file", picture, files[picture.file])
         elif picture.pixels in pixels:
-            found[place] = Match("same-pixels", picture, pixels[picture.pixels])
+            matches[place] = Match("same-pixels", picture, pixels[picture.pixels])
         files.setdefault(picture.file, picture)
         pixels.setdefault(picture.pixels, picture)
-    left = [place for place in range(len(pictures)) if place not in found]
-    unlike = [pictures[place] for place in left]
+    rest = [place for place in range(len(pictures)) if place not in matches]
+    unlike = [pictures[place] for place in rest]
     near = _near(unlike, unlike, _candidates(unlike, unlike, within=True), processes, progress)
-    found.update({left[row]: match for row, match in near.items()})
-    return [found[place] for place in sorted(found)]
+    matches.update({rest[row]: match for row, match in near.items()})
+    return [matches[place] for place in sorted(matches)]
 
 
 def _candidates(
@@ -109,7 +109,7 @@ def _candidates(
         return {}
     signs = code_signs([pictures[row].code for row in rows])
     other_signs = code_signs([others[column].code for column in columns])
-    found: dict[int, list[int]] = {}
+    columns_of: dict[int, list[int]] = {}
     for first in range(0, len(rows), ROWS):
         distances = (BITS - signs[first : first + ROWS] @ other_signs.T) / 2
         for row in np.flatnonzero(distances.min(1) <= MOST_DISTANCE):
@@ -119,8 +119,8 @@ def _candidates(
                 near = near[columns[near] < place]
             order = np.argsort(distances[row, near], kind="stable")[:MOST_CANDIDATES]
             if len(order):
-                found[place] = columns[near[order]].tolist()
-    return found
+                columns_of[place] = columns[near[order]].tolist()
+    return columns_of
 
 
 def _near(
@@ -133,14 +133,14 @@ def _near(
     """Compare the candidates' pixels; by place, the first that is alike."""
     if not candidates:
         return {}
-    found = {}
+    matches = {}
     with progress("compare pictures", len(candidates)) as advance:
         results = work_through(_first_alike, _jobs(pictures, others, candidates), processes)
         for (place, columns), hit in zip(candidates.items(), results, strict=True):
             if hit is not None:
-                found[place] = Match("near-duplicate", pictures[place], others[columns[hit]])
+                matches[place] = Match("near-duplicate", pictures[place], others[columns[hit]])
             advance(1, "")
-    return found
+    return matches
 
 
 def _jobs(

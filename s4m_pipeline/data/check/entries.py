@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 from s4m_pipeline.data.check.faults import EXAMPLES, FaultCounter
+from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.formats.coco.values import (
     category_id_fault,
     image_id_fault,
     is_size,
     is_text,
 )
-from s4m_pipeline.data.formats.coco.writer import CocoText
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class References:
         by_image: Places of the annotations by image id.
         by_category: Places of the annotations by category id, as JSON text.
         alike: Pairs of places whose annotations have all but the id and the mask in common, which
-            is not looked at.
+            is not compared.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class References:
         self._ids: set[str | int] = set()
 
     def add(self, place: int, entry: Any) -> None:
-        """Take an annotation in; ``CocoText`` calls this."""
+        """Take in an annotation; ``CocoText`` calls this for each."""
         if not isinstance(entry, dict) or type(entry.get("image_id")) is not int:
             self.faults.add("bad-annotation-entry", f"annotation number {place}")
             return
@@ -66,8 +66,8 @@ class References:
             self.faults.add("duplicate-annotation-id", annotation_name(entry))
         self._ids.add(key)
         if entry.get("iscrowd", 0) not in (0, 1):
-            told = f"{annotation_name(entry)}: {json.dumps(entry['iscrowd'])}"
-            self.faults.add("bad-iscrowd", told)
+            example = f"{annotation_name(entry)}: {json.dumps(entry['iscrowd'])}"
+            self.faults.add("bad-iscrowd", example)
         category = json.dumps(entry.get("category_id"))
         looks = hash((entry["image_id"], category, str(entry.get("bbox")), str(entry.get("area"))))
         first = self._first.setdefault(looks, place)
@@ -125,8 +125,8 @@ def _compare(text: CocoText, places: tuple[int, int], faults: FaultCounter) -> N
     if first.get("id") == second.get("id") or not second.get("segmentation"):
         return  # counted elsewhere
     if all(first.get(name) == second.get(name) for name in names):
-        told = f"{annotation_name(second)} is annotation {first.get('id')}"
-        faults.add("duplicate-annotation", told)
+        example = f"{annotation_name(second)} is annotation {first.get('id')}"
+        faults.add("duplicate-annotation", example)
 
 
 def usable_images(entries: Iterable[Any]) -> list[ImageEntry]:

@@ -14,18 +14,18 @@ FAULTS: Mapping[str, str] = {
     "unreadable-image": "images whose file cannot be read whole",
     "size-mismatch": "images whose size is not the file's",
     "bad-image-entry": "image entries without id, file name, or usable height and width",
-    "duplicate-image-id": "image ids there more than once",
-    "duplicate-file-name": "file names there more than once",
+    "duplicate-image-id": "image ids that occur more than once",
+    "duplicate-file-name": "file names that occur more than once",
     "bad-category-entry": "category entries without id or name",
-    "duplicate-category-id": "category ids there more than once",
-    "duplicate-category-name": "category names there more than once",
+    "duplicate-category-id": "category ids that occur more than once",
+    "duplicate-category-name": "category names that occur more than once",
     "bad-id": "image ids below 0 or above 2^63 - 1, and category ids that 32 bits do not hold",
-    "bad-annotation-entry": "annotations that are no objects or have no id or image id",
-    "duplicate-annotation-id": "annotation ids there more than once",
+    "bad-annotation-entry": "annotations that are not objects or have no id or image id",
+    "duplicate-annotation-id": "annotation ids that occur more than once",
     "duplicate-annotation": "annotations that repeat another of their image, class and mask",
     "bad-iscrowd": "annotations whose iscrowd is neither 0 nor 1",
-    "unknown-image": "annotations of an image that is not there",
-    "unknown-category": "annotations of a category that is not there",
+    "unknown-image": "annotations of an image that is not in the file",
+    "unknown-category": "annotations of a category that is not in the file",
     "degenerate-polygon": "annotations with a polygon of less than three points or without width",
     "bad-segmentation": "annotations whose polygons or RLE cannot be used",
     "empty-mask": "annotations whose mask has no pixel",
@@ -41,9 +41,9 @@ NOTES: Mapping[str, str] = {
     "image-without-annotations": "images without annotations",
     "category-without-annotations": "categories without annotations",
     "category-gap": "gaps in the category ids",
-    "repeated-image": "images that are there twice by content",
+    "repeated-image": "images that occur twice by content",
 }
-"""What is worth knowing and may well be meant, each with what it says."""
+"""What may be intended, but is worth knowing, each with what it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Fault:
 
     @property
     def is_note(self) -> bool:
-        """Whether it may well be meant."""
+        """Whether it may be intended."""
         return self.kind in NOTES
 
     @property

@@ -12,7 +12,7 @@ from s4m_pipeline.data.check.entries import ImageEntry, References, annotation_n
 from s4m_pipeline.data.check.faults import FaultCounter
 from s4m_pipeline.data.check.masks import check_mask
 from s4m_pipeline.data.check.picture_prints import Print, take_print
-from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.images import image_size
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.parallel import Progress, work_through
@@ -23,7 +23,7 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images to look at.
+    """Images to check.
 
     Attributes:
         folder: Where they are.
@@ -39,14 +39,14 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Found:
-    """What was found: faults, and the prints of the pictures that could be decoded."""
+class Report:
+    """Faults of some images, and the prints of the pictures that could be decoded."""
 
     faults: FaultCounter = field(default_factory=FaultCounter)
     prints: list[Print] = field(default_factory=list)
 
-    def merge(self, other: Found) -> None:
-        """Take in what was found in another batch."""
+    def merge(self, other: Report) -> None:
+        """Take in the report of another batch."""
         self.faults.merge(other.faults)
         self.prints.extend(other.prints)
 
@@ -58,35 +58,35 @@ def check_files(
     decode: bool,
     processes: int,
     progress: Progress,
-) -> Found:
+) -> Report:
     """Check image files and, where the file's text is given, masks.
 
     Args:
         folder: The folder of images.
         images: The entries to check.
-        content: The COCO file with its annotations' places; None to look at the pictures alone.
+        content: The COCO file with its annotations' places; None to check the pictures alone.
         decode: Decode the images whole and take their prints.
         processes: How many processes work.
         progress: Shows how far it is.
     """
-    found = Found()
+    report = Report()
     batches = _batches(folder, images, content, decode)
     with progress(f"check {folder.name}", len(images)) as advance:
         for number, part in enumerate(work_through(check_batch, batches, processes)):
-            found.merge(part)
+            report.merge(part)
             advance(min(BATCH, len(images) - number * BATCH), "")
-    return found
+    return report
 
 
-def check_batch(batch: Batch) -> Found:
+def check_batch(batch: Batch) -> Report:
     """Check the files and masks of some images."""
-    found = Found()
+    report = Report()
     for image, texts in zip(batch.images, batch.annotations, strict=True):
-        _check_file(image, batch.folder / image.file_name, batch.decode, found)
+        _check_file(image, batch.folder / image.file_name, batch.decode, report)
         for text in texts:
             entry = json.loads(text)
-            check_mask(entry, image.height, image.width, annotation_name(entry), found.faults)
-    return found
+            check_mask(entry, image.height, image.width, annotation_name(entry), report.faults)
+    return report
 
 
 def _batches(
@@ -107,19 +107,19 @@ def _texts(image: ImageEntry, content: tuple[CocoText, References] | None) -> tu
     return tuple(text.annotation(place) for place in references.by_image.get(image.id, ()))
 
 
-def _check_file(image: ImageEntry, path: Path, decode: bool, found: Found) -> None:
+def _check_file(image: ImageEntry, path: Path, decode: bool, report: Report) -> None:
     if not os.path.isfile(path):  # unlike Path.is_file it takes any name
-        found.faults.add("missing-image", image.name)
+        report.faults.add("missing-image", image.name)
         return
     try:
         if decode:
-            taken, (height, width) = take_print(image.name, path)
-            found.prints.append(taken)
+            picture, (height, width) = take_print(image.name, path)
+            report.prints.append(picture)
         else:
             height, width = image_size(path)
     except UsageError:
-        found.faults.add("unreadable-image", image.name)
+        report.faults.add("unreadable-image", image.name)
         return
     if (height, width) != (image.height, image.width):
-        told = f"{image.width} x {image.height}, the file {width} x {height}"
-        found.faults.add("size-mismatch", f"{image.name}: {told}")
+        sizes = f"{image.width} x {image.height}, the file {width} x {height}"
+        report.faults.add("size-mismatch", f"{image.name}: {sizes}")

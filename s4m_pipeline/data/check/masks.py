@@ -17,13 +17,13 @@ of an RLE may be off by one pixel."""
 BBOX_TOLERANCE = 0.05
 """How far a bbox's edge may be from its mask's, as a share of the side and at least in 2 pixels."""
 LEAST_WIDTH = 0.01
-"""Pixels; a polygon whose points are all this near to one line has no width."""
+"""Pixels; a polygon whose points all lie this near to one line has no width."""
 
 
 def check_mask(
     entry: Mapping[str, Any], height: int, width: int, name: str, faults: FaultCounter
 ) -> None:
-    """Check an annotation's mask, and what the annotation tells of it.
+    """Check an annotation's mask, and what the annotation says of it.
 
     Args:
         entry: The annotation.
@@ -45,11 +45,11 @@ def check_mask(
     if areas[0] == 0:
         faults.add("empty-mask", name)
         return
-    told: Any = entry.get("area")
+    area: Any = entry.get("area")
     is_rle = isinstance(entry.get("segmentation"), dict)
     near = 1 if is_rle else max(10, AREA_TOLERANCE * areas[0])
-    if not is_finite(told) or not (told > 0 and abs(told - areas[0]) <= near):  # nor a NaN
-        faults.add("wrong-area", f"{name}: {told}, its mask has {areas[0]}")
+    if not is_finite(area) or not (area > 0 and abs(area - areas[0]) <= near):  # nor a NaN
+        faults.add("wrong-area", f"{name}: {area}, its mask has {areas[0]}")
     bounds = _bounds(entry.get("segmentation"))
     if not any(_same_box(entry.get("bbox"), box) for box in (boxes[0], *bounds)):
         mask_box = [int(value) for value in boxes[0]]
@@ -95,14 +95,14 @@ def _bounds(segmentation: Any) -> list[Box]:
     return [(left, top, points[0::2].max() - left, points[1::2].max() - top)]
 
 
-def _same_box(told: Any, box: Box) -> bool:
+def _same_box(bbox: Any, box: Box) -> bool:
     """Whether a bbox, x, y, width and height in pixels, has its edges where the mask's has them."""
-    if not isinstance(told, list) or len(told) != 4 or not all(is_finite(v) for v in told):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_finite(v) for v in bbox):
         return False
     edges = (
-        (told[0], box[0], box[2]),
-        (told[1], box[1], box[3]),
-        (told[0] + told[2], box[0] + box[2], box[2]),
-        (told[1] + told[3], box[1] + box[3], box[3]),
+        (bbox[0], box[0], box[2]),
+        (bbox[1], box[1], box[3]),
+        (bbox[0] + bbox[2], box[0] + box[2], box[2]),
+        (bbox[1] + bbox[3], box[1] + box[3], box[3]),
     )
     return all(abs(a - b) <= max(2.0, BBOX_TOLERANCE * side) for a, b, side in edges)

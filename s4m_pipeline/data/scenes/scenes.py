@@ -7,7 +7,6 @@ learn) and ``pretrain`` (what the demo's segmenter is trained on). Everything fo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from s4m_pipeline.artifacts.seeds import rng as seeded_rng
+from s4m_pipeline.data.formats.coco.writer import save_content
 from s4m_pipeline.data.scenes.shapes import SHAPES, draw_shape
 from s4m_pipeline.data.scenes.textures import DEMO_LOOKS, GROUNDS, paint_surface
 from s4m_pipeline.errors import UsageError
@@ -229,5 +229,5 @@ def generate_scenes(
                 annotations.append(_annotation(len(annotations) + 1, index + 1, label, mask))
     path = folder / f"{split}.json"
     content = {"images": images, "annotations": annotations, "categories": categories}
-    path.write_text(json.dumps(content), encoding="utf-8")
+    save_content(content, path)
     return path

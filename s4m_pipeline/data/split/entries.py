@@ -1,4 +1,4 @@
-"""What a split needs of a COCO file's entries, checked: images, classes and labels. No torch."""
+"""Check what a split needs of a COCO file: images, classes and labels. No torch."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Labels:
     crowds: list[bool] = field(default_factory=list)
 
     def add(self, place: int, entry: Any) -> None:
-        """Take an annotation in (UsageError where it is of nothing); ``CocoText`` calls this."""
+        """Take in an annotation (UsageError without an image or class); ``CocoText`` calls this."""
         if not isinstance(entry, dict):
             raise UsageError(f"{self.source}: annotation number {place} is not an object")
         for key, known in (("image_id", self.images), ("category_id", self.categories)):
-            found = reference(entry, key)
-            if found is None:
-                told = f"annotation number {place} has no whole number as '{key}'"
-                raise UsageError(f"{self.source}: {told}: {shortened(entry.get(key))}")
-            known.append(found)
+            value = reference(entry, key)
+            if value is None:
+                fault = f"annotation number {place} has no whole number as '{key}'"
+                raise UsageError(f"{self.source}: {fault}: {shortened(entry.get(key))}")
+            known.append(value)
         self.crowds.append(bool(entry.get("iscrowd")))
 
     def by_image(
         self, images: Collection[int], categories: Mapping[int, str]
     ) -> dict[int, list[int]]:
-        """Put the instances' category ids together by image; crowds are no instances.
+        """Group the instances' category ids by image; crowds do not count.
 
         Args:
             images: Ids of the file's images.
@@ -59,8 +59,10 @@ class Labels:
         for place, (image, category) in enumerate(zip(self.images, self.categories, strict=True)):
             for kind, key in (("image", image), ("category", category)):
                 if key not in known[kind]:
-                    told = f"annotation number {place} is of {kind} {key}, which is not there"
-                    raise UsageError(f"{self.source}: {told}")
+                    fault = (
+                        f"annotation number {place} is of {kind} {key}, which is not in the file"
+                    )
+                    raise UsageError(f"{self.source}: {fault}")
             if not self.crowds[place]:
                 grouped.setdefault(image, []).append(category)
         if not grouped:
@@ -77,20 +79,20 @@ def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[int
         folder: Where the images should be.
 
     Raises:
-        UsageError: An entry cannot be used, an id is there twice, or images are missing.
+        UsageError: An entry cannot be used, an id occurs twice, or images are missing.
     """
     seen: set[int] = set()
     missing = []
     for place, entry in enumerate(entries):
         image_id, name = image_key(entry, place, source)
         if image_id in seen:
-            raise UsageError(f"{source}: image id {image_id} is there twice")
+            raise UsageError(f"{source}: image id {image_id} occurs twice")
         seen.add(image_id)
         if not os.path.isfile(folder / name):  # unlike Path.is_file it takes any name
             missing.append(name)
     if missing:
-        told = counted(len(missing), "image is missing, it", "images are missing, the first")
-        raise UsageError(f"{folder}: {told} is {missing[0]}")
+        start = counted(len(missing), "image is missing, it", "images are missing, the first")
+        raise UsageError(f"{folder}: {start} is {missing[0]}")
     return sorted(seen)
 
 

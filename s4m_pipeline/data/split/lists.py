@@ -29,7 +29,7 @@ CITYSCAPES_TRUTH = re.compile(
 )
 CITYSCAPES_IMAGE = "_leftImg8bit"
 HERE = "./"
-"""What follows it in a line is a name to the letter."""
+"""What follows this in a line is a name, taken literally."""
 BYTE_ORDER_MARK = "\ufeff"
 EXAMPLES = 3
 
@@ -99,21 +99,21 @@ def match_list(names: Sequence[str], images: Sequence[Mapping[str, Any]], source
     chosen: dict[int, str] = {}
     missing = []
     for name in names:
-        found = _meant(name, known)
-        if len(found) > 1:
-            told = ", ".join(str(image_id) for image_id in sorted(found)[:EXAMPLES])
-            raise UsageError(f"{source}: {name!r} could be any of the images {told}")
-        if not found:
+        image_ids = _meant(name, known)
+        if len(image_ids) > 1:
+            examples = ", ".join(str(image_id) for image_id in sorted(image_ids)[:EXAMPLES])
+            raise UsageError(f"{source}: {name!r} could be any of the images {examples}")
+        if not image_ids:
             missing.append(name)
             continue
-        image_id = found.pop()
+        image_id = image_ids.pop()
         if image_id in chosen:
             raise UsageError(f"{source}: {chosen[image_id]!r} and {name!r} are the same image")
         chosen[image_id] = name
     if missing:
-        told = ", ".join(repr(name) for name in missing[:EXAMPLES])
+        examples = ", ".join(repr(name) for name in missing[:EXAMPLES])
         raise UsageError(
-            f"{source}: {len(missing)} of {len(names)} entries name no image, the first {told}"
+            f"{source}: {len(missing)} of {len(names)} entries name no image, the first {examples}"
         )
     return set(chosen)
 

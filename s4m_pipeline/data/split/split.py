@@ -1,4 +1,4 @@
-"""Dividing a COCO file into labelled, unlabelled and validation images. No torch.
+"""Divide a COCO file into labelled, unlabelled and validation images. No torch.
 
 Only lists are written, as COCO files whose names are relative to the same folder of images; no
 image is copied. The file's entries are passed on as they stand.
@@ -14,7 +14,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.data.folders import require_folder
-from s4m_pipeline.data.formats.coco.writer import CocoText
+from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.split.entries import Labels, category_names, check_images
 from s4m_pipeline.data.split.lists import match_list, read_list, write_list
 from s4m_pipeline.data.split.stratify import draw
@@ -77,13 +77,13 @@ class SplitSource:
 
     def __init__(self, annotations: Path, images: Path) -> None:
         require_folder(images)
-        found = Labels(annotations)
-        self._text = CocoText(annotations, found.add)
+        labels = Labels(annotations)
+        self._text = CocoText(annotations, labels.add)
         self._annotations = annotations
         self.ids = check_images(self._text.images, annotations, images)
-        self._image_of = found.images
+        self._image_of = labels.images
         self._categories = category_names(self._text.other.get("categories"), annotations)
-        self._labels = found.by_image(self.ids, self._categories)
+        self._labels = labels.by_image(self.ids, self._categories)
 
     def draw(
         self, percent: float, seed: int, stratified: bool = True, validation: float = 0.0
@@ -121,7 +121,7 @@ class SplitSource:
         """Take the labelled images from a list; validation images are drawn from the others.
 
         Args:
-            listed: See ``split_lists.read_list`` and ``match_list``.
+            listed: See ``lists.read_list`` and ``lists.match_list``.
             seed: Fixes the draw of the validation images.
             stratified: See ``draw``.
             validation: See ``draw``.

@@ -1,4 +1,4 @@
-"""Drawing images so that every class keeps its share. No torch."""
+"""Draw images so that every class keeps its share. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 CANDIDATES = 1024
-"""Images looked at for each place of a stratified draw; keeps large sets quick."""
+"""Images considered for each place of a stratified draw, so that large sets are quick."""
 
 
 def draw(
@@ -45,10 +45,10 @@ def _draw_stratified(
     reached = np.zeros(table.shape[1])
     chosen: list[int] = []
     for step in range(1, count + 1):
-        looked_at = open_places[:CANDIDATES]
-        error = (reached + table[looked_at] - part * (step / count)) * weight
+        candidates = open_places[:CANDIDATES]
+        error = (reached + table[candidates] - part * (step / count)) * weight
         best = int(np.square(error).sum(1).argmin())
-        chosen.append(int(looked_at[best]))
+        chosen.append(int(candidates[best]))
         reached += table[chosen[-1]]
         # the place is filled from the end, so that other images come into view
         open_places[best] = open_places[-1]
@@ -60,9 +60,9 @@ def _count_table(labels: Sequence[Sequence[int]]) -> np.ndarray:
     """Count instances: float array (images, classes + 1), the last column images without any."""
     column = {key: place for place, key in enumerate(sorted({c for row in labels for c in row}))}
     table = np.zeros((len(labels), len(column) + 1))
-    for row, found in enumerate(labels):
-        for key in found:
+    for row, categories in enumerate(labels):
+        for key in categories:
             table[row, column[key]] += 1
-        if not found:
+        if not categories:
             table[row, -1] = 1
     return table

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.formats.cityscapes.reader import CLASSES as CITYSCAPES
-from s4m_pipeline.data.formats.coco.reader import read_coco
 from s4m_pipeline.errors import UsageError
 
 _COCO = """
@@ -89,5 +89,5 @@ def _from_file(path: Path) -> Classes:
     """The classes of a COCO file."""
     if not path.is_file():
         raise UsageError(f"--categories is {', '.join(KNOWN)} or a COCO file, not '{path}'")
-    listed = read_coco(path, path.parent, masks=False).categories
+    listed = coco.load(path, path.parent, masks=False).categories
     return Classes(str(path), _entries({category.id: category.name for category in listed}))

@@ -13,13 +13,13 @@ from typing import Any
 
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import RunConfig
-from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.engine.image_sources import VALIDATION
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.labels.choose import choose_thresholds
 from s4m_pipeline.labels.rule import drop_reason
 from s4m_pipeline.labels.thresholds import Thresholds
-from s4m_pipeline.metrics.label_quality import Label, label_quality
+from s4m_pipeline.metrics.label_quality import label_quality
+from s4m_pipeline.metrics.matching import Label
 
 
 def held_out_quality(run: Run, folder: Path, images: int) -> dict[str, Any]:
@@ -33,10 +33,7 @@ def held_out_quality(run: Run, folder: Path, images: int) -> dict[str, Any]:
     thresholds = choose_thresholds(run, folder, images)
     truth, labels = VALIDATION.images(run), labels_above(folder, thresholds, run.config)
     aside = set(read_table(folder, "quarantine", ["image_id"])["image_id"].to_pylist())
-    seen = ImageSet(
-        truth.categories, [i for i in truth.images if i.id not in aside], truth.instances
-    )
-    figures = label_quality(seen, labels)
+    figures = label_quality(truth.without(aside), labels)
     return {"quality": quality(figures), "labels": figures}
 
 
@@ -48,7 +45,7 @@ def labels_above(folder: Path, thresholds: Thresholds, config: RunConfig) -> dic
         for row in batch.to_pylist():
             score = thresholds.scores[row["category_id"]]
             if not drop_reason(row, score, config.pseudo_label.min_area):
-                label = (row["category_id"], row["mask_rle"], row["score"])
+                label = Label(row["category_id"], row["mask_rle"], row["score"])
                 labels.setdefault(row["image_id"], []).append(label)
     return labels
 

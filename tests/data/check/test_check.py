@@ -189,7 +189,7 @@ def test_a_box_around_thin_tips_is_right(small_set: tuple[Path, Path]) -> None:
 def test_text_tells_how_many_more_there_are() -> None:
     examples = tuple(f"image {n}" for n in range(5))
     lines = Fault("duplicate-image-id", 1205, examples).text.splitlines()
-    assert lines[0] == "image ids there more than once: 1,205"
+    assert lines[0] == "image ids that occur more than once: 1,205"
     assert lines[1:-1] == [f"  {example}" for example in examples]
     assert lines[-1] == "  and 1,200 more"
     assert Fault("empty-mask", 5, examples).text.endswith("image 4")

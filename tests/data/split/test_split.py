@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s4m_pipeline.data.formats.coco.reader import read_coco
+from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.split.split import SplitSource, write_split
 from s4m_pipeline.data.split.stratify import draw
 from s4m_pipeline.errors import UsageError
@@ -97,8 +97,8 @@ def test_seed_decides(shared_dir: Path, stratified: bool) -> None:
 def test_written_files_can_be_read(tmp_path: Path, small_set: tuple[Path, Path]) -> None:
     paths = write_split(*small_set, 50, 0, True, tmp_path / "splits")
     assert [path.name for path in paths] == ["labelled-50.json", "unlabelled-50.json"]
-    labelled = read_coco(paths[0], small_set[1])
-    unlabelled = read_coco(paths[1], small_set[1], masks=False)
+    labelled = coco.load(paths[0], small_set[1])
+    unlabelled = coco.load(paths[1], small_set[1], masks=False)
     assert len(labelled.images) == len(unlabelled.images) == 3
     assert all(image.path.is_file() for image in labelled.images + unlabelled.images)
     assert sorted(path.name for path in (tmp_path / "splits").iterdir()) == [

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from s4m_pipeline.data.formats.cityscapes.files import convert
+from s4m_pipeline.data.formats.cityscapes import convert
 from s4m_pipeline.data.scenes.scenes import generate_scenes
 
 LABEL_IDS = (24, 25, 26, 27, 28, 31, 32, 33)

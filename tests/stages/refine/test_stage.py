@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.artifacts.schemas import SCHEMAS
 from s4m_pipeline.artifacts.shards import Shard
+from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.tables import read_table, write_table
 from s4m_pipeline.config import RefineSection
 from s4m_pipeline.data.image_set import ImageRecord
@@ -140,7 +140,7 @@ def test_scores_are_per_class_and_spare_masks_are_kept(task: RefineTask, tmp_pat
     }
     for name in ("refined", "segmented"):
         write_table(tmp_path / "out" / name / "0.parquet", name, tables[name], [])
-        assert read_table(tmp_path / "out", name).schema.remove_metadata() == SCHEMAS[name]
+        assert read_table(tmp_path / "out", name).schema.remove_metadata() == TABLES[name].schema
 
 
 def test_labels_masks_do_not_depend_on_thresholds_between_min_score_and_the_score(

@@ -1,4 +1,4 @@
-"""Cityscapes' folders to one COCO file. No torch.
+"""Cityscapes' folders, read as an image set or written as one COCO file. No torch.
 
 The layout is that of the data set's archives: ``leftImg8bit/SPLIT/CITY/FRAME_leftImg8bit.png`` and
 ``gtFine/SPLIT/CITY/FRAME_gtFine_instanceIds.png``, where FRAME is city, sequence and frame number.
@@ -6,8 +6,6 @@ The layout is that of the data set's archives: ``leftImg8bit/SPLIT/CITY/FRAME_le
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,9 @@ from typing import Any
 
 from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.formats.cityscapes.reader import CLASSES, convert_image
+from s4m_pipeline.data.formats.coco.reader import from_coco_dict
+from s4m_pipeline.data.formats.coco.writer import save_content
+from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.parallel import Progress, silent, work_through
 
@@ -40,7 +41,7 @@ class Pairs:
     @property
     def fault(self) -> str | None:
         """What is missing, with the first few names; None when nothing is."""
-        told = [
+        parts = [
             f"{len(names)} {what} (" + ", ".join(names[:EXAMPLES]) + ")"
             for names, what in (
                 (self.without_truth, f"images without {TRUTH_SUFFIX}"),
@@ -48,7 +49,7 @@ class Pairs:
             )
             if names
         ]
-        return " and ".join(told) or None
+        return " and ".join(parts) or None
 
 
 def find_pairs(root: Path, split: str) -> Pairs:
@@ -69,6 +70,32 @@ def find_pairs(root: Path, split: str) -> Pairs:
     return Pairs(sorted(images & truths), sorted(images - truths), sorted(truths - images))
 
 
+def load(
+    root: Path,
+    split: str,
+    *,
+    skip_missing: bool = False,
+    processes: int = 1,
+    progress: Progress = silent,
+) -> ImageSet:
+    """Read a split's instances as an image set.
+
+    Ids and file names are those of ``convert``. Groups are crowds.
+
+    Args:
+        root: The folder that has ``leftImg8bit`` and ``gtFine``.
+        split: A folder below both, such as train or val.
+        skip_missing: Leave out frames whose image or ground truth is missing.
+        processes: How many processes read.
+        progress: Shows how far it is.
+
+    Raises:
+        UsageError: A file is missing and ``skip_missing`` is off, or cannot be read.
+    """
+    content, _ = _read(root, split, skip_missing, processes, progress)
+    return from_coco_dict(content, root / "gtFine" / split, root / "leftImg8bit" / split)
+
+
 def convert(
     root: Path,
     split: str,
@@ -81,11 +108,11 @@ def convert(
     """Write a split's instances as a COCO file.
 
     File names are relative to ``leftImg8bit/SPLIT``, image ids count from 1 in their order, and
-    category ids are Cityscapes' label ids.
+    category ids are Cityscapes' label ids. Each image has the pixels without a label as ``void``.
 
     Args:
         root: The folder that has ``leftImg8bit`` and ``gtFine``.
-        split: Such as train or val.
+        split: A folder below both, such as train or val.
         out: The file to write; its folder is made when missing.
         skip_missing: Leave out frames whose image or ground truth is missing.
         processes: How many processes convert.
@@ -98,6 +125,15 @@ def convert(
     Raises:
         UsageError: A file is missing and ``skip_missing`` is off, or cannot be read or written.
     """
+    content, left_out = _read(root, split, skip_missing, processes, progress)
+    save_content(content, out)
+    return {**_figures(content), "left_out": left_out}
+
+
+def _read(
+    root: Path, split: str, skip_missing: bool, processes: int, progress: Progress
+) -> tuple[dict[str, Any], int]:
+    """A split as a COCO file's content, and the number of frames that are left out."""
     pairs = find_pairs(root, split)
     if pairs.fault is not None and not skip_missing:
         raise UsageError(f"{root}: {pairs.fault}; --skip-missing leaves them out")
@@ -106,12 +142,11 @@ def convert(
     content = _content(split)
     with progress(f"cityscapes {split}", len(pairs.frames)) as advance:
         jobs = ((root, split, frame) for frame in pairs.frames)
-        found = work_through(_convert_frame, jobs, processes)
-        for frame, converted in zip(pairs.frames, found, strict=True):
+        results = work_through(_convert_frame, jobs, processes)
+        for frame, converted in zip(pairs.frames, results, strict=True):
             _add(content, frame + IMAGE_SUFFIX, converted)
             advance(1, "")
-    _write(out, content)
-    return {**_figures(content), "left_out": len(pairs.without_truth) + len(pairs.without_image)}
+    return content, len(pairs.without_truth) + len(pairs.without_image)
 
 
 def _frames(folder: Path, suffix: str) -> set[str]:
@@ -166,13 +201,3 @@ def _figures(content: dict[str, Any]) -> dict[str, Any]:
             for key, name in CLASSES.items()
         },
     }
-
-
-def _write(out: Path, content: dict[str, Any]) -> None:
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(out)
-    except OSError as error:
-        raise UsageError(f"{out}: {error.strerror or error}") from error

@@ -1,9 +1,9 @@
-"""Cityscapes' ground truth to COCO: instance id images to masks in RLE. No torch.
+"""Cityscapes' ground truth: instance id images to masks in RLE. No torch.
 
 Each pixel of a ``*_gtFine_instanceIds.png`` holds label id x 1000 + number where an object of a
 class with instances was drawn by itself, and else the label id alone. So a bare id of such a class
-is a group that could not be told apart ("cargroup"), which Cityscapes' own evaluation neither asks
-for nor counts against a detection; COCO calls that a crowd. Pixels of labels left out of the
+is a group of objects drawn as one ("cargroup"). Cityscapes' own evaluation neither asks for a group
+nor counts it against a detection; COCO calls that a crowd. Pixels of labels left out of the
 evaluation (void) forgive detections as well: each image carries them as ``void``, an RLE.
 """
 
@@ -44,11 +44,11 @@ def read_instance_ids(path: Path) -> np.ndarray:
         int32 array (height, width).
 
     Raises:
-        UsageError: It is missing, broken, or no image of whole numbers in one channel.
+        UsageError: It is missing, broken, or not an image of whole numbers in one channel.
     """
     try:
-        with Image.open(path) as opened:
-            mode, values = opened.mode, np.asarray(opened)
+        with Image.open(path) as image:
+            mode, values = image.mode, np.asarray(image)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
     except (OSError, ValueError, SyntaxError) as error:
@@ -76,10 +76,10 @@ def masks_by_value(values: np.ndarray) -> dict[int, dict[str, Any]]:
     ends = np.append(starts[1:], flat.size)
     of_run = flat[starts]
     order = np.argsort(of_run, kind="stable")
-    found, first = np.unique(of_run[order], return_index=True)
+    distinct, first = np.unique(of_run[order], return_index=True)
     return {
         int(value): _encode_runs(starts[runs], ends[runs], height, width)
-        for value, runs in zip(found, np.split(order, first[1:]), strict=True)
+        for value, runs in zip(distinct, np.split(order, first[1:]), strict=True)
     }
 
 

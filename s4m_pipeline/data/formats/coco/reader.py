@@ -1,8 +1,8 @@
-"""Image sets: COCO files and plain folders, read into one checked form. No torch.
+"""COCO files, read and checked. No torch.
 
 COCO's conventions: ``bbox`` is x, y, width, height in pixels; masks are COCO's compressed RLE.
 A label's box and area are taken from its mask, because exporters often write something else there.
-What the file tells is kept beside them, for COCO's metric, which counts by it.
+The file's own values are kept beside them, because COCO's metric counts by those.
 """
 
 from __future__ import annotations
@@ -13,51 +13,29 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, cast
 
-from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.formats.coco.values import (
     category_key,
+    file_area,
+    file_bbox,
     image_key,
     is_size,
     reference,
-    told_area,
-    told_bbox,
 )
 from s4m_pipeline.data.image_set import (
     Category,
+    EmptyMask,
     ImageRecord,
     ImageSet,
     Instance,
-    check_same_categories,
-    require_images,
-    require_instances,
 )
-from s4m_pipeline.data.images import image_size
 from s4m_pipeline.errors import UsageError
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Category",
-    "ImageRecord",
-    "ImageSet",
-    "Instance",
-    "check_same_categories",
-    "list_images",
-    "load_coco_json",
-    "read_coco",
-    "read_folder",
-    "require_images",
-    "require_instances",
-]
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""What counts as an image in a plain folder (lower case)."""
-
-
-def read_coco(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
+def load(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
     """Read a COCO instance file.
 
-    Polygons, compressed and uncompressed RLE are read. Roboflow's extra class, which is only the
-    supercategory of the others and has no annotation, is left out.
+    Polygons, compressed and uncompressed RLE are read. Roboflow adds a class that is only the
+    supercategory of the others; it is left out where no annotation has it.
 
     Args:
         annotations: The COCO JSON file.
@@ -68,52 +46,32 @@ def read_coco(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
         UsageError: The file is missing, not JSON, not COCO, or an entry in it is wrong; the
             message names the image or annotation id.
     """
-    content = load_coco_json(annotations)
-    records = _read_images(content["images"], annotations, images)
-    raw = _list_under(content, "annotations", annotations) if masks else None
-    categories = _read_categories(content.get("categories", []), annotations, raw)
-    found = ImageSet(categories, sorted(records.values(), key=lambda image: image.id))
-    if raw is not None:
+    return from_coco_dict(load_coco_json(annotations), annotations, images, masks)
+
+
+def from_coco_dict(
+    content: Mapping[str, Any], source: Path, images: Path, masks: bool = True
+) -> ImageSet:
+    """Check a COCO file's content and turn it into an image set.
+
+    Args:
+        content: The content, with a list under ``images``.
+        source: What messages name as its file.
+        images: The folder that the file names are relative to.
+        masks: See ``load``.
+
+    Raises:
+        UsageError: An entry is wrong.
+    """
+    records = _read_images(content["images"], source, images)
+    entries = _list_under(content, "annotations", source) if masks else None
+    categories = _read_categories(content.get("categories", []), source, entries)
+    image_set = ImageSet(categories, sorted(records.values(), key=lambda image: image.id))
+    if entries is not None:
         known = {category.id for category in categories}
-        for image_id, entries in _by_image(raw, records, known, annotations).items():
-            _add_instances(found, records[image_id], entries, annotations)
-    return found
-
-
-def read_folder(images: Path) -> ImageSet:
-    """Take every image file below a folder as unlabelled; ids count from 1 in sorted name order.
-
-    Sizes come from the files' headers; a file whose header cannot be read gets size 0 × 0, so
-    that the stage that loads it can set it aside.
-
-    Raises:
-        UsageError: The folder is missing or holds no image.
-    """
-    records = []
-    for number, name in enumerate(list_images(images), start=1):
-        try:
-            height, width = image_size(images / name)
-        except UsageError:
-            height, width = 0, 0
-        records.append(ImageRecord(number, name, images / name, height, width))
-    return ImageSet(categories=[], images=records)
-
-
-def list_images(folder: Path) -> list[str]:
-    """List the names of the image files below a folder, sorted; no file is opened.
-
-    Returns:
-        Names relative to the folder, with "/" between their parts.
-
-    Raises:
-        UsageError: The folder is missing or holds no image.
-    """
-    require_folder(folder)
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    names = sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
-    if not names:
-        raise UsageError(f"{folder}: no image in this folder (looked for .jpg, .png and the like)")
-    return names
+        for image_id, own in _by_image(entries, records, known, source).items():
+            _add_instances(image_set, records[image_id], own, source)
+    return image_set
 
 
 def load_coco_json(annotations: Path) -> dict[str, Any]:
@@ -147,9 +105,9 @@ def _read_images(entries: list[Any], source: Path, folder: Path) -> dict[int, Im
     for place, entry in enumerate(entries):
         image_id, name = image_key(entry, place, source)
         if image_id in records:
-            raise UsageError(f"{source}: image id {image_id} is there twice")
+            raise UsageError(f"{source}: image id {image_id} occurs twice")
         if name in names:
-            raise UsageError(f"{source}: {name} is there twice (images {names[name]}, {image_id})")
+            raise UsageError(f"{source}: {name} occurs twice (images {names[name]}, {image_id})")
         height, width = entry.get("height"), entry.get("width")
         if not is_size(height, width):
             raise UsageError(f"{source}: image {image_id} ({name}) has no valid height and width")
@@ -165,7 +123,7 @@ def _read_categories(entries: Any, source: Path, annotations: list[Any] | None) 
     for place, entry in enumerate(entries):
         category_id, name = category_key(entry, place, source)
         if category_id in categories:
-            raise UsageError(f"{source}: category id {category_id} is there twice")
+            raise UsageError(f"{source}: category id {category_id} occurs twice")
         categories[category_id] = Category(category_id, name)
     extra = _supercategory_only(entries)
     if any(isinstance(a, dict) and a.get("category_id") == extra for a in annotations or ()):
@@ -206,21 +164,22 @@ def _by_image(
         name = f"annotation {shortened(entry['id']) if 'id' in entry else f'number {place}'}"
         image_id, category_id = reference(entry, "image_id"), reference(entry, "category_id")
         if image_id not in records:
-            told = shortened(entry.get("image_id"))
-            raise UsageError(f"{source}: {name} is of image {told}, which is not there")
+            shown = shortened(entry.get("image_id"))
+            raise UsageError(f"{source}: {name} is of image {shown}, which is not in the file")
         if category_id not in known:
-            told = shortened(entry.get("category_id"))
-            raise UsageError(f"{source}: {name} has category {told}, which is not there")
+            shown = shortened(entry.get("category_id"))
+            raise UsageError(f"{source}: {name} has category {shown}, which is not in the file")
         grouped.setdefault(cast(int, image_id), []).append((cast(int, category_id), entry))
     return grouped
 
 
 def _add_instances(
-    found: ImageSet,
+    image_set: ImageSet,
     image: ImageRecord,
     entries: list[tuple[int, dict[str, Any]]],
     source: Path,
 ) -> None:
+    # late, because it needs numpy: `s4m status` reads images without masks
     from s4m_pipeline.data.formats.coco.segmentation import bbox_areas, encode_segmentation
 
     rles = []
@@ -236,12 +195,13 @@ def _add_instances(
     kept = []
     measured = zip(entries, rles, boxes, areas, strict=True)
     for place, ((category_id, entry), rle, box, area) in enumerate(measured):
-        crowd, told = bool(entry.get("iscrowd", 0)), (told_bbox(entry), told_area(entry))
-        instance = Instance(category_id, rle, box, area, crowd, *told)
+        crowd = bool(entry.get("iscrowd", 0))
+        own = (file_bbox(entry), file_area(entry))
+        instance = Instance(category_id, rle, box, area, crowd, *own)
         if area:
             kept.append(instance)
         else:
-            found.empty_masks.append(entry.get("id", -1))
-            found.empty.setdefault(image.id, []).append((place, instance))
+            empty = EmptyMask(entry.get("id", -1), place, instance)
+            image_set.empty.setdefault(image.id, []).append(empty)
     if kept:
-        found.instances[image.id] = kept
+        image_set.instances[image.id] = kept

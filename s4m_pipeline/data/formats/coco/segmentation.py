@@ -41,7 +41,7 @@ def bbox_areas(rles: Sequence[bytes], height: int, width: int) -> tuple[list[Box
 def mask_areas(coded: Sequence[dict[str, Any]]) -> list[int]:
     """Take the areas in pixels of masks as pycocotools' dicts.
 
-    One by one: under numpy 2, pycocotools cannot give those of more than 255 masks at once.
+    One by one, because pycocotools fails on more than 255 masks at once under numpy 2.
     """
     return [int(mask_api.area(mask)) for mask in coded]
 
@@ -58,7 +58,7 @@ def polygon_fault(polygon: Any, height: int, width: int) -> str | None:
     if len(polygon) < 6:
         return f"bad polygon: {len(polygon)} numbers, three points need 6"
     if len(polygon) % 2:
-        return f"bad polygon: {len(polygon)} numbers are no x, y pairs"
+        return f"bad polygon: {len(polygon)} numbers do not make x, y pairs"
     xs, ys = polygon[0::2], polygon[1::2]
     if min(xs) < -width or max(xs) > 2 * width or min(ys) < -height or max(ys) > 2 * height:
         return f"bad polygon: points far outside the image of {width} x {height} pixels"
@@ -103,11 +103,11 @@ def decode_runs(counts: bytes) -> list[int]:
     16 in the last group the sign; from the fourth run on, differences to the run two before.
 
     Raises:
-        ValueError: The bytes are no such code.
+        ValueError: The bytes are not such a code.
     """
     codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     if len(codes) == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("bad RLE: its counts are no compressed run lengths")
+        raise ValueError("bad RLE: its counts are not compressed run lengths")
     runs: list[int] = []
     value, shift = 0, 0
     for code in codes.tolist():

@@ -10,22 +10,22 @@ from typing import Any
 from s4m_pipeline.errors import UsageError
 
 LARGEST_IMAGE_ID = 2**63 - 1
-"""Tables hold image ids in 64 bits; faster-coco-eval takes none below 0."""
+"""Tables hold image ids in 64 bits, and faster-coco-eval refuses those below 0."""
 CATEGORY_IDS = range(-(2**31), 2**31)
 """Tables hold category ids in 32 bits."""
 MOST_PIXELS = 2**31 - 1
-"""Of an image: tables hold areas in 32 bits, and COCO's run lengths count no further."""
+"""Pixels of an image at most: tables hold areas in 32 bits, and COCO's run lengths do as well."""
 
 Box = tuple[float, float, float, float]
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number; true and false are none."""
+    """Whether a value is a whole number; true and false are not."""
     return type(value) is int
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value is a number that a float can hold; NaN, infinity and 10^400 are none."""
+    """Whether a value is a number that a float can hold; NaN, infinity and 10^400 are not."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     return abs(value) <= sys.float_info.max
@@ -82,7 +82,7 @@ def image_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
     if not isinstance(name, str) or not name:
         raise UsageError(f"{source}: image {image_id} has no 'file_name'")
     if not is_text(name):
-        raise UsageError(f"{source}: image {image_id} has a 'file_name' that is no text: {name!r}")
+        raise UsageError(f"{source}: image {image_id} has a 'file_name' that is not text: {name!r}")
     return image_id, name
 
 
@@ -93,7 +93,9 @@ def category_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
     if not isinstance(name, str):
         raise UsageError(f"{source}: category {category_id} has no 'name'")
     if not is_text(name):
-        raise UsageError(f"{source}: category {category_id} has a 'name' that is no text: {name!r}")
+        raise UsageError(
+            f"{source}: category {category_id} has a 'name' that is not text: {name!r}"
+        )
     return category_id, name
 
 
@@ -108,21 +110,21 @@ def _own_id(entry: Any, called: str, fault_of: Callable[[int], str | None], sour
 
 
 def reference(entry: Mapping[str, Any], key: str) -> int | None:
-    """The id that an annotation refers to, which may be written as 3.0; None where it is none."""
+    """The id that an annotation refers to, which may be written as 3.0; None for anything else."""
     value = entry.get(key)
     if not isinstance(value, float):
         return value if is_whole(value) else None
     return int(value) if value.is_integer() else None
 
 
-def told_area(entry: Mapping[str, Any]) -> float | None:
-    """The area that an annotation tells, in pixels; None where that is no number from 0 up."""
+def file_area(entry: Mapping[str, Any]) -> float | None:
+    """The area that an annotation states, in pixels; None unless it is a number from 0 up."""
     area: Any = entry.get("area")
     return float(area) if is_finite(area) and area >= 0 else None
 
 
-def told_bbox(entry: Mapping[str, Any]) -> Box | None:
-    """The box that an annotation tells: x, y, width, height in pixels.
+def file_bbox(entry: Mapping[str, Any]) -> Box | None:
+    """The box that an annotation states: x, y, width, height in pixels.
 
     None where these are not four numbers, or a side is below 0.
     """

@@ -1,156 +1,102 @@
-"""Large COCO files: annotations are looked at one by one and kept as text, not as objects.
-
-COCO's own training file has 860 000 annotations. As Python objects they take several gigabytes, as
-text half of one; and text can be passed on to another file as it stands. No torch.
-"""
+"""Image sets to COCO files. No torch."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.data.image_set import ImageRecord, ImageSet, Instance
 from s4m_pipeline.errors import UsageError
 
-SPACE = re.compile(r"[ \t\n\r]*")
-Visit = Callable[[int, Any], None]
-"""Called with an annotation's place in the file and its parsed entry."""
 
-
-class CocoText:
-    """A COCO file, its annotations as text.
+def save(images: ImageSet, path: Path) -> None:
+    """Write an image set as a COCO file, complete or not at all.
 
     Args:
-        source: The file.
-        visit: Called for each annotation in turn, which is then let go.
-
-    Attributes:
-        source: The file.
-        images: The entries under ``images``, parsed.
-        other: What else is in the file, parsed, without the annotations.
-        has_annotations: Whether there is an entry called ``annotations``, of whatever kind.
-        count: Number of annotations.
+        images: The set. Masks are written as COCO's compressed RLE.
+        path: The file; its folder is made when missing.
 
     Raises:
-        UsageError: The file is missing, unreadable, not JSON, or not COCO.
+        UsageError: The file cannot be written.
     """
-
-    def __init__(self, source: Path, visit: Visit | None = None) -> None:
-        self.source = source
-        self._text = _read(source)
-        self._starts, self._ends = array("q"), array("q")
-        self.has_annotations = False
-        try:
-            found = self._scan(visit)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{source}: not a JSON file ({error})") from error
-        images = found.pop("images", None)
-        if not isinstance(images, list):
-            raise UsageError(f"{source}: not a COCO file (no list under 'images')")
-        self.images: list[Any] = images
-        self.other = found
-
-    @property
-    def count(self) -> int:
-        """Number of annotations."""
-        return len(self._starts)
-
-    def annotation(self, place: int) -> str:
-        """The annotation at a place in the file, as its JSON text."""
-        return self._text[self._starts[place] : self._ends[place]]
-
-    def write(self, path: Path, images: Sequence[Any], places: Iterable[int]) -> None:
-        """Write a part of the file as a COCO file of its own, complete or not at all.
-
-        Args:
-            path: The new file; its folder is made when missing.
-            images: The image entries it has.
-            places: Places of the annotations it has.
-
-        Raises:
-            UsageError: It cannot be written.
-        """
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # a lone surrogate becomes backslash, u and its number, which is JSON's way to write it
-            with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                head = json.dumps({**self.other, "images": list(images)}, ensure_ascii=False)
-                file.write(f'{head[:-1]}, "annotations": [')
-                separator = "\n"
-                for place in places:
-                    file.write(separator + self.annotation(place))
-                    separator = ",\n"
-                file.write("]}\n")
-            partial.replace(path)
-        except FileExistsError as error:
-            raise UsageError(f"{error.filename} is a file, not a folder") from error
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror or error}") from error
-
-    def _scan(self, visit: Visit | None) -> dict[str, Any]:
-        """Walk through the outermost object; annotations are marked, the rest is parsed."""
-        text, decode = self._text, json.JSONDecoder().raw_decode
-        found: dict[str, Any] = {}
-        position = self._skip(0)
-        if text[position : position + 1] != "{":
-            json.loads(text)  # says what is wrong with it, if anything
-            raise UsageError(f"{self.source}: not a COCO file (its JSON is not an object)")
-        position = self._skip(position + 1)
-        more = text[position : position + 1] != "}"
-        while more:
-            key, position = decode(text, position)
-            position = self._skip(self._expect(":", self._skip(position)))
-            self.has_annotations |= key == "annotations"
-            if key == "annotations" and text[position : position + 1] == "[":
-                position = self._scan_annotations(position, visit)
-            else:
-                found[key], position = decode(text, position)
-            position, more = self._next(position, "}")
-        end = self._skip(self._expect("}", position))
-        if end != len(text):
-            raise json.JSONDecodeError("Extra data", text, end)
-        return found
-
-    def _scan_annotations(self, position: int, visit: Visit | None) -> int:
-        decode = json.JSONDecoder().raw_decode
-        position = self._skip(position + 1)
-        more = self._text[position : position + 1] != "]"
-        while more:
-            entry, end = decode(self._text, position)
-            self._starts.append(position)
-            self._ends.append(end)
-            if visit is not None:
-                visit(len(self._starts) - 1, entry)
-            position, more = self._next(end, "]")
-        return self._expect("]", position)
-
-    def _next(self, position: int, close: str) -> tuple[int, bool]:
-        """Step to the next entry after one that ends at ``position``; and whether there is one."""
-        position = self._skip(position)
-        if self._text[position : position + 1] == close:
-            return position, False
-        return self._skip(self._expect(",", position)), True
-
-    def _skip(self, position: int) -> int:
-        found = SPACE.match(self._text, position)
-        return position if found is None else found.end()
-
-    def _expect(self, character: str, position: int) -> int:
-        if self._text[position : position + 1] != character:
-            raise json.JSONDecodeError(f"Expecting '{character}'", self._text, position)
-        return position + 1
+    save_content(to_coco_dict(images), path)
 
 
-def _read(source: Path) -> str:
+def save_content(content: Mapping[str, Any], path: Path) -> None:
+    """Write a COCO file's content, complete or not at all; see ``save``."""
+    write_text(path, [json.dumps(content)])
+
+
+def to_coco_dict(images: ImageSet) -> dict[str, Any]:
+    """Turn an image set into a COCO file's content, by which COCO's metric counts.
+
+    Box and area are those of the file that the set was read from, where it has them, else the
+    mask's. Annotations whose mask has no pixel are among the others. COCO's own evaluation counts
+    in the same way. Annotation ids start at 1, because pycocotools takes a match with id 0 for no
+    match.
+    """
+    annotations = [
+        _as_annotation(image, instance)
+        for image in images.images
+        for instance in _counted(images, image.id)
+    ]
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
+    return {
+        "info": {},
+        "images": [
+            {"id": i.id, "file_name": i.file_name, "height": i.height, "width": i.width}
+            for i in images.images
+        ],
+        "annotations": annotations,
+        "categories": [{"id": c.id, "name": c.name} for c in images.categories],
+    }
+
+
+def _counted(images: ImageSet, image_id: int) -> list[Instance]:
+    """An image's annotations in the file's order, with those that have no pixel."""
+    counted = list(images.instances.get(image_id, []))
+    for mask in images.empty.get(image_id, []):
+        counted.insert(mask.place, mask.instance)
+    return counted
+
+
+def _as_annotation(image: ImageRecord, instance: Instance) -> dict[str, Any]:
+    bbox, area = instance.file_bbox, instance.file_area
+    return {
+        "image_id": image.id,
+        "category_id": instance.category_id,
+        "bbox": list(instance.bbox if bbox is None else bbox),
+        "area": instance.area if area is None else area,
+        "iscrowd": int(instance.iscrowd),
+        "segmentation": {
+            "size": [image.height, image.width],
+            "counts": instance.rle.decode("ascii"),
+        },
+    }
+
+
+def write_text(path: Path, parts: Iterable[str]) -> None:
+    """Write a file from pieces of text, complete or not at all.
+
+    Args:
+        path: The file; its folder is made when missing.
+        parts: The pieces.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        content = source.read_bytes()
-        return content.decode(json.detect_encoding(content))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a lone surrogate becomes backslash, u and its number, which is JSON's way to write it
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(parts)
+        partial.replace(path)
+    except FileExistsError as error:
+        raise UsageError(f"{error.filename} is a file, not a folder") from error
     except OSError as error:
-        raise UsageError(f"{source}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{source}: not a JSON file ({error.reason})") from error
+        raise UsageError(f"{path}: {error.strerror or error}") from error

@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.data.check.check import check_coco
+from s4m_pipeline.data.formats import cityscapes, coco
 from s4m_pipeline.data.formats.cityscapes.files import convert, find_pairs
 from s4m_pipeline.data.formats.cityscapes.reader import (
     CLASSES,
@@ -20,7 +21,6 @@ from s4m_pipeline.data.formats.cityscapes.reader import (
     masks_by_value,
     read_instance_ids,
 )
-from s4m_pipeline.data.formats.coco.reader import read_coco
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics.cityscapes_metric import cityscapes_ap, read_void
 from tests.data.cityscapes_tree import FRAMES, HEIGHT, WIDTH, write_tree
@@ -222,7 +222,7 @@ def test_perturbed_predictions_match_as_often(
         assert theirs == _our_matches(content, detections, threshold)
         assert sum(theirs.values()) > 10
     ours = cityscapes_ap(
-        read_coco(tree / "val.json", tree), detections, read_void(tree / "val.json")
+        coco.load(tree / "val.json", tree), detections, read_void(tree / "val.json")
     )
     assert 0.1 < ours["AP"] < 0.9
     assert ours["AP"] == pytest.approx(result["averages"]["allAp"], abs=1e-9)
@@ -254,3 +254,15 @@ def _our_matches(
             ious = mask_api.iou(same, [entry["segmentation"]], [0])
             counts[CLASSES[entry["category_id"]]] += int((ious > threshold).sum())
     return counts
+
+
+def test_a_loaded_split_is_the_converted_one(tree: Path, content: dict[str, Any]) -> None:
+    loaded = cityscapes.load(tree, "val")
+    assert loaded == coco.load(tree / "val.json", tree / "leftImg8bit" / "val")
+    assert loaded.instance_count == len(content["annotations"])
+    assert any(i.iscrowd for instances in loaded.instances.values() for i in instances)
+    assert all(image.path.is_file() for image in loaded.images)
+    (tree / "leftImg8bit" / "val" / f"{FRAMES[0]}_leftImg8bit.png").unlink()
+    with pytest.raises(UsageError, match=r"--skip-missing"):
+        cityscapes.load(tree, "val")
+    assert len(cityscapes.load(tree, "val", skip_missing=True).images) == len(FRAMES) - 1

@@ -1,4 +1,4 @@
-"""Reading COCO files and folders, and what bad ones get."""
+"""Reading COCO files, and what bad ones get."""
 
 from __future__ import annotations
 
@@ -10,21 +10,14 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.data.formats.coco.reader import (
-    Category,
-    check_same_categories,
-    list_images,
-    read_coco,
-    read_folder,
-    require_images,
-    require_instances,
-)
+from s4m_pipeline.data.formats import coco
+from s4m_pipeline.data.image_set import require_images, require_instances
 from s4m_pipeline.errors import UsageError
 from tests.small_sets import boxes_of, coco_content, rectangle, write_json
 
 
 def test_masks_boxes_and_areas_come_from_the_shapes(small_set: tuple[Path, Path]) -> None:
-    found = read_coco(*small_set)
+    found = coco.load(*small_set)
     assert [category.id for category in found.categories] == [3, 1]
     assert [image.id for image in found.images] == [0, 10, 20, 30, 40, 50]
     assert 30 not in found.instances
@@ -44,11 +37,11 @@ def test_unlabelled_reading_never_looks_at_annotations(small_set: tuple[Path, Pa
     content = coco_content()
     content["annotations"] = "not even a list"
     write_json(small_set[0], content)
-    found = read_coco(*small_set, masks=False)
+    found = coco.load(*small_set, masks=False)
     assert len(found.images) == 6
     assert found.instances == {}
     with pytest.raises(UsageError, match="annotations"):
-        read_coco(*small_set)
+        coco.load(*small_set)
 
 
 def test_uncompressed_rle_and_crowds(small_set: tuple[Path, Path]) -> None:
@@ -67,7 +60,7 @@ def test_uncompressed_rle_and_crowds(small_set: tuple[Path, Path]) -> None:
         }
     ]
     write_json(small_set[0], content)
-    (found,) = read_coco(*small_set).instances[0]
+    (found,) = coco.load(*small_set).instances[0]
     assert found.iscrowd
     assert np.array_equal(mask_api.decode({"size": [40, 60], "counts": found.rle}), mask)
 
@@ -76,7 +69,7 @@ def test_a_mask_without_pixels_is_left_out_and_told(small_set: tuple[Path, Path]
     content = coco_content()
     content["annotations"][2]["segmentation"] = [[5.0, 5.0, 5.1, 5.0, 5.1, 5.1]]
     write_json(small_set[0], content)
-    found = read_coco(*small_set)
+    found = coco.load(*small_set)
     assert found.empty_masks == [2]
     assert found.instance_count == len(content["annotations"]) - 1
 
@@ -99,7 +92,7 @@ def _with_annotation(**changes: Any) -> dict[str, Any]:
         (None, "no segmentation"),
         ({"size": [7, 7], "counts": "abc"}, "size"),
         ({"size": [48, 48], "counts": "04"}, "runs do not make 2304"),
-        ({"size": [48, 48], "counts": "\u00e9"}, "no compressed run lengths"),
+        ({"size": [48, 48], "counts": "\u00e9"}, "not compressed run lengths"),
         ({"size": [48, 48], "counts": [5, 6]}, "11 pixels"),
     ],
 )
@@ -108,7 +101,7 @@ def test_bad_shapes_name_annotation_and_image(
 ) -> None:
     write_json(small_set[0], _with_annotation(segmentation=segmentation))
     with pytest.raises(UsageError, match=said) as raised:
-        read_coco(*small_set)
+        coco.load(*small_set)
     assert "annotation 4 of image 10 (picture 1.png)" in str(raised.value)
     assert len(str(raised.value).splitlines()) <= 3
 
@@ -133,42 +126,42 @@ def _image(**changes: Any) -> dict[str, Any]:
         ({"images": {}}, "'images'"),
         (_with_annotation(category_id=99), "annotation 4 has category 99"),
         (_with_annotation(image_id=99), "annotation 4 is of image 99"),
-        (_twice("images"), "image id 0 is there twice"),
-        (_twice("categories"), "category id 3 is there twice"),
+        (_twice("images"), "image id 0 occurs twice"),
+        (_twice("categories"), "category id 3 occurs twice"),
         (_image(id=None), "image number 2"),
         (_image(file_name=None), "image 20 has no 'file_name'"),
-        (_image(file_name="picture 0.png"), "picture 0.png is there twice"),
+        (_image(file_name="picture 0.png"), "picture 0.png occurs twice"),
         (_image(height=0), "image 20 .* no valid height"),
     ],
 )
 def test_bad_files_are_refused(small_set: tuple[Path, Path], content: Any, said: str) -> None:
     write_json(small_set[0], content)
     with pytest.raises(UsageError, match=said) as raised:
-        read_coco(*small_set)
+        coco.load(*small_set)
     assert small_set[0].name in str(raised.value)
     assert raised.value.exit_code == 2
 
 
 def test_missing_and_broken_json(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent\.json"):
-        read_coco(tmp_path / "absent.json", tmp_path)
+        coco.load(tmp_path / "absent.json", tmp_path)
     (tmp_path / "half.json").write_text('{"images": [')
     with pytest.raises(UsageError, match="not a JSON file"):
-        read_coco(tmp_path / "half.json", tmp_path)
+        coco.load(tmp_path / "half.json", tmp_path)
 
 
 def test_empty_sets_are_told_apart(small_set: tuple[Path, Path]) -> None:
     content = coco_content()
     content["annotations"] = []
     write_json(small_set[0], content)
-    found = read_coco(*small_set)
+    found = coco.load(*small_set)
     require_images(found, "labelled")
     with pytest.raises(UsageError, match="labelled: 6 images, but no labelled instance"):
         require_instances(found, "labelled")
     content["images"] = []
     write_json(small_set[0], content)
     with pytest.raises(UsageError, match="unlabelled: no images"):
-        require_images(read_coco(*small_set), "unlabelled")
+        require_images(coco.load(*small_set), "unlabelled")
 
 
 def test_roboflows_supercategory_class_is_dropped(small_set: tuple[Path, Path]) -> None:
@@ -179,51 +172,21 @@ def test_roboflows_supercategory_class_is_dropped(small_set: tuple[Path, Path]) 
         {"id": 3, "name": "disc", "supercategory": "shapes"},
     ]
     write_json(small_set[0], content)
-    assert [category.id for category in read_coco(*small_set).categories] == [1, 3]
+    assert [category.id for category in coco.load(*small_set).categories] == [1, 3]
     content["annotations"][0]["category_id"] = 0  # a class after all
     write_json(small_set[0], content)
-    assert [category.id for category in read_coco(*small_set).categories] == [0, 1, 3]
-
-
-def test_categories_are_compared_by_id_and_name() -> None:
-    a = [Category(1, "bear"), Category(2, "deer")]
-    check_same_categories(a, a[::-1], "a.json", "b.json")
-    with pytest.raises(UsageError, match=r"a.json and b.json.*id 2 is 'deer' and 'otter'"):
-        check_same_categories(a, [Category(1, "bear"), Category(2, "otter")], "a.json", "b.json")
-    with pytest.raises(UsageError, match="id 2 is 'deer' and 'missing'"):
-        check_same_categories(a, a[:1], "a.json", "b.json")
-
-
-def test_folder_ids_follow_sorted_names(tmp_path: Path, small_set: tuple[Path, Path]) -> None:
-    folder = small_set[1]
-    (folder / "sub").mkdir()
-    (folder / "picture 5.png").rename(folder / "sub" / "a.PNG")
-    (folder / "notes.txt").write_text("no image")
-    (folder / "broken.jpg").write_bytes(b"nothing")
-    found = read_folder(folder)
-    names = [image.file_name for image in found.images]
-    assert names == sorted(names) == list_images(folder)
-    assert [image.id for image in found.images] == list(range(1, 8))
-    sizes = {image.file_name: (image.height, image.width) for image in found.images}
-    assert sizes["sub/a.PNG"] == (56, 56)
-    assert sizes["picture 0.png"] == (40, 60)
-    assert sizes["broken.jpg"] == (0, 0)
-    (tmp_path / "empty").mkdir()
-    for bad in (tmp_path / "empty", tmp_path / "absent"):
-        for read in (read_folder, list_images):
-            with pytest.raises(UsageError, match=bad.name):
-                read(bad)
+    assert [category.id for category in coco.load(*small_set).categories] == [0, 1, 3]
 
 
 def test_real_files(shared_dir: Path) -> None:
     data = shared_dir / "data"
     for split, images, instances in (("train", 700, 1043), ("valid", 210, 298), ("test", 70, 86)):
         folder = data / "animals7" / split
-        found = read_coco(folder / "_annotations.coco.json", folder)
+        found = coco.load(folder / "_annotations.coco.json", folder)
         assert (len(found.images), found.instance_count) == (images, instances)
-    nuclei = read_coco(data / "nuclei/train/_annotations.coco.json", data / "nuclei/train")
+    nuclei = coco.load(data / "nuclei/train/_annotations.coco.json", data / "nuclei/train")
     assert nuclei.instance_count == 3614
     path = data / "tiny_coco/annotations/instances_train2017.json"
-    tiny = read_coco(path, data / "tiny_coco/images/train2017")
+    tiny = coco.load(path, data / "tiny_coco/images/train2017")
     crowds = sum(a["iscrowd"] for a in json.loads(path.read_text())["annotations"])
     assert crowds == sum(i.iscrowd for entries in tiny.instances.values() for i in entries) > 0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from s4m_pipeline.data.check.check import check_coco
-from s4m_pipeline.data.formats.coco.reader import read_coco
-from s4m_pipeline.data.formats.coco.values import is_finite, is_size, reference, told_area
+from s4m_pipeline.data.formats import coco
+from s4m_pipeline.data.formats.coco.values import file_area, is_finite, is_size, reference
 from s4m_pipeline.data.split.split import SplitSource
 from s4m_pipeline.errors import UsageError
 from tests.small_sets import CATEGORIES, boxes_of, coco_content, write_json
@@ -22,7 +22,7 @@ HUGE = 10**400
 SURROGATE = "\ud800"
 """A character that JSON can write and UTF-8 cannot."""
 DEEP = "[" * 100_000
-FOREIGN = "which is not there"
+FOREIGN = "which is not in the file"
 
 
 def _with(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
@@ -55,12 +55,12 @@ MALFORMED = [
     (("categories", 0, "id"), [], "no whole number", "bad-category-entry", "no whole number"),
     (("categories", 0, "id"), 3_000_000_005, "out of range", "bad-id", "out of range"),
     (("categories", 0, "id"), -(2**31) - 1, "out of range", "bad-id", "out of range"),
-    (("categories", 0, "name"), SURROGATE, "no text", "bad-category-entry", "no text"),
+    (("categories", 0, "name"), SURROGATE, "not text", "bad-category-entry", "not text"),
     (("categories", 0, "name"), [], "no 'name'", "bad-category-entry", "no 'name'"),
     (ID, -1, "out of range", "bad-id", "out of range"),
     (ID, 2**63, "out of range", "bad-id", "out of range"),
     (ID, {}, "no whole number", "bad-image-entry", "no whole number"),
-    (NAME, SURROGATE, "no text", "bad-image-entry", "no text"),
+    (NAME, SURROGATE, "not text", "bad-image-entry", "not text"),
     (NAME, "", "no 'file_name'", "bad-image-entry", "no 'file_name'"),
     (NAME, "a" * 300, None, "missing-image", "1 image is missing"),
     (NAME, "a\0b", None, "missing-image", "1 image is missing"),
@@ -107,7 +107,7 @@ def test_a_malformed_value_is_told_by_reading_check_and_split(
     split: str | None,
 ) -> None:
     write_json(small_set[0], _with(place, value))
-    found = _told(lambda: read_coco(*small_set))
+    found = _told(lambda: coco.load(*small_set))
     assert _says(found, read), found
     faults = []
     assert _told(lambda: faults.extend(check_coco(*small_set))) is None
@@ -127,15 +127,15 @@ def test_a_malformed_value_is_told_by_reading_check_and_split(
 
 
 def test_unlabelled_images_are_held_to_the_same_ids_and_names(small_set: tuple[Path, Path]) -> None:
-    for place, value, word in ((ID, -1, "out of range"), (NAME, SURROGATE, "no text")):
+    for place, value, word in ((ID, -1, "out of range"), (NAME, SURROGATE, "not text")):
         write_json(small_set[0], _with(place, value))
         with pytest.raises(UsageError, match=word):
-            read_coco(*small_set, masks=False)
+            coco.load(*small_set, masks=False)
 
 
 def test_a_file_that_is_nested_too_deep_is_no_json(small_set: tuple[Path, Path]) -> None:
     small_set[0].write_text(f'{{"images": {DEEP}')
-    for call in (read_coco, check_coco, SplitSource):
+    for call in (coco.load, check_coco, SplitSource):
         with pytest.raises(UsageError, match="not a JSON file"):
             call(*small_set)
 
@@ -149,7 +149,7 @@ def test_ids_at_the_edge_are_read(small_set: tuple[Path, Path]) -> None:
         if entry["category_id"] == CATEGORIES[0]["id"]:
             entry["category_id"] = float(2**31 - 1)  # as some exporters write whole numbers
     write_json(small_set[0], content)
-    found = read_coco(*small_set)
+    found = coco.load(*small_set)
     assert found.images[-1].id == 2**63 - 1
     ids = {instance.category_id for some in found.instances.values() for instance in some}
     assert ids == {1, 2**31 - 1}
@@ -164,7 +164,7 @@ def test_numbers_that_are_finite(value: float) -> None:
 @pytest.mark.parametrize("value", [HUGE, -HUGE, float("nan"), float("inf"), True, "1", None, []])
 def test_values_that_are_no_finite_numbers(value: Any) -> None:
     assert not is_finite(value)
-    assert told_area({"area": value}) is None
+    assert file_area({"area": value}) is None
 
 
 def test_whole_numbers_that_annotations_refer_to() -> None:

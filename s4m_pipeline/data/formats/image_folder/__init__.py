@@ -1,0 +1,5 @@
+"""A folder of images. ``load`` takes every image file below it as unlabelled."""
+
+from s4m_pipeline.data.formats.image_folder.reader import list_images, load
+
+__all__ = ["list_images", "load"]
