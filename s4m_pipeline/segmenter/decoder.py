@@ -104,7 +104,7 @@ class PromptDecoder:
         self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
     ) -> list[Candidates]:
         """See `Segmenter.decode`."""
-        found: list[Candidates | None] = [None] * len(prompts)
+        answers: list[Candidates | None] = [None] * len(prompts)
         for group in self._groups(prompts):
             rows = self._rows(group, prompts, embeddings.frames)
             images = slice(group[0], group[-1] + 1)
@@ -114,9 +114,9 @@ class PromptDecoder:
             start = 0
             for image in group:
                 stop = start + len(prompts[image])
-                found[image] = Candidates(_rows_between(parts, start, stop), ious[start:stop])
+                answers[image] = Candidates(_rows_between(parts, start, stop), ious[start:stop])
                 start = stop
-        return [c or self._nothing(embeddings, multimask) for c in found]
+        return [c or self._nothing(embeddings, multimask) for c in answers]
 
     @torch.inference_mode()
     def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
@@ -243,7 +243,7 @@ class DecodingSegmenter(Segmenter):
     """What the segmenters that decode with a `PromptDecoder` have in common.
 
     Attributes:
-        decoder: It.
+        decoder: The prompt encoder and mask decoder, with their batching.
     """
 
     decoder: PromptDecoder
@@ -253,10 +253,10 @@ class DecodingSegmenter(Segmenter):
     ) -> list[Candidates]:
         """See `Segmenter.decode`."""
         most = self.decoder.max_prompts
-        found = self.decoder.decode(embeddings, prompts, multimask)
+        answers = self.decoder.decode(embeddings, prompts, multimask)
         if self.decoder.max_prompts < most:
             self.warn(f"memory ran out: {self.decoder.max_prompts} prompts a pass")
-        return found
+        return answers
 
     def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
         """See `Segmenter.structure_features`."""
@@ -270,12 +270,12 @@ def _rows_of(level: Tensor, pick: slice | Tensor) -> Tensor:
 
 def _rows_between(parts: Sequence[Tensor], start: int, stop: int) -> tuple[Tensor, ...]:
     """The rows from start to stop of parts that follow one another."""
-    found = []
+    pieces = []
     for part in parts:
         if start < len(part) and stop > 0:
-            found.append(part[max(0, start) : stop])
+            pieces.append(part[max(0, start) : stop])
         start, stop = start - len(part), stop - len(part)
-    return tuple(found)
+    return tuple(pieces)
 
 
 def _sparse(prompts: Prompts, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,8 @@ from s4m_pipeline.segmenter.base import Prompts, Segmenter
 
 LEAST_IOU = 0.995
 """Mean IoU with the float32 masks below which a faster way is given up."""
-GATE_IMAGES = 4
-"""Images that it is held against at most."""
+PROOF_IMAGES = 4
+"""At most how many images the two are compared on."""
 LATTICE = 4
 """Points along each side of an image that prompt for masks."""
 
@@ -51,8 +51,8 @@ def lattice_masks(segmenter: Segmenter, images: Sequence[np.ndarray]) -> Tensor:
     """
     embeddings = segmenter.encode(images)
     prompts = [lattice_prompts(*image.shape[:2]) for image in images]
-    found = segmenter.decode(embeddings, prompts, multimask=False)
-    return torch.cat([candidates.logits[:, 0] > 0 for candidates in found])
+    answers = segmenter.decode(embeddings, prompts, multimask=False)
+    return torch.cat([candidates.logits[:, 0] > 0 for candidates in answers])
 
 
 def mean_iou(masks: Tensor, truth: Tensor) -> float:
