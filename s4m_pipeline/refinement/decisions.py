@@ -19,7 +19,7 @@ from s4m_pipeline.segmenter.base import Frame
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What was taken of the answers to one prompt policy for the N instances of one image.
+    """What was taken of the answers to one kind of prompt for the N instances of one image.
 
     Attributes:
         logits: float32 (N, 1, 4h, 4w), the candidate taken of each.
@@ -39,14 +39,14 @@ def decide(
     image_size: int,
     policy: RefinePolicy,
 ) -> list[RefinedMask]:
-    """Make and judge one image's masks from the answers to each prompt policy.
+    """Make and judge one image's masks from the answers to its prompts.
 
     Waits for the answers to arrive on the host.
 
     Args:
         instances: N of the teacher's instances.
         frame: How the image lies in the model's input.
-        answers: One entry for each prompt policy.
+        answers: One entry for each of the policy's prompts.
         image_size: Side of the model's input in pixels.
         policy: Choice and gate.
 
@@ -67,7 +67,7 @@ def decide(
 
 
 def _joined(answers: Sequence[np.ndarray]) -> np.ndarray:
-    """The answers to several prompt policies side by side; those to one are not copied."""
+    """The answers to several prompts side by side; those to one are not copied."""
     return answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
 
 

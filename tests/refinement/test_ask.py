@@ -241,7 +241,7 @@ def test_a_batchs_masks_can_wait_until_the_next_batch_is_asked_for(real: Segment
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(2)]
     instances = [teacher_instance(*SIZE, (12, 16), 5, 0)], [teacher_instance(*SIZE, (6, 24), 3, 1)]
-    rules = RefinePolicy("points", 3, "fuse", 0.1, fuse_policies=("box",))
+    rules = RefinePolicy("points", 3, "fuse", 0.1, fuse_prompts=("box",))
     at_once = [
         refine_images(real, real.encode([image]), [some], rules)
         for image, some in zip(images, instances, strict=True)

@@ -13,6 +13,7 @@ from s4m_pipeline.refinement.ask import refine_images
 from s4m_pipeline.refinement.conflicts import ConflictRules
 from s4m_pipeline.refinement.instances import TeacherInstance, kept_mask
 from s4m_pipeline.refinement.policies import NOT_HELPED, RefinePolicy, policy_of
+from s4m_pipeline.stages.refine.settings import settings_of_policy
 from tests.segmenter.fakes import PromptedSegmenter, teacher_instance
 
 SIZE = (96, 128)
@@ -88,13 +89,13 @@ def test_unknown_space_and_gate_are_refused() -> None:
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0), (0.0, 0.0)])
 def test_weights_that_are_not_one_for_each_prompt_are_refused(weights: tuple[float, ...]) -> None:
     with pytest.raises(UsageError, match=r"fuse_prompt_weights .* must be 2 numbers"):
-        RefinePolicy("points", 3, "fuse", 0.3, fuse_policies=("box",), fuse_prompt_weights=weights)
+        RefinePolicy("points", 3, "fuse", 0.3, fuse_prompts=("box",), fuse_prompt_weights=weights)
 
 
 def test_defaults_are_those_of_the_runs_file_and_no_key_is_unread() -> None:
     section = RefineSection()
     policy = RefinePolicy(section.policy, section.points, section.candidate, section.min_agreement)
-    settings = {**asdict(policy), **asdict(ConflictRules())}
+    settings = {**settings_of_policy(policy), **asdict(ConflictRules())}
     stages_own = {"min_score": section.min_score}  # which predictions are prompted at all
     lists = {"fuse_policies": [], "fuse_prompt_weights": []}
     assert {**settings, **stages_own, **lists} == section.model_dump()
@@ -103,8 +104,10 @@ def test_defaults_are_those_of_the_runs_file_and_no_key_is_unread() -> None:
 
 
 def test_a_list_of_prompts_makes_the_same_policy() -> None:
-    listed = RefinePolicy("points", 3, "fuse", 0.3, fuse_policies=["box"])  # type: ignore[arg-type]
-    assert listed == RefinePolicy("points", 3, "fuse", 0.3, fuse_policies=("box",))
+    listed = RefinePolicy("points", 3, "fuse", 0.3, fuse_prompts=["box"])  # type: ignore[arg-type]
+    assert listed == RefinePolicy("points", 3, "fuse", 0.3, fuse_prompts=("box",))
     assert hash(listed)
-    assert listed.prompts == ("points", "box")
-    assert RefinePolicy("points", 3, "single", 0.3, fuse_policies=("box",)).prompts == ("points",)
+    assert listed.all_prompts == ("points", "box")
+    assert RefinePolicy("points", 3, "single", 0.3, fuse_prompts=("box",)).all_prompts == (
+        "points",
+    )

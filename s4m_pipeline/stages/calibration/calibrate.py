@@ -28,8 +28,9 @@ from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.base import Advance, ShardWorker, WorkerFactory
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit
-from s4m_pipeline.stages.calibration.policies import calibration_policies, policy_as_json
+from s4m_pipeline.stages.calibration.policies import calibration_policies
 from s4m_pipeline.stages.refine.rows import teacher_instance
+from s4m_pipeline.stages.refine.settings import settings_of_policy
 from s4m_pipeline.stages.segmenter_settings import (
     SegmenterSettings,
     check_segmenter_section,
@@ -69,7 +70,7 @@ class Calibrate(ShardedStage):
             "rule": RULE,
             "seed": config.seed,
             "min_score": config.refine.min_score,
-            "policies": {name: policy_as_json(policy) for name, policy in policies.items()},
+            "policies": {name: settings_of_policy(policy) for name, policy in policies.items()},
             "segmenter": segmenter_settings(config),
         }
 

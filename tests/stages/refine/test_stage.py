@@ -217,7 +217,7 @@ def test_a_section_becomes_a_policy_and_rules() -> None:
         duplicate_containment=0.8,
     )
     expected = RefinePolicy(
-        "box", 4, "closest", 0.3, fuse_policies=("points",), max_area_ratio=3, gate="drop"
+        "box", 4, "closest", 0.3, fuse_prompts=("points",), max_area_ratio=3, gate="drop"
     )
     assert refine_policy(section) == expected
     assert conflict_rules(section) == ConflictRules(
