@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s4m_pipeline.artifacts.fingerprint import fingerprint
+from s4m_pipeline.artifacts.fingerprint import fingerprint, format_fault
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.console.reporter import Reporter
@@ -67,6 +67,12 @@ class Run:
             if self.store.is_begun(stage.name, mark):
                 raise UsageError(f"{stage.name} is unfinished ({mark}).\n{command}")
             if latest is not None:
+                version = self.store.requested(stage.name, latest).get("format_version")
+                if version is not None and (fault := format_fault(version)):
+                    raise ArtifactError(
+                        f"{stage.name} is stale: the last one made, {latest}, is of {fault}."
+                        f"\n{command}"
+                    )
                 raise ArtifactError(
                     f"{stage.name} is stale: the configuration asks for {mark}, "
                     f"the last one made is {latest}.\n{command}"

@@ -14,8 +14,9 @@ from s4m_pipeline.refinement.choice import choose, wants_multimask
 from s4m_pipeline.refinement.decisions import Answers, decide
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
 from s4m_pipeline.refinement.negatives import negative_points
-from s4m_pipeline.refinement.policies import NOT_HELPED, PolicyChoice, RefinePolicy, policy_of
+from s4m_pipeline.refinement.policies import PolicyChoice, RefinePolicy, policy_of
 from s4m_pipeline.refinement.prompts import build_prompts, parts_of, teacher_frame_logits
+from s4m_pipeline.refinement.reasons import Cause, Reason
 from s4m_pipeline.segmenter.base import Embeddings, Frame, Prompts, Segmenter
 
 __all__ = ["Asked", "RefinePolicy", "RefinedMask", "TeacherInstance", "ask", "refine_images"]
@@ -46,7 +47,8 @@ class Asked:
 
     def masks(self) -> list[list[RefinedMask]]:
         """Masks and decisions; see `refine_images`."""
-        out = [[kept_mask(instance, NOT_HELPED) for instance in some] for some in self.instances]
+        no_policy = Cause.of(Reason.NOT_HELPED)
+        out = [[kept_mask(instance, no_policy) for instance in some] for some in self.instances]
         for group in self.groups:
             for image, numbers in enumerate(group.rows):
                 chosen = [self.instances[image][n] for n in numbers]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance
-from s4m_pipeline.refinement.reasons import compared
+from s4m_pipeline.refinement.reasons import Cause, Reason, compared
 
 OVERLAPS = ("leave", "score")
 
@@ -79,7 +79,7 @@ def settle_conflicts(
     return settled
 
 
-def dropped(instance: TeacherInstance, mask: RefinedMask, reason: str) -> RefinedMask:
+def dropped(instance: TeacherInstance, mask: RefinedMask, cause: Cause) -> RefinedMask:
     """A record that becomes no label: the teacher's mask, with the figures of the one it lost."""
     return replace(
         mask,
@@ -88,7 +88,8 @@ def dropped(instance: TeacherInstance, mask: RefinedMask, reason: str) -> Refine
         area=instance.area,
         candidate=-1,
         decision="dropped",
-        reason=reason,
+        reason_code=cause.code.value,
+        reason=cause.sentence,
     )
 
 
@@ -109,7 +110,7 @@ def _drop_duplicates(
     shares = pairwise_containment(rles, height, width)
     standing: list[int] = []
     for at, n in enumerate(members):
-        reason = ""
+        cause = None
         for other in standing:
             like = ""
             if ious[at, other] > rules.duplicate_iou:
@@ -118,10 +119,10 @@ def _drop_duplicates(
                 like = compared("containment", shares[at, other], ">", limit)
             if like:
                 number = instances[members[other]].instance_id
-                reason = f"duplicate of instance {number}: {like}"
+                cause = Cause.of(Reason.DUPLICATE, other=number, compared=like)
                 break
-        if reason:
-            settled[n] = dropped(instances[n], settled[n], reason)
+        if cause:
+            settled[n] = dropped(instances[n], settled[n], cause)
         else:
             standing.append(at)
 
@@ -147,11 +148,11 @@ def _part(
         bbox, area = bbox_area(rest, height, width)
         if not area:
             none = replace(mask, agreement=0.0, area_ratio=0.0)
-            settled[n] = dropped(instance, none, "overlap: higher scores have all its pixels")
+            settled[n] = dropped(instance, none, Cause.of(Reason.COVERED))
             continue
         if area < mask.area:
-            lost = f"overlap: {mask.area - area} px went to higher scores"
-            agreement = iou(instance.mask_rle, rest, height, width)
+            lost, agreement = mask.area - area, iou(instance.mask_rle, rest, height, width)
+            cut = Cause.of(Reason.CUT, lost=lost)
             left = replace(
                 mask,
                 mask_rle=rest,
@@ -159,11 +160,13 @@ def _part(
                 area=area,
                 agreement=agreement,
                 area_ratio=area / max(instance.area, 1),
-                reason=f"{mask.reason}; {lost}" if mask.reason else lost,
+                reason_code=mask.reason_code or cut.code.value,
+                reason=f"{mask.reason}; {cut.sentence}" if mask.reason else cut.sentence,
             )
             if agreement < min_agreement:
-                why = f"{lost}, {compared('agreement', agreement, '<', min_agreement)}"
-                settled[n] = dropped(instance, left, why)
+                text = compared("agreement", agreement, "<", min_agreement)
+                cause = Cause.of(Reason.REMNANT, lost=lost, compared=text)
+                settled[n] = dropped(instance, left, cause)
                 continue
             settled[n] = left
         claimed = merge(claimed, rest, height, width)

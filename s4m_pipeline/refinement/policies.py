@@ -9,9 +9,6 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.instances import TeacherInstance
 from s4m_pipeline.refinement.sizes import size_of
 
-NOT_HELPED = "calibrated: refinement does not help such instances"
-"""Reason of an instance for which there is no policy."""
-
 FUSE_SPACES = ("probabilities", "logits")
 GATES = ("keep", "drop")
 

@@ -12,7 +12,8 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.ask import refine_images
 from s4m_pipeline.refinement.conflicts import ConflictRules
 from s4m_pipeline.refinement.instances import TeacherInstance, kept_mask
-from s4m_pipeline.refinement.policies import NOT_HELPED, RefinePolicy, policy_of
+from s4m_pipeline.refinement.policies import RefinePolicy, policy_of
+from s4m_pipeline.refinement.reasons import Cause, Reason
 from s4m_pipeline.stages.refine.settings import settings_of_policy
 from tests.segmenter.fakes import PromptedSegmenter, teacher_instance
 
@@ -43,13 +44,14 @@ def test_each_instance_is_refined_by_its_own_policy() -> None:
     assert segmenter.decodes == 2  # one a policy, over both images
     all_points = refine_images(segmenter, embeddings, instances, POINTS)
     all_box = refine_images(segmenter, embeddings, instances, BOX)
-    kept = kept_mask(instances[0][2], NOT_HELPED)
+    kept = kept_mask(instances[0][2], Cause.of(Reason.NOT_HELPED))
     assert found == [
         [all_points[0][0], all_box[0][1], kept],
         [all_box[1][0], all_points[1][1]],
     ]
     assert (kept.decision, kept.mask_rle) == ("kept", instances[0][2].mask_rle)
     assert kept.reason == "calibrated: refinement does not help such instances"
+    assert kept.reason_code == "not_helped"
     assert (kept.agreement, kept.area_ratio, kept.candidate) == (1, 1, -1)
     by_function = refine_images(
         segmenter, embeddings, instances, lambda instance: table[instance.category_id]

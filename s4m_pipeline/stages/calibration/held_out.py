@@ -25,7 +25,7 @@ from s4m_pipeline.labels.choose import (
     threshold_sources,
     threshold_upstream,
 )
-from s4m_pipeline.labels.rule import drop_reason
+from s4m_pipeline.labels.rule import drop_cause
 from s4m_pipeline.labels.thresholds import Thresholds
 from s4m_pipeline.metrics.label_quality import Label, label_quality
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
@@ -103,7 +103,7 @@ def labels_above(folder: Path, thresholds: Thresholds, config: RunConfig) -> dic
     for batch in read_table(folder, "predictions", columns).to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
             score = thresholds.scores[row["category_id"]]
-            if not drop_reason(row, score, config.pseudo_label.min_area):
+            if not drop_cause(row, score, config.pseudo_label.min_area):
                 label = (row["category_id"], row["mask_rle"], row["score"])
                 labels.setdefault(row["image_id"], []).append(label)
     return labels

@@ -21,7 +21,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.base import Advance, ShardWorker, WorkerFactory
-from s4m_pipeline.labels.rule import drop_reason
+from s4m_pipeline.labels.rule import drop_cause
 from s4m_pipeline.refinement.instances import RefinedMask
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.refine.task import (
@@ -123,7 +123,7 @@ def require_masks(task: RefineTask, source: Path, called_with: str) -> None:
         part = ids[start : start + 1024]
         stored = {_key(row) for row in read_rows(source, "segmented", part, _KEY)}
         for row in read_rows(task.predictions, "predictions", part, _DECISIVE):
-            wanted = not drop_reason(row, task.scores[row["category_id"]], task.min_area)
+            wanted = not drop_cause(row, task.scores[row["category_id"]], task.min_area)
             missing += wanted and _key(row) not in stored
     if missing:
         low = min(task.scores.values())
