@@ -35,9 +35,9 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Instances of a batch of images whose prompts the segmenter has been given.
+    """Instances of a batch of images that the segmenter has been prompted for.
 
-    The device may still be at the answers: only `masks` waits for them.
+    A GPU may still be working on the answers: only `masks` waits for them.
     """
 
     frames: tuple[Frame, ...]

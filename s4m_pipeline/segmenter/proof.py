@@ -1,7 +1,7 @@
-"""Whether a faster way of running a segmenter still gives its masks.
+"""The proof that a faster way of running a segmenter still gives its masks.
 
-Lower precision and compiled kernels change the last digits; a fault in them can change everything
-and raise no error. So the faster way is held against float32 on the first images that it gets.
+Lower precision and compiled kernels change the last digits. A fault in them can change everything
+and raise no error. So the faster way is compared with float32 on the first images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LATTICE = 4
 
 
 def lattice_prompts(height: int, width: int) -> Prompts:
-    """One positive point for each place of a regular lattice, as prompts of their own.
+    """The places of a regular lattice, each a prompt of one positive point.
 
     Args:
         height: Of the image in pixels.
@@ -56,7 +56,7 @@ def lattice_masks(segmenter: Segmenter, images: Sequence[np.ndarray]) -> Tensor:
 
 
 def mean_iou(masks: Tensor, truth: Tensor) -> float:
-    """Mean IoU of masks with those they should be; masks that are empty in both count as 1.
+    """Mean IoU of masks with the true ones; a pair of empty masks counts as 1.
 
     Args:
         masks: bool (N, h, w).

@@ -35,9 +35,8 @@ class Sam2Segmenter(DecodingSegmenter):
     """A SAM 2 model as a segmenter.
 
     Images are resized to a square, as SAM 2's own predictor does; in float32, masks are those of
-    the predictor. A faster way (bfloat16, compiled) is held against float32 on the first images
-    that it gets, at most four, and given up, with a warning, where the masks are not
-    the same.
+    the predictor. A faster way (bfloat16, compiled) is compared with float32 on the first images,
+    at most four. Where the masks differ it is given up, with a warning.
 
     Args:
         name: One of `sam2_spec.SAM2_CONFIGS`, or of a model of our own.
@@ -63,7 +62,7 @@ class Sam2Segmenter(DecodingSegmenter):
         self._trunk = model.image_encoder.trunk
         on_cpu = self.device.type == "cpu"
         self._most_images = 1 if on_cpu else 1 << 30
-        self._largest = 0  # batch so far, to which a compiled encoder's batches are filled up
+        self._largest = 0  # the largest batch so far; a compiled encoder's are filled up to it
         self.decoder = PromptDecoder(
             model.sam_prompt_encoder,
             model.sam_mask_decoder,
@@ -109,10 +108,10 @@ class Sam2Segmenter(DecodingSegmenter):
         start = 0
         while start < len(images):
             some = images[start : start + self._most_images]
-            taken = max(len(some), self._largest if self.speed.compile else 0)
-            part = attempt(partial(self._features, some), taken)
+            count = max(len(some), self._largest if self.speed.compile else 0)
+            part = attempt(partial(self._features, some), count)
             if part is None:
-                self._most_images = self._largest = taken // 2
+                self._most_images = self._largest = count // 2
                 self.warn(f"memory ran out: {self._most_images} images a batch")
                 continue
             parts.append(part)
@@ -124,7 +123,7 @@ class Sam2Segmenter(DecodingSegmenter):
         return Embeddings(levels[-1], tuple(levels[:-1]), frames)
 
     def prove(self, images: Sequence[np.ndarray], batch: int) -> None:
-        """Hold the faster way against float32 and give it up where it strays."""
+        """Compare the faster way with float32, and give it up where the masks differ."""
         if self.proved:
             return
         self._largest = min(batch, self._most_images)
@@ -133,11 +132,12 @@ class Sam2Segmenter(DecodingSegmenter):
     def _hold_against_float32(self, images: Sequence[np.ndarray]) -> None:
         self.proved = True
         wanted, self.speed = self.speed, FLOAT32
-        sizes, told = (self._most_images, self._largest, self.decoder.max_prompts), self.warnings
+        sizes = (self._most_images, self._largest, self.decoder.max_prompts)
+        warnings = self.warnings
         truth = lattice_masks(self, images)
-        # float32 takes more memory than what is to be run: its smaller batches are not kept
+        # float32 needs more memory than the faster way: its smaller batches do not count
         self._most_images, self._largest, self.decoder.max_prompts = sizes
-        self.speed, self.warnings = wanted, told
+        self.speed, self.warnings = wanted, warnings
         try:
             self.model.image_encoder.trunk = wanted.compiled(self._trunk)
             agreement = mean_iou(lattice_masks(self, images), truth)
@@ -152,15 +152,15 @@ class Sam2Segmenter(DecodingSegmenter):
 
     def _features(self, images: Sequence[np.ndarray]) -> list[Tensor]:
         inputs = self.preprocess(images)
-        if self.speed.compile:  # another batch size would be compiled anew
+        if self.speed.compile:  # another batch size would be compiled again
             self._largest = max(self._largest, len(images))
             inputs = torch.cat(
                 [inputs, inputs[-1:].expand(self._largest - len(images), -1, -1, -1)]
             )
         with self.speed.autocast(self.device):
             out = self.model.forward_image(self.speed.laid_out(inputs))
-        kept = out["backbone_fpn"][-self.model.num_feature_levels :]
-        levels = [level[: len(images)].float() for level in kept]
+        features = out["backbone_fpn"][-self.model.num_feature_levels :]
+        levels = [level[: len(images)].float() for level in features]
         if self.model.directly_add_no_mem_embed:
             levels[-1] = levels[-1] + self.model.no_mem_embed.reshape(1, -1, 1, 1)
         return levels
