@@ -41,8 +41,8 @@ from s4m_pipeline.refinement.soft_masks import encode_soft_mask
 from s4m_pipeline.segmenter import sam2
 from s4m_pipeline.segmenter.build import build_segmenter
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
-from s4m_pipeline.stages.refine.stage import Refine
-from s4m_pipeline.stages.refine.task import RefineTask
+from s4m_pipeline.stages.refine.refine_task import RefineTask
+from s4m_pipeline.stages.refine.worker import RefineWorker
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 
 CATEGORIES = [{"id": 1, "name": "thing"}]
@@ -112,7 +112,7 @@ def throughput(args: argparse.Namespace) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         task = task_of(Path(folder), scene, args.images, settings, DEFAULT)
-        worker = Refine().factory()(task, Place())
+        worker = RefineWorker("refine", task, Place())
         warm = worker.process(Shard(0, tuple(range(args.batch))), lambda count: None)
         whole = Shard(0, tuple(range(args.images)))
 

@@ -85,7 +85,8 @@ def stage_parts(
     if len(ids) < 2:
         raise SystemExit(f"{stage.name}: one image to warm up and one to time are needed")
     some = [ids[place] for place in np.linspace(0, len(ids) - 1, images + 1).astype(int)]
-    worker = stage.factory()(stage.argument(run), Place())
+    job = stage.job(run, Path())
+    worker = job.make_worker(Place())
     worker.process(Shard(0, (some[0],)), lambda count: None)
     spent.clear()
     rest = Shard(0, tuple(sorted(set(some[1:]))))
@@ -93,7 +94,7 @@ def stage_parts(
     result = worker.process(rest, lambda count: None)
     worked = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        write_shard(Path(folder), rest, result, stage.categories(run))
+        write_shard(Path(folder), rest, result, job.categories)
     written = time.perf_counter()
     inside = {part: seconds for part, seconds in spent.items() if part != AHEAD}
     parts = {

@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness import report
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult, make_shards
 from s4m_pipeline.devices.placement import Place
-from s4m_pipeline.execution.base import Advance, ShardWorker
+from s4m_pipeline.execution.base import Advance, ShardJob, ShardWorker
 from s4m_pipeline.execution.local import run_shards
 
 IMAGES = 2048
@@ -38,7 +40,8 @@ class _Waiting(ShardWorker):
         return ShardResult(counts={"images": len(shard.image_ids)})
 
 
-def _make(barrier: Any, place: Place) -> _Waiting:
+def _make(stage: str, barrier: Any, place: Place) -> _Waiting:
+    del stage
     barrier.wait()
     return _Waiting(SECONDS / SPEEDS[place.index])
 
@@ -46,15 +49,14 @@ def _make(barrier: Any, place: Place) -> _Waiting:
 def measure() -> float:
     """Seconds from the start of the last worker to the last result."""
     context = get_context("spawn")
-    with context.Manager() as manager:
+    with context.Manager() as manager, TemporaryDirectory() as folder:
         barrier = manager.Barrier(len(SPEEDS))
         shards = make_shards(range(IMAGES))
-        results = run_shards(
-            [Shard(-1, ()), *shards], _make, barrier, len(SPEEDS), lambda count: None
-        )
+        job = ShardJob("waiting", f"{__name__}:_make", barrier, Path(folder), [])
+        results = run_shards([Shard(-1, ()), *shards], job, len(SPEEDS), lambda count: None)
         next(results)  # an empty shard: every worker is up
         start = time.perf_counter()
-        done = [result.counts["images"] for _, result in results]
+        done = [marker.counts["images"] for _, marker in results]
         if sum(done) != IMAGES:
             raise SystemExit(f"{sum(done)} of {IMAGES} images were done")
         return time.perf_counter() - start

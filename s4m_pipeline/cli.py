@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 
+from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError, is_out_of_memory
 
 OBJECTS_TO_COLLECT = 50_000
@@ -25,16 +26,9 @@ WRONG_PATH = (
 )
 """Errors of the system that a path given by the user is to blame for; others are failures."""
 
-GOES_ON = (
-    "run",
-    "demo",
-    "structure",
-    "train-teacher",
-    "pseudo-label",
-    "refine",
-    "train-student",
-)
-"""Commands that go on where they were interrupted; others start anew."""
+RESUMED = ("run", "demo", "rethreshold")
+"""Commands beside the stages' own that go on where they were interrupted."""
+VERBOSE = ("--verbose", "-v")
 
 TOO_LARGE = (
     "Memory ran out. Lower batch_size, of the stage's section or of segmenter, or the size of the\n"
@@ -47,8 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(OBJECTS_TO_COLLECT)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
-    arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_call(arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    arguments = [word for word in given if word not in VERBOSE]
+    sys.exit(_call(arguments, verbose=len(arguments) < len(given)))
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -57,20 +52,20 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _call(arguments: list[str]) -> int:
+def _call(arguments: list[str], verbose: bool) -> int:
     result: object
     try:
         from s4m_pipeline.commands.app import call
 
         result = call(arguments)
     except S4MError as error:
-        return _tell(error, error.exit_code, str(error), arguments)
+        return _tell(error, error.exit_code, str(error), verbose)
     except KeyboardInterrupt:
         result = INTERRUPTED
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         code = WRONG_USE if isinstance(error, WRONG_PATH) else FAILED
-        return _tell(error, code, f"{where}{error.strerror or error}", arguments)
+        return _tell(error, code, f"{where}{error.strerror or error}", verbose)
     except Exception as error:
         show = getattr(error, "show", None)  # wrong use, told by click (typer has one of its own)
         if callable(show):
@@ -78,23 +73,27 @@ def _call(arguments: list[str]) -> int:
             return int(getattr(error, "exit_code", FAILED))
         text = (str(error).splitlines() or [""])[0]
         advice = TOO_LARGE if is_out_of_memory(error) else "A fault of s4m; --verbose shows where."
-        return _tell(error, FAILED, f"{type(error).__name__}: {text}\n{advice}", arguments)
+        return _tell(error, FAILED, f"{type(error).__name__}: {text}\n{advice}", verbose)
     if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
         _print(_interrupted(arguments))
     return result if isinstance(result, int) else 0
 
 
 def _interrupted(arguments: list[str]) -> str:
-    goes_on = bool(arguments) and arguments[0] in GOES_ON and "--dry-run" not in arguments
-    if not goes_on:
+    if not arguments or not _goes_on(arguments[0]) or "--dry-run" in arguments:
         return "interrupted"
     how = " without --force" if "--force" in arguments else ""
     return f"interrupted; started again{how}, it goes on from here"
 
 
-def _tell(error: Exception, code: int, message: str, arguments: list[str]) -> int:
+def _goes_on(command: str) -> bool:
+    """Whether a command, started again, goes on where it was interrupted."""
+    return command in RESUMED or (command in STAGES and STAGES[command].resumes)
+
+
+def _tell(error: Exception, code: int, message: str, verbose: bool) -> int:
     """Print an error's message, its traceback only when asked for."""
-    if {"--verbose", "-v"} & set(arguments):
+    if verbose:
         traceback.print_exception(error)
     _print(f"error: {message}")
     return code

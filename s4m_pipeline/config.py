@@ -104,7 +104,7 @@ class SegmenterSection(Section):
 
 
 class StructureSection(Section):
-    """Structural targets (METHOD, section 1)."""
+    """Structural targets (docs/method.md, "Structural distillation")."""
 
     points: Positive = 256
     grid: Positive = 64
@@ -209,15 +209,15 @@ class CalibrationSection(Section):
 class StudentSection(TrainingSection):
     """Student training.
 
-    ``class_weight`` and ``class_temperature`` are those of the distillation of class
-    distributions. ``paste`` trades refined instances between unlabelled images (METHOD, section
-    3): ``static`` in place, ``dynamic`` rescaled and moved; only masks of at least
-    ``paste_min_area``, a share of the model config's crop, move. ``quality_weight`` weights each
-    pseudo-label's loss by score times agreement, over
-    the labels' mean of it. ``ignore_score``: predictions from this score up
-    that became no label, and those that the gate dropped, cost nothing where they are (ignore
-    regions); ``auto`` is 0.3 for a model whose config names our Mask2Former head and None, for
-    none, else. ``start``: from the ``teacher``'s weights or from the ``model``
+    ``class_weight`` and ``class_temperature`` belong to the distillation of class distributions.
+    ``paste`` trades refined instances between unlabelled images (docs/method.md, "Augmentation
+    with refined pseudo-labels"): ``static`` in place, ``dynamic`` rescaled and moved. Only masks
+    of at least ``paste_min_area``, a share of the model config's crop, move. ``quality_weight``
+    weights each pseudo-label's loss by score times agreement, divided by the labels' mean of it.
+    ``ignore_score`` makes ignore regions, where nothing is penalised, of the predictions from this
+    score up that became no label and of those that the gate dropped; ``auto`` is 0.3 for a model
+    whose config names this package's Mask2Former head, and None (no regions) for others.
+    ``start`` says whose weights the student starts from, the ``teacher``'s or the ``model``
     config's; ``auto`` takes the teacher's where both have the same model and the student names no
     weights of its own.
     """
@@ -237,8 +237,12 @@ class StudentSection(TrainingSection):
 
 
 class ExecutionSection(Section):
-    """Where the inference stages run."""
+    """Where the inference stages run.
 
+    ``engine`` is ``local``: this machine's processes, ``workers`` of them.
+    """
+
+    engine: str = Field("local", json_schema_extra=PLACE)
     workers: Positive = Field(1, json_schema_extra=PLACE)
 
 

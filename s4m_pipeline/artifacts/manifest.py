@@ -34,7 +34,7 @@ class FileEntry:
 
 @dataclass(slots=True)
 class Manifest:
-    """What a finished artifact says of itself (DESIGN: Artifacts).
+    """What a finished artifact says of itself (docs/guide.md, "Artifacts").
 
     ``inputs`` are fingerprints and digests, which name what was asked for; ``input_contents`` are
     the contents of the input artifacts as they were found, so that one made again is noticed.

@@ -38,6 +38,7 @@ class Store:
     def __init__(self, work_dir: Path) -> None:
         self.work_dir = work_dir
         self.digests = DigestCache(work_dir / ".digests.json")
+        self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
 
     def folder(self, stage: str, fingerprint: str) -> Path:
         """The folder of one artifact, whether it is there or not."""
@@ -53,12 +54,30 @@ class Store:
         return folder.is_dir() and not (folder / MANIFEST).is_file()
 
     def manifest(self, stage: str, fingerprint: str) -> Manifest:
-        """Read a finished artifact's manifest (ArtifactError when it cannot be)."""
-        return read_manifest(self.folder(stage, fingerprint))
+        """A finished artifact's manifest, read once for a file's state; not to be changed.
 
-    def latest(self, stage: str, kind: str = "") -> str | None:
-        """The fingerprint of the stage's last finished artifact, of one kind where it has kinds."""
-        path = self.work_dir / stage / _pointer(kind)
+        Raises:
+            ArtifactError: It cannot be read.
+        """
+        folder = self.folder(stage, fingerprint)
+        try:
+            state = (folder / MANIFEST).stat()
+        except OSError:
+            return read_manifest(folder)  # which says what is missing
+        known = self._manifests.get(folder)
+        if known is None or known[0] != (state.st_size, state.st_mtime_ns, state.st_ino):
+            known = (state.st_size, state.st_mtime_ns, state.st_ino), read_manifest(folder)
+            self._manifests[folder] = known
+        return known[1]
+
+    def latest(self, stage: str, pointer: str = "") -> str | None:
+        """The fingerprint of a stage's last finished artifact.
+
+        Args:
+            stage: The stage's name.
+            pointer: Which of the stage's artifacts, as `point_latest` was told; any where empty.
+        """
+        path = self.work_dir / stage / _latest(pointer)
         try:
             return path.read_text().strip() or None
         except OSError:
@@ -85,15 +104,15 @@ class Store:
         write_json(folder / REQUEST, request)
         return folder
 
-    def finish(self, folder: Path, manifest: Manifest, kind: str = "") -> None:
+    def finish(self, folder: Path, manifest: Manifest, pointer: str = "") -> None:
         """Write the manifest, then point ``latest`` at the artifact."""
         write_manifest(folder, manifest)
         (folder / REQUEST).unlink(missing_ok=True)
-        self.point_latest(manifest.stage, manifest.fingerprint, kind)
+        self.point_latest(manifest.stage, manifest.fingerprint, pointer)
 
-    def point_latest(self, stage: str, fingerprint: str, kind: str = "") -> None:
-        """Make ``STAGE/latest`` name this artifact, and ``STAGE/latest-KIND`` where it has one."""
-        for name in {LATEST, _pointer(kind)}:
+    def point_latest(self, stage: str, fingerprint: str, pointer: str = "") -> None:
+        """Make ``latest`` name this artifact, and ``latest-POINTER`` where it has a pointer."""
+        for name in {LATEST, _latest(pointer)}:
             path = self.work_dir / stage / name
             partial = path.with_name(f".{name}.{os.getpid()}.partial")
             partial.write_text(fingerprint + "\n")
@@ -181,5 +200,5 @@ class Store:
         shutil.rmtree(folder)
 
 
-def _pointer(kind: str) -> str:
-    return f"{LATEST}-{kind}" if kind else LATEST
+def _latest(pointer: str) -> str:
+    return f"{LATEST}-{pointer}" if pointer else LATEST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -11,26 +12,45 @@ from s4m_pipeline.commands import (
     artifact_commands,
     convert_command,
     data_commands,
-    other_commands,
+    evaluate_commands,
+    refine_commands,
+    run_commands,
     stage_commands,
+    start_commands,
 )
+from s4m_pipeline.commands.options import example
 from s4m_pipeline.errors import INTERRUPTED
 
-app = typer.Typer(
-    name="s4m",
-    help="Offline pseudo-labelling for instance segmentation.\n\n"
-    "From a few images with masks and many without to a model trained on both. Each stage is a "
-    "command and leaves an artifact; 's4m run' makes all of them.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
-stage_commands.add_to(app)
-other_commands.add_to(app)
-data_commands.add_to(app)
-artifact_commands.add_to(app)
-convert_command.add_to(app)
+
+def build_app() -> typer.Typer:
+    """All commands; those of stages as the registry has them at this moment."""
+    app = typer.Typer(
+        name="s4m",
+        help="Offline pseudo-labelling for instance segmentation.\n\n"
+        "From a few images with masks and many without to a model trained on both. Each stage is a "
+        "command and leaves an artifact; 's4m run' makes all of them.",
+        epilog=example("run -c run.yaml"),
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    run_commands.add_run_to(app)
+    own: dict[str, Callable[..., Any]] = {
+        "calibrate": refine_commands.calibrate,
+        "refine": refine_commands.refine,
+        "evaluate": evaluate_commands.evaluate,
+    }
+    stage_commands.add_to(app, own)
+    refine_commands.add_to(app)
+    evaluate_commands.add_to(app)
+    run_commands.add_to(app)
+    start_commands.add_to(app)
+    data_commands.add_to(app)
+    artifact_commands.add_to(app)
+    convert_command.add_to(app)
+    return app
 
 
 def _print_version(value: bool) -> None:
@@ -39,18 +59,20 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Show the version."
     ),
+    verbose: bool = typer.Option(
+        False, "--verbose", "-v", help="Show the traceback of an error; anywhere in the line."
+    ),
 ) -> None:
-    del version
+    del version, verbose
 
 
 def call(arguments: list[str]) -> Any:
     """Carry out a command line; its exit code, or None. Errors pass through."""
     try:
-        return app(arguments, standalone_mode=False)
+        return build_app()(arguments, standalone_mode=False)
     except typer.Abort:
         return INTERRUPTED

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from s4m_pipeline.artifacts.store import Store
-from s4m_pipeline.commands.options import Json, Verbose
+from s4m_pipeline.commands.options import Json, example
 
 artifacts_app = typer.Typer(help="Look at and clear artifacts.", no_args_is_help=True)
 
@@ -23,8 +23,8 @@ Folder = Annotated[
 ]
 
 
-@artifacts_app.command("list")
-def list_artifacts(work_dir: WorkDir, as_json: Json = False, verbose: Verbose = False) -> None:
+@artifacts_app.command("list", epilog=example("artifacts list work"))
+def list_artifacts(work_dir: WorkDir, as_json: Json = False) -> None:
     """List all artifacts, the newest of each stage last."""
     from s4m_pipeline.workflow.artifact_views import list_rows
 
@@ -39,24 +39,27 @@ def list_artifacts(work_dir: WorkDir, as_json: Json = False, verbose: Verbose = 
         typer.echo(f"{mark} {row['stage']:14} {row['fingerprint']} {row['state']:10} {row['made']}")
 
 
-@artifacts_app.command("show")
-def show(folder: Folder, verbose: Verbose = False) -> None:
+@artifacts_app.command("show", epilog=example("artifacts show work/refine/0123456789abcdef"))
+def show(folder: Folder) -> None:
     """Print an artifact's manifest."""
     from s4m_pipeline.artifacts.manifest import read_manifest
 
     typer.echo(json.dumps(read_manifest(folder).to_dict(), indent=2, ensure_ascii=False))
 
 
-@artifacts_app.command("verify")
-def verify(folder: Folder, verbose: Verbose = False) -> None:
+@artifacts_app.command("verify", epilog=example("artifacts verify work/refine/0123456789abcdef"))
+def verify(folder: Folder) -> None:
     """Compare an artifact's files with its manifest, digests included."""
     from s4m_pipeline.workflow.artifact_views import verify_artifact
 
     typer.echo(verify_artifact(folder))
 
 
-@artifacts_app.command("diff")
-def diff(first: Folder, second: Folder, verbose: Verbose = False) -> None:
+@artifacts_app.command(
+    "diff",
+    epilog=example("artifacts diff work/refine/0123456789abcdef work/refine/fedcba9876543210"),
+)
+def diff(first: Folder, second: Folder) -> None:
     """Say in which settings, inputs, counts and metrics two artifacts differ."""
     from s4m_pipeline.workflow.artifact_views import differences
 
@@ -64,13 +67,12 @@ def diff(first: Folder, second: Folder, verbose: Verbose = False) -> None:
         typer.echo(line)
 
 
-@artifacts_app.command("gc")
+@artifacts_app.command("gc", epilog=example("artifacts gc work --remove"))
 def collect(
     work_dir: WorkDir,
     remove: Annotated[
         bool, typer.Option("--remove", help="Delete them; without this they are only listed.")
     ] = False,
-    verbose: Verbose = False,
 ) -> None:
     """List, or delete, what no stage points at: replaced, unfinished and older artifacts."""
     store = Store(work_dir)

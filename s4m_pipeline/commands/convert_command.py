@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from s4m_pipeline.commands.options import Verbose
+from s4m_pipeline.commands.options import example
 from s4m_pipeline.errors import UsageError
 
 TARGETS = ("mmdet", "detectron2")
@@ -40,7 +40,6 @@ def convert_checkpoint(
             show_default="by their number",
         ),
     ] = None,
-    verbose: Verbose = False,
 ) -> None:
     """Convert a Mask2Former of detectron2 or MMDetection for s4m, or one of s4m for detectron2.
 
@@ -80,4 +79,5 @@ def _refuse_wrong_use(source: Path, out: Path, to: str, which: str | None) -> No
 
 def add_to(app: typer.Typer) -> None:
     """Register this command."""
-    app.command("convert-checkpoint")(convert_checkpoint)
+    shown = example("convert-checkpoint model_final.pkl teacher.pth --categories coco")
+    app.command("convert-checkpoint", epilog=shown)(convert_checkpoint)

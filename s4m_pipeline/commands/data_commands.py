@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s4m_pipeline.commands.options import Json, Verbose
+from s4m_pipeline.commands.options import Json, example
 from s4m_pipeline.errors import DONE, FAILED, SET_ASIDE, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ ProcessesOption = Annotated[
 ]
 
 
-@data_app.command("split")
+@data_app.command(
+    "split",
+    epilog=example(
+        "data split --annotations all.json --images photos --percent 10 --validation 10 --out sets"
+    ),
+)
 def split(
     annotations: AnnotationsOption,
     images: ImagesOption,
@@ -47,7 +52,6 @@ def split(
         float, typer.Option(help="Share of the images, in percent, held back with their masks.")
     ] = 0.0,
     as_json: Json = False,
-    verbose: Verbose = False,
 ) -> None:
     """Divide a COCO file into labelled-P.json and unlabelled-P.json; no image is copied.
 
@@ -73,7 +77,7 @@ def split(
     _print_splits(told, as_json)
 
 
-@data_app.command("check")
+@data_app.command("check", epilog=example("data check --annotations labelled.json --images photos"))
 def check(
     annotations: AnnotationsOption,
     images: ImagesOption,
@@ -92,7 +96,6 @@ def check(
     ),
     processes: ProcessesOption = None,
     as_json: Json = False,
-    verbose: Verbose = False,
 ) -> None:
     """Name what is wrong with a COCO file and its images, with counts.
 
@@ -122,7 +125,9 @@ def check(
         raise typer.Exit(FAILED)
 
 
-@data_app.command("cityscapes")
+@data_app.command(
+    "cityscapes", epilog=example("data cityscapes --root cityscapes --out train.json")
+)
 def cityscapes(
     root: Annotated[Path, typer.Option(help="The folder that has leftImg8bit and gtFine.")],
     out: Annotated[Path, typer.Option(help="The COCO file to write.")],
@@ -132,7 +137,6 @@ def cityscapes(
     ] = False,
     processes: ProcessesOption = None,
     as_json: Json = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write Cityscapes' instances of 8 classes as a COCO file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,13 +27,22 @@ DryRun = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+
+
+def example(words: str) -> str:
+    """What stands below a command's help: a line that can be typed."""
+    return f"Example: `s4m {words}`"
+
+
+def tell_new_name(before: str, command: str) -> None:
+    """Say on standard error that a flag has become a command."""
+    typer.echo(
+        f"'s4m {before}' is 's4m {command}' now; the flag goes in the next version", err=True
+    )
 
 
 def open_run(config: Path, overrides: list[str] | None) -> Run:
     """Read a run's file."""
-    import shlex
-
     from s4m_pipeline.config_file import load_config
     from s4m_pipeline.engine.run import Run
 

@@ -61,11 +61,11 @@ def print_evaluations(manifests: Mapping[str, Manifest], as_json: bool) -> None:
 
 def print_calibration(run: Run, as_json: bool) -> None:
     """Print what a run's calibration found."""
+    from s4m_pipeline.engine.registry import stage_named
     from s4m_pipeline.review.calibration_tables import calibration_tables
     from s4m_pipeline.review.terminal import print_table
-    from s4m_pipeline.stages.calibration.calibrate import Calibrate
 
-    stage = Calibrate()
+    stage = stage_named("calibrate")
     metrics = run.store.manifest(stage.name, run.fingerprint(stage)).metrics
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
@@ -119,19 +119,18 @@ def print_plan(
 def _plan_row(run: Run, stage: Stage, force: bool) -> dict[str, Any]:
     """What one stage would do; no disk where it would do nothing."""
     from s4m_pipeline.engine.perform import check_stage, freshness
-    from s4m_pipeline.workflow.pipeline import label_of
 
     check_stage(run, stage, force)
-    found = freshness(run, stage)
+    known = freshness(run, stage)
     plan = stage.plan(run)
-    todo, idle = found.why, False
-    if found.state == "fresh":
+    todo, idle = known.why, False
+    if known.state == "fresh":
         todo, idle = ("made again (--force)", False) if force else ("nothing, it is fresh", True)
-    elif found.state == "unfinished" and force:
+    elif known.state == "unfinished" and force:
         todo = "begun anew (--force)"
     return {
-        "stage": label_of(stage),
-        "state": found.state,
+        "stage": stage.title,
+        "state": known.state,
         "images": plan.images,
         "shards": plan.shards,
         "shards_done": 0 if force else plan.shards_done,

@@ -48,11 +48,11 @@ def obstacle(run: Run, stage: Stage, force: bool = False) -> str:
     if not _has_work(run, stage, force):
         return ""
     if stage.plan(run).steps:
-        return f"{stage.key} trains its teachers first"
-    for above in stage.upstream(run.config).values():
-        state = freshness(run, above).state
+        return f"{stage.title} trains its teachers first"
+    for upstream in stage.upstream(run.config).values():
+        state = freshness(run, upstream).state
         if state != "fresh":
-            return f"{above.key} is {state}"
+            return f"{upstream.title} is {state}"
     return ""
 
 
@@ -125,12 +125,12 @@ def _timed(
 
     shard = Shard(0, tuple(ids))
     began = time.perf_counter()
-    worker = stage.factory()(stage.argument(run), place)
-    worker.process(shard, ignore)
-    warm = time.perf_counter()
-    result = worker.process(shard, ignore)
     with tempfile.TemporaryDirectory() as folder:
-        made = write_shard(Path(folder), shard, result, stage.categories(run))
-    seconds = time.perf_counter() - warm
-    size = sum(file.bytes for file in made.files)
+        job = stage.job(run, Path(folder))
+        worker = job.make_worker(place)
+        worker.process(shard, ignore)
+        warm = time.perf_counter()
+        marker = write_shard(job.folder, shard, worker.process(shard, ignore), job.categories)
+        seconds = time.perf_counter() - warm
+    size = sum(file.bytes for file in marker.files)
     return max(0.0, warm - began - seconds), seconds / len(ids), size / len(ids)

@@ -31,36 +31,49 @@ class Freshness:
 
 def freshness(run: Run, stage: Stage) -> Freshness:
     """Say whether a stage's artifact is what the configuration asks for, and why not."""
-    mark = run.fingerprint(stage)
-    if run.store.is_complete(stage.name, mark):
+    fingerprint = run.fingerprint(stage)
+    if run.store.is_complete(stage.name, fingerprint):
         try:
             run.require(stage)
-            again = _made_again(run, stage)
+            changed = _changed_input(run, stage, {})
         except ArtifactError as error:
-            return Freshness("damaged", mark, str(error).splitlines()[0])
-        return Freshness("stale" if again else "fresh", mark, again)
-    if run.store.is_begun(stage.name, mark):
-        return Freshness("unfinished", mark, "stopped before its manifest was written")
-    latest = run.store.latest(stage.name, stage.kind)
+            return Freshness("damaged", fingerprint, str(error).splitlines()[0])
+        return Freshness("stale" if changed else "fresh", fingerprint, changed)
+    if run.store.is_begun(stage.name, fingerprint):
+        return Freshness("unfinished", fingerprint, "stopped before its manifest was written")
+    latest = run.store.latest(stage.name, stage.pointer)
     if latest is None:
-        return Freshness("missing", mark, "never made")
-    return Freshness("stale", mark, _difference(run, stage, latest))
+        return Freshness("missing", fingerprint, "never made")
+    return Freshness("stale", fingerprint, _difference(run, stage, latest))
 
 
-def _made_again(run: Run, stage: Stage) -> str:
-    """Name an input artifact, near or far, that is not what this one was made of (``--force``)."""
-    found = run.store.manifest(stage.name, run.fingerprint(stage)).input_contents
-    for name, above in stage.upstream(run.config).items():
-        mark = run.fingerprint(above)
-        if not run.store.is_complete(above.name, mark):
+def _changed_input(run: Run, stage: Stage, known: dict[str, str]) -> str:
+    """Name an input artifact, near or far, that is not what this one was made of (``--force``).
+
+    Args:
+        run: The run.
+        stage: A stage whose artifact is complete.
+        known: The answers so far by the stages' titles: many stages share their inputs, and each
+            of these is looked at once.
+    """
+    if stage.title not in known:
+        known[stage.title] = _first_change(run, stage, known)
+    return known[stage.title]
+
+
+def _first_change(run: Run, stage: Stage, known: dict[str, str]) -> str:
+    contents = run.store.manifest(stage.name, run.fingerprint(stage)).input_contents
+    for name, upstream in stage.upstream(run.config).items():
+        fingerprint = run.fingerprint(upstream)
+        if not run.store.is_complete(upstream.name, fingerprint):
             continue
         try:
-            made = run.store.manifest(above.name, mark)
+            manifest = run.store.manifest(upstream.name, fingerprint)
         except ArtifactError as error:
             return f"its input {name} is damaged: {str(error).splitlines()[0]}"
-        if name in found and made.content != found[name]:
-            return f"its input {name} was made again, with another result, at {made.created}"
-        farther = _made_again(run, above)
+        if name in contents and manifest.content != contents[name]:
+            return f"its input {name} was made again, with another result, at {manifest.created}"
+        farther = _changed_input(run, upstream, known)
         if farther:
             return f"its input {name} is stale: {farther}"
     return ""
@@ -74,8 +87,8 @@ def _difference(run: Run, stage: Stage, latest: str) -> str:
     if fault := format_fault(before["format_version"]):
         return f"the last one made, {latest}, is of {fault}"
     wanted = {"config": stage.settings(run.config), "inputs": stage.inputs(run)}
-    told = told_difference(stage.name, run.config, before, wanted)
-    return told or f"the last one made is {latest}"
+    difference = told_difference(stage.name, run.config, before, wanted)
+    return difference or f"the last one made is {latest}"
 
 
 def check_stage(run: Run, stage: Stage, force: bool = False) -> None:
@@ -114,55 +127,55 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
         ArtifactError: The artifact, or one it is made of, is stale or damaged.
         UsageError: An input has not been made, or the data cannot be used.
     """
-    mark = run.fingerprint(stage)
+    fingerprint = run.fingerprint(stage)
     if not force and (manifest := _if_fresh(run, stage)):
         return manifest
     check_stage(run, stage, force)
-    for above in stage.upstream(run.config).values():
-        _require_fresh(run, above)
-    with run.store.lock(stage.name, mark):
+    for upstream in stage.upstream(run.config).values():
+        _require_fresh(run, upstream)
+    with run.store.lock(stage.name, fingerprint):
         if not force and (manifest := _if_fresh(run, stage)):
             return manifest  # another process has made it meanwhile
-        if force or run.store.is_complete(stage.name, mark):
-            run.store.set_aside(stage.name, mark)
-        return _make(run, stage, mark)
+        if force or run.store.is_complete(stage.name, fingerprint):
+            run.store.set_aside(stage.name, fingerprint)
+        return _make(run, stage, fingerprint)
 
 
 def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
     """The manifest of a fresh artifact; refuses a damaged one."""
-    found = freshness(run, stage)
-    if found.state == "damaged":
-        raise ArtifactError(f"{found.why}\n{run.remedy(stage)}")
-    if found.state != "fresh":
+    known = freshness(run, stage)
+    if known.state == "damaged":
+        raise ArtifactError(f"{known.why}\n{run.remedy(stage)}")
+    if known.state != "fresh":
         return None
-    run.reporter.say(f"{stage.title}: fresh ({found.fingerprint})")
-    run.store.point_latest(stage.name, found.fingerprint, stage.kind)
-    return run.store.manifest(stage.name, found.fingerprint)
+    run.reporter.say(f"{stage.title}: fresh ({known.fingerprint})")
+    run.store.point_latest(stage.name, known.fingerprint, stage.pointer)
+    return run.store.manifest(stage.name, known.fingerprint)
 
 
-def _require_fresh(run: Run, above: Stage) -> None:
+def _require_fresh(run: Run, upstream: Stage) -> None:
     """Refuse an input artifact that is missing, damaged, or older than what it was made of."""
-    run.require(above)
-    found = freshness(run, above)
-    if found.state != "fresh":
+    run.require(upstream)
+    known = freshness(run, upstream)
+    if known.state != "fresh":
         raise ArtifactError(
-            f"{above.name} is {found.state}: {found.why}\n"
-            f"Make it with: s4m {above.command} {run.called_with}"
+            f"{upstream.name} is {known.state}: {known.why}\n"
+            f"Make it with: s4m {upstream.command} {run.called_with}"
         )
 
 
-def _make(run: Run, stage: Stage, mark: str) -> Manifest:
-    going_on = run.store.is_begun(stage.name, mark)
-    run.reporter.say(f"{stage.title}: {'going on with' if going_on else 'making'} {mark}")
+def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
+    resumed = run.store.is_begun(stage.name, fingerprint)
+    run.reporter.say(f"{stage.title}: {'going on with' if resumed else 'making'} {fingerprint}")
     settings, inputs = stage.settings(run.config), stage.inputs(run)
-    folder = run.store.begin(stage.name, mark, settings, inputs)
-    made = _made(run, stage, folder)
-    manifest = manifest_of(stage, mark, settings, inputs, made)
+    folder = run.store.begin(stage.name, fingerprint, settings, inputs)
+    outcome = _made(run, stage, folder)
+    manifest = manifest_of(stage, fingerprint, settings, inputs, outcome)
     manifest.input_contents = {
-        name: run.store.manifest(above.name, run.fingerprint(above)).content
-        for name, above in stage.upstream(run.config).items()
+        name: run.store.manifest(upstream.name, run.fingerprint(upstream)).content
+        for name, upstream in stage.upstream(run.config).items()
     }
-    run.store.finish(folder, manifest, stage.kind)
+    run.store.finish(folder, manifest, stage.pointer)
     run.reporter.say(f"{stage.title}: done, {folder}")
     return manifest
 

@@ -1,42 +1,114 @@
-"""Rounds: stages that recur, and which model stands before each round.
+"""The one list of stages: a row each, and nothing of a stage is imported before it is asked for.
 
-Round 1 is the plain run: the teacher labels, a student learns. In round r + 1 the student of round
-r (its averaged weights) labels, and another student learns. A round is no setting: it shows in an
-artifact's fingerprint through what the artifact was made of.
+Commands, their help, ``run``, ``status``, ``report`` and what is told after Ctrl-C all read this
+list, in its order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.late import load
+
+if TYPE_CHECKING:
+    from s4m_pipeline.engine.stage import Stage
 
 
-@dataclass(frozen=True)
-class OfRound(Stage):
-    """A stage of one round.
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """What is known of a stage without importing it.
 
     Attributes:
-        round: From 1.
+        name: Its name: the folder of its artifacts, and its command where it has one.
+        where: Its class, as ``package.module:class``.
+        help: Its command's help; empty for a stage that other commands make.
+        example: What follows the command in the help's example.
+        resumes: Whether its command, interrupted, goes on where it stopped.
+        page: Whether ``report`` has a page about it.
+        rule: What it means that the number of its rule is another (`Stage.settings`' ``rule``).
     """
 
-    round: int = 1
+    name: str
+    where: str
+    help: str = ""
+    example: str = "-c run.yaml"
+    resumes: bool = True
+    page: bool = False
+    rule: str = "this version of s4m counts differently"
 
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        """Tells the rounds of a run apart; the first has no mark of its own."""
-        return "" if self.round == 1 else f"round-{self.round}"
 
-    @property
-    def command(self) -> str:
-        """Later rounds are made by ``run``."""
-        return self.name if self.round == 1 else f"run --rounds {self.round}"
+_ROWS = (
+    StageRow(
+        "structure",
+        "s4m_pipeline.stages.structure:Structure",
+        "Make structural targets of the labelled images.",
+    ),
+    StageRow(
+        "train-teacher",
+        "s4m_pipeline.stages.train_teacher:TrainTeacher",
+        "Train the teacher on the labelled images. Stopped, it goes on at its last checkpoint.",
+        "-c run.yaml teacher.iterations=20000",
+        page=True,
+    ),
+    StageRow("cross-fit", "s4m_pipeline.stages.calibration.cross_fit:CrossFit"),
+    StageRow(
+        "calibrate",
+        "s4m_pipeline.stages.calibration.calibrate:Calibrate",
+        "Measure on the labelled images which way of refining makes masks better.",
+        rule="this version of s4m chooses differently",
+    ),
+    StageRow(
+        "pseudo-label",
+        "s4m_pipeline.stages.pseudo_label:PseudoLabel",
+        "Let the teacher predict the unlabelled images; all above a low score is kept.",
+        "-c run.yaml --dry-run",
+        page=True,
+    ),
+    StageRow(
+        "refine",
+        "s4m_pipeline.stages.refine.stage:Refine",
+        "Let the segmenter redraw the teacher's masks, one encoder pass an image.",
+        "-c run.yaml refine.policy=box",
+        page=True,
+    ),
+    StageRow(
+        "train-student",
+        "s4m_pipeline.stages.train_student:TrainStudent",
+        "Train the student on labelled images and refined labels.",
+        "-c run.yaml student.iterations=20000",
+        page=True,
+    ),
+    StageRow(
+        "evaluate",
+        "s4m_pipeline.stages.evaluate:Evaluate",
+        "AP of a checkpoint, or of all of them, on an image set.",
+        "-c run.yaml --compare",
+        resumes=False,
+    ),
+    StageRow("held-out", "s4m_pipeline.stages.calibration.held_out:HeldOut"),
+)
 
-    @property
-    def made_alone(self) -> bool:
-        """``run`` makes all stages of all rounds."""
-        return self.round == 1
+STAGES: dict[str, StageRow] = {row.name: row for row in _ROWS}
+"""The rows by name, in the order in which ``run`` makes the stages."""
+
+
+def stage_class(name: str) -> type[Stage]:
+    """The class of a stage."""
+    kind: type[Stage] = load(STAGES[name].where)
+    return kind
+
+
+def stage_named(name: str, round: int = 1, **fields: Any) -> Stage:
+    """A stage of a round.
+
+    Args:
+        name: Its name in `STAGES`.
+        round: From 1.
+        **fields: What else its class takes.
+    """
+    return stage_class(name)(round=round, **fields)
 
 
 def check_round(number: int) -> None:
@@ -47,10 +119,7 @@ def check_round(number: int) -> None:
 
 def model_of_round(number: int) -> Stage:
     """The training that a round ends with: 0 is the teacher's, r the student's of round r."""
-    from s4m_pipeline.stages.train_student import TrainStudent
-    from s4m_pipeline.stages.train_teacher import TrainTeacher
-
-    return TrainTeacher() if number == 0 else TrainStudent(number)
+    return stage_named("train-student", number) if number else stage_named("train-teacher")
 
 
 def training_named(name: str) -> Stage | None:

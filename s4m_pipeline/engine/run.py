@@ -5,21 +5,43 @@ from __future__ import annotations
 import shlex
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from s4m_pipeline.artifacts.fingerprint import fingerprint, format_fault
+from s4m_pipeline.artifacts import fingerprint as digests
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.console.reporter import Reporter
+from s4m_pipeline.devices import placement
 from s4m_pipeline.engine.image_sets import ImageSets
 from s4m_pipeline.errors import ArtifactError, UsageError
 
-if TYPE_CHECKING:
-    from s4m_pipeline.engine.stage import Stage
+
+class Described(Protocol):
+    """What a run asks of a stage; see `s4m_pipeline.engine.stage.Stage`."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def pointer(self) -> str: ...  # noqa: D102
+    @property
+    def command(self) -> str: ...  # noqa: D102
+    @property
+    def made_alone(self) -> bool: ...  # noqa: D102
+
+    def settings(self, config: RunConfig) -> dict[str, Any]: ...  # noqa: D102
+    def inputs(self, run: Run) -> dict[str, str]: ...  # noqa: D102
 
 
 class Run:
-    """A run at work: its configuration, artifacts, image sets and reporter."""
+    """A run at work: its configuration, artifacts, image sets and reporter.
+
+    Args:
+        config: The run's settings.
+        reporter: Where messages and progress go.
+        called_with: The options of the command, for commands that messages name.
+    """
 
     def __init__(
         self,
@@ -32,55 +54,38 @@ class Run:
         self.store = Store(config.work_dir)
         self.reporter = reporter or Reporter()
         self.images = ImageSets(config.data, self.store.digests)
-        self._marks: dict[str, str] = {}
+        self._fingerprints: dict[str, str] = {}
 
     @cached_property
     def device(self) -> str:
         """The device to work on, ``auto`` resolved."""
-        from s4m_pipeline.devices.placement import resolve_device
+        return placement.resolve_device(self.config.device)
 
-        return resolve_device(self.config.device)
-
-    def fingerprint(self, stage: Stage) -> str:
+    def fingerprint(self, stage: Described) -> str:
         """The fingerprint that this configuration asks of a stage."""
-        if stage.key not in self._marks:
-            self._marks[stage.key] = fingerprint(
+        if stage.title not in self._fingerprints:
+            self._fingerprints[stage.title] = digests.fingerprint(
                 stage.name, stage.settings(self.config), stage.inputs(self)
             )
-        return self._marks[stage.key]
+        return self._fingerprints[stage.title]
 
-    def folder(self, stage: Stage) -> Path:
+    def folder(self, stage: Described) -> Path:
         """The folder of the artifact that this configuration asks of a stage."""
         return self.store.folder(stage.name, self.fingerprint(stage))
 
-    def require(self, stage: Stage) -> Path:
+    def require(self, stage: Described) -> Path:
         """The folder of a finished input artifact.
 
         Raises:
             UsageError: It has not been made; the message names the command that makes it.
             ArtifactError: Only one of another configuration is there, or it is damaged.
         """
-        mark = self.fingerprint(stage)
-        command = f"Make it with: s4m {stage.command} {self.called_with}"
-        if not self.store.is_complete(stage.name, mark):
-            latest = self.store.latest(stage.name, stage.kind)
-            if self.store.is_begun(stage.name, mark):
-                raise UsageError(f"{stage.name} is unfinished ({mark}).\n{command}")
-            if latest is not None:
-                version = self.store.requested(stage.name, latest).get("format_version")
-                if version is not None and (fault := format_fault(version)):
-                    raise ArtifactError(
-                        f"{stage.name} is stale: the last one made, {latest}, is of {fault}."
-                        f"\n{command}"
-                    )
-                raise ArtifactError(
-                    f"{stage.name} is stale: the configuration asks for {mark}, "
-                    f"the last one made is {latest}.\n{command}"
-                )
-            raise UsageError(f"{stage.name} has not been made yet.\n{command}")
+        fingerprint = self.fingerprint(stage)
+        if not self.store.is_complete(stage.name, fingerprint):
+            raise self._missing(stage, fingerprint)
         folder = self.folder(stage)
         try:
-            files = self.store.manifest(stage.name, mark).files
+            files = self.store.manifest(stage.name, fingerprint).files
         except ArtifactError as error:
             fault = str(error).splitlines()[0]
             raise ArtifactError(f"{fault}\n{self.remedy(stage)}") from error
@@ -92,7 +97,25 @@ class Run:
                 )
         return folder
 
-    def remedy(self, stage: Stage) -> str:
+    def _missing(self, stage: Described, fingerprint: str) -> UsageError | ArtifactError:
+        """Why a finished artifact is not there, and the command that makes it."""
+        command = f"Make it with: s4m {stage.command} {self.called_with}"
+        if self.store.is_begun(stage.name, fingerprint):
+            return UsageError(f"{stage.name} is unfinished ({fingerprint}).\n{command}")
+        latest = self.store.latest(stage.name, stage.pointer)
+        if latest is not None:
+            version = self.store.requested(stage.name, latest).get("format_version")
+            if version is not None and (fault := digests.format_fault(version)):
+                return ArtifactError(
+                    f"{stage.name} is stale: the last one made, {latest}, is of {fault}.\n{command}"
+                )
+            return ArtifactError(
+                f"{stage.name} is stale: the configuration asks for {fingerprint}, "
+                f"the last one made is {latest}.\n{command}"
+            )
+        return UsageError(f"{stage.name} has not been made yet.\n{command}")
+
+    def remedy(self, stage: Described) -> str:
         """How to make a damaged artifact again, and no other beside it."""
         command = f"s4m {stage.command} {self.called_with}"
         if stage.made_alone:

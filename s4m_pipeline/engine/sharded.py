@@ -1,12 +1,13 @@
-"""What the inference stages share: images in shards, rows streamed to Parquet, bad images aside."""
+"""A stage that works image by image: shards go to an engine, their markers are added up."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from s4m_pipeline.artifacts.shards import (
     PORTION,
@@ -16,39 +17,39 @@ from s4m_pipeline.artifacts.shards import (
     read_marker,
     remove_shards,
     shard_size,
-    write_shard,
 )
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.devices.placement import gpus_of
+from s4m_pipeline.engine.image_sources import ImageSource
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.engine.stage import Outcome, Plan, Stage
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage, label_categories
 from s4m_pipeline.errors import S4MError
-from s4m_pipeline.execution.base import WorkerFactory
-from s4m_pipeline.execution.local import run_shards
+from s4m_pipeline.execution.base import ShardJob
+from s4m_pipeline.execution.engines import check_engine, engine
 from s4m_pipeline.wording import counted
 
 SHARD_BYTES = 64_000_000
 """About as much as the rows of a shard may take: they are in memory until it is written."""
 
 
+@dataclass(frozen=True)
 class ShardedStage(Stage):
-    """A stage that works image by image."""
+    """A stage that works image by image.
 
-    @abstractmethod
-    def records(self, run: Run) -> list[ImageRecord]:
-        """The images it works over."""
+    It has an image source and a worker, which is made where an engine runs it.
+    """
 
-    @abstractmethod
-    def categories(self, run: Run) -> Sequence[Mapping[str, Any]]:
-        """Categories to write into the tables."""
+    images: ClassVar[ImageSource]
+    """The images that it works over."""
 
+    @property
     @abstractmethod
-    def factory(self) -> WorkerFactory:
-        """The module-level function that makes a worker."""
+    def worker(self) -> str:
+        """What makes its worker: a `WorkerFactory` as ``package.module:thing``."""
 
     @abstractmethod
     def argument(self, run: Run) -> Any:
-        """What the factory needs; picklable."""
+        """What its worker needs; picklable."""
 
     @abstractmethod
     def bytes_per_image(self, run: Run) -> int:
@@ -56,7 +57,29 @@ class ShardedStage(Stage):
 
     def row_bytes(self, run: Run) -> int:
         """Forecast of the bytes that an image's rows take in memory, where they are large."""
+        del run
         return 1
+
+    def sources(self, run: Run) -> dict[str, str]:
+        """Its images."""
+        return {self.images.name: self.images.digest(run)}
+
+    def check(self, run: Run) -> None:
+        """Refuse images that cannot be worked on and an engine that is none."""
+        check_engine(run.config.execution.engine)
+        self.images.check(run)
+
+    def records(self, run: Run) -> list[ImageRecord]:
+        """The images it works over."""
+        return self.images.records(run)
+
+    def categories(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """Categories to write into the tables: the labelled set's."""
+        return label_categories(run.images.labelled.categories)
+
+    def job(self, run: Run, folder: Path) -> ShardJob:
+        """What its workers do, writing to a folder."""
+        return ShardJob(self.name, self.worker, self.argument(run), folder, self.categories(run))
 
     def shards(self, run: Run) -> list[Shard]:
         """The images in portions that follow from the set and the settings alone."""
@@ -82,23 +105,29 @@ class ShardedStage(Stage):
             if marker is not None:
                 markers[shard.number] = marker
         todo = [shard for shard in shards if shard.number not in markers]
+        if todo:
+            markers |= self._process(run, folder, shards, todo)
+        return self._outcome(run, [markers[shard.number] for shard in shards])
+
+    def _process(
+        self, run: Run, folder: Path, shards: Sequence[Shard], todo: Sequence[Shard]
+    ) -> dict[int, ShardMarker]:
+        """Have an engine work through some of the shards; their markers by number."""
         total = sum(len(shard.image_ids) for shard in shards)
         done = total - sum(len(shard.image_ids) for shard in todo)
-        categories = self.categories(run)
-        argument = self.argument(run) if todo else None
-        if todo:
-            tell_idle_gpus(run, self.device(run))
-        told: set[str] = set()
+        job, section = self.job(run, folder), run.config.execution
+        run_shards = engine(section.engine)
+        tell_idle_gpus(run, self.device(run))
+        markers: dict[int, ShardMarker] = {}
+        warned: set[str] = set()
         with run.reporter.progress(self.name, total, done) as advance:
-            for shard, result in run_shards(
-                todo, self.factory(), argument, run.config.execution.workers, _counting(advance)
-            ):
-                markers[shard.number] = write_shard(folder, shard, result, categories)
-                for warning in result.warnings:
-                    if warning not in told:
-                        told.add(warning)
+            for shard, marker in run_shards(todo, job, section.workers, _counting(advance)):
+                markers[shard.number] = marker
+                for warning in marker.warnings:
+                    if warning not in warned:
+                        warned.add(warning)
                         run.reporter.warn(f"{self.name}: {warning}")
-        return self._outcome(run, [markers[shard.number] for shard in shards])
+        return markers
 
     def _outcome(self, run: Run, markers: Sequence[ShardMarker]) -> Outcome:
         counts: Counter[str] = Counter({"images": 0, "instances": 0, "quarantined": 0})

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from s4m_pipeline.artifacts.manifest import FileEntry, Manifest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.run import Run
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @dataclass(slots=True)
@@ -44,34 +42,51 @@ class Plan:
     steps: int = 0
 
 
+@dataclass(frozen=True)
 class Stage(ABC):
-    """A step of the pipeline that leaves one artifact."""
+    """A step of the pipeline that leaves one artifact.
+
+    A stage is light: what it is can be told without numpy or torch. What does its work stands in a
+    module of its own, which is imported when the stage runs (:mod:`s4m_pipeline.late`). It names
+    other stages by name only (:mod:`s4m_pipeline.engine.registry`).
+
+    Attributes:
+        round: Which round of the run it belongs to, from 1. In round 1 the teacher labels and a
+            student learns; in round r + 1 the student of round r (its averaged weights) labels, and
+            another student learns. A round is no setting: it shows in an artifact's fingerprint
+            through what the artifact was made of.
+    """
 
     name: ClassVar[str]
-    """Folder of its artifacts below the work folder."""
+    """Folder of its artifacts below the work folder, and its row in the registry."""
 
-    kind: str = ""
-    """Tells apart stages of one name within a run."""
+    round: int = field(default=1, kw_only=True)
+
+    @classmethod
+    def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
+        """The stages of this class that a run needs in a round, in order."""
+        del config
+        return [cls(round=number)]
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages and tables; no two stages of a run have the same one."""
+        return self.name if self.round == 1 else f"{self.name} round-{self.round}"
+
+    @property
+    def pointer(self) -> str:
+        """What follows ``latest-`` in the name of the file that points at its last artifact."""
+        return re.sub(r"[^\w.-]+", "-", self.title.removeprefix(self.name)).strip("-")
 
     @property
     def command(self) -> str:
-        """What follows ``s4m`` on the command line that makes it."""
-        return self.name
+        """What follows ``s4m`` on the command line that makes it; later rounds ``run`` makes."""
+        return self.name if self.round == 1 else f"run --rounds {self.round}"
 
     @property
     def made_alone(self) -> bool:
         """Whether ``command`` makes this artifact and no other, so that it can be forced."""
-        return True
-
-    @property
-    def key(self) -> str:
-        """Name and kind."""
-        return f"{self.name} {self.kind}".strip()
-
-    @property
-    def title(self) -> str:
-        """What it is called in messages and tables."""
-        return self.key
+        return self.round == 1
 
     @abstractmethod
     def settings(self, config: RunConfig) -> dict[str, Any]:
@@ -88,8 +103,8 @@ class Stage(ABC):
 
     def inputs(self, run: Run) -> dict[str, str]:
         """Digests of input files and fingerprints of input artifacts, by name."""
-        marks = {name: run.fingerprint(s) for name, s in self.upstream(run.config).items()}
-        return {**self.sources(run), **marks}
+        upstream = self.upstream(run.config).items()
+        return {**self.sources(run), **{name: run.fingerprint(stage) for name, stage in upstream}}
 
     def check(self, run: Run) -> None:
         """Refuse wrong settings and unusable data before any work (UsageError)."""
@@ -114,15 +129,19 @@ def label_categories(categories: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def manifest_of(
-    stage: Stage, mark: str, config: Mapping[str, Any], inputs: Mapping[str, str], made: Outcome
+    stage: Stage,
+    fingerprint: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    outcome: Outcome,
 ) -> Manifest:
     """Put together the manifest of a finished artifact."""
     return Manifest(
         stage=stage.name,
-        fingerprint=mark,
+        fingerprint=fingerprint,
         config=dict(config),
         inputs=dict(inputs),
-        files=made.files,
-        counts=made.counts,
-        metrics=made.metrics,
+        files=outcome.files,
+        counts=outcome.counts,
+        metrics=outcome.metrics,
     )

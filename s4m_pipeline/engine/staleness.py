@@ -8,6 +8,7 @@ from typing import Any
 
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.configs import model_config_digest, model_names
+from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.errors import UsageError
 
 CONTENTS = {
@@ -20,10 +21,6 @@ CONTENTS = {
     "checkpoint": "the checkpoint changed",
 }
 """What an input that goes by its content's digest is called."""
-
-RULES = {"calibrate": "this version of s4m chooses differently"}
-RULE = "this version of s4m counts differently"
-"""What another number of a stage's rule means: the stage's own words, or these."""
 
 _SHOWN = 12
 _CONTENT = re.compile(r"[0-9a-f]{64}")
@@ -48,7 +45,7 @@ def told_difference(
     reasons = []
     for key, old, new in _changes(before["config"], wanted["config"]):
         if key == "rule":
-            reasons.append(RULES.get(stage, RULE))
+            reasons.append(STAGES[stage].rule)
         elif key.endswith(".model"):
             reasons.append(_told_model(key, old, new, config))
         else:

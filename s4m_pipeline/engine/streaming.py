@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.data.image_set import ImageRecord
@@ -37,7 +37,7 @@ class OpenShard:
     """A shard under way.
 
     Attributes:
-        shard: It.
+        shard: The shard itself: its number and its images' ids.
         records: Its images that are to be read, in order.
         tables: Its rows so far by table, ``quarantine`` among them.
         left: How many of ``records`` are neither done nor set aside.
@@ -76,7 +76,7 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
             gains by it. On a CPU a worker would only take shards away from others.
     """
 
-    stage: ClassVar[str]
+    stage: str
     batch_size: int
     streams: bool
 

@@ -1,13 +1,20 @@
-"""What an engine runs: workers that go through shards, made in the process where they run."""
+"""The contract between stages and engines: shards go in, each one's marker comes back.
+
+A worker makes the rows of shards. An engine runs workers somewhere, and each of them writes its own
+shards (`written_shards`), so that no table passes through the process that drives them.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.artifacts.shards import Shard, ShardMarker, ShardResult, write_shard
 from s4m_pipeline.devices.placement import Place
+from s4m_pipeline.late import load
 
 Advance = Callable[[int], None]
 """Called with the number of images finished since the last call."""
@@ -35,7 +42,7 @@ class Worker(ABC):
 
 
 class ShardWorker(Worker):
-    """What ends a shard before it takes the next."""
+    """A worker that ends a shard before it takes the next."""
 
     def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
         """See `Worker.run`."""
@@ -47,5 +54,53 @@ class ShardWorker(Worker):
         """Make a shard's rows; call ``advance`` as images are done."""
 
 
-WorkerFactory = Callable[[Any, Place], Worker]
-"""A module-level function that makes a worker from a picklable argument and its place."""
+WorkerFactory = Callable[[str, Any, Place], Worker]
+"""Makes a worker of a stage's name, what the stage has for it, and its place; a module-level
+function or class."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardJob:
+    """What the workers of a stage do, and where to; picklable.
+
+    Attributes:
+        stage: The stage's name.
+        worker: A `WorkerFactory`, as ``package.module:thing``: it is imported where it runs.
+        argument: What the factory needs; picklable.
+        folder: The artifact's folder.
+        categories: Categories to write into the tables, in label order.
+    """
+
+    stage: str
+    worker: str
+    argument: Any
+    folder: Path
+    categories: Sequence[Mapping[str, Any]]
+
+    def make_worker(self, place: Place) -> Worker:
+        """A worker, in the process that calls this."""
+        factory: WorkerFactory = load(self.worker)
+        return factory(self.stage, self.argument, place)
+
+
+def written_shards(
+    job: ShardJob, place: Place, shards: Iterable[Shard], advance: Advance
+) -> Iterator[tuple[Shard, ShardMarker]]:
+    """Work through shards and write each one; this is what every engine calls where it works.
+
+    Args:
+        job: What is done.
+        place: Which worker this is.
+        shards: Taken as there is room for them.
+        advance: Called as images are done.
+
+    Yields:
+        Each shard with its marker, once its tables and the marker are on disk.
+    """
+    for shard, result in job.make_worker(place).run(shards, advance):
+        yield shard, write_shard(job.folder, shard, result, job.categories)
+
+
+Engine = Callable[[Sequence[Shard], ShardJob, int, Advance], Iterator[tuple[Shard, ShardMarker]]]
+"""Runs a job's shards by a number of workers; gives each shard's marker when it is written, in any
+order. Raises S4MError where a worker fails."""

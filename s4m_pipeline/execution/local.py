@@ -1,7 +1,8 @@
-"""Shards over this machine's processes.
+"""The engine ``local``: shards over this machine's processes.
 
 One worker runs in this process; more run in spawned ones that take shards from a queue. A worker is
-made once in each process by a factory, because what it holds (models) cannot be sent over.
+made in the process where it runs, because what it holds (models) cannot be sent over. It writes its
+shards itself; only markers and counts of images come back.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.artifacts.shards import Shard, ShardMarker
 from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.errors import S4MError
-from s4m_pipeline.execution.base import Advance, WorkerFactory
+from s4m_pipeline.execution.base import Advance, ShardJob, written_shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +27,32 @@ class _Failure:
 
 
 def run_shards(
-    shards: Sequence[Shard],
-    factory: WorkerFactory,
-    argument: Any,
-    workers: int,
-    advance: Advance,
-) -> Iterator[tuple[Shard, ShardResult]]:
-    """Process shards, giving each back as it is done (in any order).
+    shards: Sequence[Shard], job: ShardJob, workers: int, advance: Advance
+) -> Iterator[tuple[Shard, ShardMarker]]:
+    """Process shards; see `s4m_pipeline.execution.base.Engine`.
 
     Args:
         shards: The shards to process.
-        factory: Makes a worker from ``argument``, in the process where it will run.
-        argument: Picklable.
+        job: What is done with them.
         workers: Processes; 1 works in this one.
         advance: Progress callback, called in this process.
+
+    Yields:
+        Each shard with its marker as it is written, in any order.
 
     Raises:
         S4MError: A worker failed; its message is the worker's.
     """
     if workers <= 1 or len(shards) <= 1:
         if shards:
-            yield from factory(argument, Place()).run(shards, advance)
+            yield from written_shards(job, Place(), shards, advance)
         return
-    yield from _run_processes(shards, factory, argument, min(workers, len(shards)), advance)
+    yield from _run_processes(shards, job, min(workers, len(shards)), advance)
 
 
 def _run_processes(
-    shards: Sequence[Shard], factory: WorkerFactory, argument: Any, workers: int, advance: Advance
-) -> Iterator[tuple[Shard, ShardResult]]:
+    shards: Sequence[Shard], job: ShardJob, workers: int, advance: Advance
+) -> Iterator[tuple[Shard, ShardMarker]]:
     context = multiprocessing.get_context("spawn")
     tasks: Any = context.Queue()
     results: Any = context.Queue()
@@ -63,9 +62,7 @@ def _run_processes(
         tasks.put(None)
     processes = [
         context.Process(
-            target=_work,
-            args=(factory, argument, Place(index, workers), tasks, results),
-            daemon=True,
+            target=_work, args=(job, Place(index, workers), tasks, results), daemon=True
         )
         for index in range(workers)
     ]
@@ -101,11 +98,10 @@ def _next_message(results: Any, processes: Sequence[Any]) -> Any:
                 ) from None
 
 
-def _work(factory: WorkerFactory, argument: Any, place: Place, tasks: Any, results: Any) -> None:
+def _work(job: ShardJob, place: Place, tasks: Any, results: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     try:
-        worker = factory(argument, place)
-        for done in worker.run(iter(tasks.get, None), results.put):
+        for done in written_shards(job, place, iter(tasks.get, None), results.put):
             results.put(done)
     except S4MError as error:
         results.put(_Failure(error))

@@ -8,40 +8,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.engine.stage import Stage
-from s4m_pipeline.stages.calibration.cross_fit import CrossFit
-
-if TYPE_CHECKING:
-    from s4m_pipeline.labels.thresholds import Thresholds
+from s4m_pipeline.labels import thresholds
+from s4m_pipeline.labels.scored_predictions import judged_predictions, prediction_scores
+from s4m_pipeline.labels.thresholds import Thresholds
 
 MOST_NAMED = 20
 """Classes named in a warning."""
-
-
-def threshold_settings(config: RunConfig) -> dict[str, Any]:
-    """The settings that decide the thresholds, for a fingerprint."""
-    section = config.pseudo_label
-    if section.thresholds == "fixed":
-        return {"score": section.score}
-    if section.thresholds == "rate":
-        return {"thresholds": "rate"}
-    return {"thresholds": "precision", "precision": section.precision}
-
-
-def threshold_sources(run: Run) -> dict[str, str]:
-    """The input files that decide the thresholds."""
-    if run.config.pseudo_label.thresholds == "fixed":
-        return {}
-    return {"labelled": run.images.labelled_digest()}
-
-
-def threshold_upstream(config: RunConfig) -> dict[str, Stage]:
-    """The input artifacts, beside the predictions themselves, that decide the thresholds."""
-    return {"cross-fit": CrossFit()} if config.pseudo_label.thresholds == "precision" else {}
 
 
 def choose_thresholds(run: Run, predictions: Path, images: int) -> Thresholds:
@@ -52,16 +28,13 @@ def choose_thresholds(run: Run, predictions: Path, images: int) -> Thresholds:
         predictions: Folder of the artifact whose predictions are to become labels.
         images: How many images were predicted, those without any prediction included.
     """
-    from s4m_pipeline.labels import thresholds
-    from s4m_pipeline.labels.scored_predictions import judged_predictions, prediction_scores
-
     section, labelled = run.config.pseudo_label, run.images.labelled
     categories = [category.id for category in labelled.categories]
     if section.thresholds == "fixed":
         return thresholds.fixed_thresholds(categories, section.score)
     floor = run.config.refine.min_score
     if section.thresholds == "precision":
-        scores, true = judged_predictions(run, run.require(CrossFit()), floor)
+        scores, true = judged_predictions(run, run.require(stage_named("cross-fit")), floor)
         return thresholds.precision_thresholds(scores, true, categories, section.precision, floor)
     category, score = prediction_scores(predictions, floor, section.min_area)
     scores = {key: score[category == key] for key in categories}
@@ -77,6 +50,12 @@ def labelled_counts(run: Run) -> dict[int, int]:
         for instance in found:
             counts[instance.category_id] += not instance.iscrowd
     return counts
+
+
+def told_thresholds(run: Run, chosen: Thresholds) -> dict[str, Any]:
+    """Warn of thresholds that miss what was asked for; gives them for a manifest."""
+    warn_unreached(run, chosen)
+    return thresholds_as_json(run, chosen)
 
 
 def thresholds_as_json(run: Run, chosen: Thresholds) -> dict[str, Any]:

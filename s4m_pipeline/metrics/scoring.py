@@ -6,12 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s4m_pipeline.data.image_set import ImageSet
+from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.cityscapes_metric import cityscapes_ap, is_cityscapes
 from s4m_pipeline.metrics.coco_engine import default_engine, engine_version
 
 METRICS = ("auto", "coco", "cityscapes", "both")
 COCO_KINDS = ("segm", "bbox", "boundary")
+
+
+def check_metric(name: str) -> None:
+    """Raise UsageError where there is no such metric."""
+    if name not in METRICS:
+        raise UsageError(f"--metric is one of {', '.join(METRICS)}, not '{name}'")
 
 
 def wants_coco(metric: str) -> bool:

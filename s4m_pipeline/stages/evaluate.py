@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.artifacts.manifest import file_entry, write_json
 from s4m_pipeline.config import LabelledSet, RunConfig
-from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
+from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
-from s4m_pipeline.engine.reading import in_batches, load_prepared
-from s4m_pipeline.engine.registry import training_named
+from s4m_pipeline.engine.registry import model_of_round, training_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
-from s4m_pipeline.errors import S4MError, UsageError
-from s4m_pipeline.stages.detections import DETECTIONS, known_detections, knows_detections
+from s4m_pipeline.errors import UsageError
+from s4m_pipeline.late import load
+from s4m_pipeline.stages.detections import knows_detections
 from s4m_pipeline.stages.training import CHECKPOINT
 
-BATCH = 4
+WORK = "s4m_pipeline.stages.evaluate_work:evaluate"
+CHECK_METRIC = "s4m_pipeline.metrics.scoring:check_metric"
 RULE = 2
 """Number of the rule by which instances are counted: one more with every change of it."""
 
@@ -30,8 +30,8 @@ class Evaluate(Stage):
     """AP of one checkpoint on one image set.
 
     Attributes:
-        of: ``student``, ``teacher``, ``student-2`` (of round 2), or the path of a training
-            artifact's folder or checkpoint.
+        of: ``student`` (of the stage's round), ``teacher``, or the path of a training artifact's
+            folder or checkpoint.
         split: ``validation`` or ``labelled``; or ``file`` with ``images`` and ``annotations``.
         averaged: Take the averaged weights (EMA) where the checkpoint has them.
         source: The image set of ``split`` ``file``.
@@ -48,10 +48,22 @@ class Evaluate(Stage):
     metric: str = "auto"
     reuse: bool = True
 
+    @classmethod
+    def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
+        """The round's student, after the first round's teacher; none without validation images."""
+        if config.data.validation is None:
+            return []
+        return [*([cls("teacher")] if number == 1 else []), cls("student", round=number)]
+
+    @property
+    def model(self) -> str:
+        """What is evaluated, as ``--of`` names it: ``student-2`` is the second round's student."""
+        return self.of if self.of != "student" or self.round == 1 else f"{self.of}-{self.round}"
+
     @property
     def label(self) -> str:
         """What is evaluated: ``student``, ``student-last`` for its last weights, and so on."""
-        return Path(self.of).name if self.averaged else f"{Path(self.of).name}-last"
+        return Path(self.model).name if self.averaged else f"{Path(self.model).name}-last"
 
     @property
     def title(self) -> str:
@@ -63,7 +75,7 @@ class Evaluate(Stage):
     @property
     def command(self) -> str:
         """The options that tell this evaluation from the others."""
-        words = [self.name, "--of", self.of]
+        words = [self.name, "--of", self.model]
         if self.source is not None:
             words += ["--images", str(self.source.images)]
             words += ["--annotations", str(self.source.annotations)]
@@ -74,17 +86,15 @@ class Evaluate(Stage):
         return shlex.join(words)
 
     @property
-    def kind(self) -> str:  # type: ignore[override]
-        """What is evaluated on what, as a file's name can hold it."""
-        weights = "" if self.averaged else "-source"
-        metric = "" if self.metric == "auto" else f"-{self.metric}"
-        return f"{Path(self.of).name}-{self.split}{weights}{metric}"
+    def made_alone(self) -> bool:
+        """It has a command of its own in every round."""
+        return True
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """What is evaluated, and the rule by which it is counted."""
         return {
             "rule": RULE,
-            "of": Path(self.of).name,
+            "of": Path(self.model).name,
             "split": self.split,
             "averaged": self.averaged,
             "metric": self.metric,
@@ -92,17 +102,19 @@ class Evaluate(Stage):
 
     def sources(self, run: Run) -> dict[str, str]:
         """The image set, and a checkpoint given by path."""
-        sources = {self.split: run.images.digest(self._section(run.config))}
+        sources = {self.split: run.images.digest(self.section(run.config))}
         if not self.upstream(run.config):
             sources["checkpoint"] = run.store.digests.file(self._given())
         return sources
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """The training, when it is this run's."""
-        training = training_named(self.of)
-        return {} if training is None else {self.of: training}
+        if self.of == "teacher":
+            return {self.model: model_of_round(0)}
+        return {self.model: model_of_round(self.round)} if self.of == "student" else {}
 
-    def _section(self, config: RunConfig) -> LabelledSet:
+    def section(self, config: RunConfig) -> LabelledSet:
+        """The image set that it is evaluated on (UsageError where there is none)."""
         if self.split == "labelled":
             return config.data.labelled
         section = config.data.validation if self.split == "validation" else self.source
@@ -126,13 +138,15 @@ class Evaluate(Stage):
             )
         return path
 
-    def _checkpoint(self, run: Run) -> Path:
+    def checkpoint(self, run: Run) -> Path:
+        """The file that is evaluated (UsageError where it is not there)."""
         for training in self.upstream(run.config).values():
             return run.require(training) / CHECKPOINT
         return self._given()
 
-    def _truth(self, run: Run) -> ImageSet:
-        truth = read_labelled(self._section(run.config), f"data.{self.split}")
+    def truth(self, run: Run) -> ImageSet:
+        """The images that it is evaluated on, with their instances."""
+        truth = read_labelled(self.section(run.config), f"data.{self.split}")
         if self.upstream(run.config):
             check_same_categories(
                 run.images.labelled.categories,
@@ -144,10 +158,7 @@ class Evaluate(Stage):
 
     def check(self, run: Run) -> None:
         """Refuse a metric that is none."""
-        from s4m_pipeline.metrics.scoring import METRICS
-
-        if self.metric not in METRICS:
-            raise UsageError(f"--metric is one of {', '.join(METRICS)}, not '{self.metric}'")
+        load(CHECK_METRIC)(self.metric)
 
     def device(self, run: Run) -> str:
         """The run's device, or the processor's where the detections are there."""
@@ -155,90 +166,36 @@ class Evaluate(Stage):
 
     def plan(self, run: Run) -> Plan:
         """Images to run over."""
-        return Plan(images=len(self._truth(run).images), disk_bytes=1_000_000)
+        return Plan(images=len(self.truth(run).images), disk_bytes=1_000_000)
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Detect on every image, unless that has been done, then score."""
-        from s4m_pipeline.metrics.scoring import score_detections
-
-        truth = self._truth(run)
-        aside: list[dict[str, Any]] = []
-        told: list[str] = []
-        detections = known_detections(run, self) if self.reuse else None
-        if detections is None:
-            detections = list(self._detect(run, truth, aside, told))
-        for row in aside:
-            run.reporter.warn(f"{row['file_name']} is set aside: {row['error']}")
-        truth = without_images(truth, {row["image_id"] for row in aside})
-        if not truth.images:
-            raise S4MError(f"none of the {len(aside)} images can be read: {aside[0]['error']}")
-        metrics = score_detections(truth, detections, self.metric, self._void(run, truth))
-        if told:
-            metrics["warnings"] = told
-        write_json(folder / DETECTIONS, detections)
-        counts = {
-            "images": len(truth.images),
-            "instances": truth.instance_count,
-            "quarantined": len(aside),
-        }
-        return Outcome([file_entry(folder, folder / DETECTIONS)], counts, metrics)
-
-    def _void(self, run: Run, truth: ImageSet) -> dict[int, bytes]:
-        """The pixels without a label, where Cityscapes' metric asks for them."""
-        from s4m_pipeline.metrics.cityscapes_metric import read_void
-        from s4m_pipeline.metrics.scoring import wants_cityscapes
-
-        if not wants_cityscapes(self.metric, truth):
-            return {}
-        annotations = self._section(run.config).annotations
-        void = read_void(annotations)
-        if not void:
-            run.reporter.warn(
-                f"{annotations.name} marks no void pixels: for Cityscapes' metric, detections "
-                "there count as false"
-            )
-        return void
-
-    def _detect(
-        self, run: Run, truth: ImageSet, aside: list[dict[str, Any]], told: list[str]
-    ) -> Iterator[dict[str, Any]]:
-        from s4m_pipeline.models.predictor import Predictor
-
-        predictor = Predictor(self._checkpoint(run), run.device, averaged=self.averaged)
-        own = [Category(int(c["id"]), str(c["name"])) for c in predictor.categories]
-        check_same_categories(own, truth.categories, "the checkpoint", f"data.{self.split}")
-        ids = [int(category["id"]) for category in predictor.categories]
-        with run.reporter.progress(self.name, len(truth.images)) as advance:
-            images = load_prepared(truth.images, self.name, aside, predictor.scaled)
-            for batch in in_batches(images, BATCH):
-                found = predictor.detect([image for _, image in batch])
-                for (record, image), detected in zip(batch, found, strict=True):
-                    size = list(image.original)
-                    for label, score, box, rle in zip(
-                        detected.labels, detected.scores, detected.boxes, detected.rles, strict=True
-                    ):
-                        x0, y0, x1, y1 = (float(value) for value in box)
-                        yield {
-                            "image_id": record.id,
-                            "category_id": ids[int(label)],
-                            "score": float(score),
-                            "bbox": [x0, y0, x1 - x0, y1 - y0],
-                            "segmentation": {"size": size, "counts": rle.decode("ascii")},
-                        }
-                advance(len(batch), "")
-        for warning in predictor.warnings:
-            run.reporter.warn(warning)
-        told += predictor.warnings
+        outcome: Outcome = load(WORK)(run, self, folder)
+        return outcome
 
 
-def without_images(truth: ImageSet, image_ids: set[int]) -> ImageSet:
-    """An image set with some images, and their labels, left out."""
-    return ImageSet(
-        truth.categories,
-        [image for image in truth.images if image.id not in image_ids],
-        {key: value for key, value in truth.instances.items() if key not in image_ids},
-        empty={key: value for key, value in truth.empty.items() if key not in image_ids},
-    )
+def evaluate_of(
+    name: str,
+    split: str = "validation",
+    averaged: bool = True,
+    source: LabelledSet | None = None,
+    metric: str = "auto",
+    reuse: bool = True,
+) -> Evaluate:
+    """The evaluation of what ``--of`` names; all else as `Evaluate` has it.
+
+    Args:
+        name: ``teacher``, ``student``, ``student-2`` (of round 2), or a path.
+        split: Which image set.
+        averaged: Whether to take averaged weights.
+        source: The image set of ``split`` ``file``.
+        metric: Which figures.
+        reuse: Whether detections of another metric's evaluation may be taken.
+    """
+    training = training_named(name)
+    if training is not None and training.round > 1:
+        return Evaluate("student", split, averaged, source, metric, reuse, round=training.round)
+    return Evaluate(name, split, averaged, source, metric, reuse)
 
 
 def evaluated_set(

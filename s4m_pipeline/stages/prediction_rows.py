@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.engine.streaming import Batch, OpenShard
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from s4m_pipeline.models.predictor import InstancePredictions
-    from s4m_pipeline.models.scaled_image import ScaledImage
-
-    Predicted = tuple[Batch[OpenShard, ScaledImage], list[InstancePredictions]]
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionSettings:
-    """What a prediction must reach to be stored, and the points drawn from it."""
-
-    seed: int
-    min_score: float
-    points: int
-
-    @classmethod
-    def of(cls, config: RunConfig) -> PredictionSettings:
-        """Take them from a run's configuration."""
-        section = config.pseudo_label
-        return cls(config.seed, section.min_score, section.points)
+from s4m_pipeline.models.predictor import InstancePredictions
+from s4m_pipeline.refinement.rle import bbox_area, encode_crop
+from s4m_pipeline.refinement.soft_masks import (
+    decode_soft_mask,
+    draw_prompt_points,
+    encode_soft_logits,
+    soft_mask_to_pixels,
+    soft_mask_window,
+)
+from s4m_pipeline.stages.prediction_settings import PredictionSettings
 
 
 def prediction_rows(
     record: ImageRecord,
     size: tuple[int, int],
-    found: InstancePredictions,
+    predictions: InstancePredictions,
     category_ids: Sequence[int],
     settings: PredictionSettings,
 ) -> list[dict[str, Any]]:
@@ -47,24 +33,22 @@ def prediction_rows(
     Args:
         record: The image.
         size: Its height and width in pixels.
-        found: Class probabilities (N, K) and mask logits (N, h, w) of its queries.
+        predictions: Class probabilities (N, K) and mask logits (N, h, w) of its queries.
         category_ids: COCO category id of each class.
         settings: Score limit, number of points, seed.
 
     Returns:
         Rows by falling score; queries below the limit or with an empty mask have none.
     """
-    import numpy as np
-
-    if len(found.class_probs) == 0:
+    if len(predictions.class_probs) == 0:
         return []
-    labels = found.class_probs.argmax(axis=1)
-    scores = found.class_probs.max(axis=1)
+    labels = predictions.class_probs.argmax(axis=1)
+    scores = predictions.class_probs.max(axis=1)
     rows: list[dict[str, Any]] = []
     for query in np.argsort(-scores, kind="stable"):
         if scores[query] < settings.min_score:
             break
-        row = _mask_columns(found.mask_logits[query], found.stride, size)
+        row = _mask_columns(predictions.mask_logits[query], predictions.stride, size)
         if row is None:
             continue
         generator = rng(settings.seed, "pseudo-label", record.id, len(rows))
@@ -76,39 +60,29 @@ def prediction_rows(
             "instance_id": len(rows),
             "category_id": category_ids[int(labels[query])],
             "score": float(scores[query]),
-            "class_probs": found.class_probs[query],
-            "prompt_points": _points(found, int(query), size, settings.points, generator),
+            "class_probs": predictions.class_probs[query],
+            "prompt_points": _points(predictions, int(query), size, settings.points, generator),
         }
         rows.append(row)
     return rows
 
 
 def _points(
-    found: InstancePredictions,
+    predictions: InstancePredictions,
     query: int,
     size: tuple[int, int],
     count: int,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    from s4m_pipeline.refinement.soft_masks import draw_prompt_points
-
-    logits = found.mask_logits[query]
+    logits = predictions.mask_logits[query]
     count = min(count, logits.size)
-    return draw_prompt_points(logits, count, found.stride, *size, generator).reshape(-1)
+    return draw_prompt_points(logits, count, predictions.stride, *size, generator).reshape(-1)
 
 
 def _mask_columns(
     logits: np.ndarray, stride: float, size: tuple[int, int]
 ) -> dict[str, Any] | None:
     """The mask in both its forms; None where it has no pixel."""
-    from s4m_pipeline.refinement.rle import bbox_area, encode_crop
-    from s4m_pipeline.refinement.soft_masks import (
-        decode_soft_mask,
-        encode_soft_logits,
-        soft_mask_to_pixels,
-        soft_mask_window,
-    )
-
     data, box = encode_soft_logits(logits)
     if box[2] == 0:
         return None

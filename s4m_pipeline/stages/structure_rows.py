@@ -1,39 +1,20 @@
-"""Rows of the ``structure`` table, and what their maps are made with."""
+"""Rows of the ``structure`` table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_api
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles
 from s4m_pipeline.data.image_set import ImageRecord
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from s4m_pipeline.segmenter.base import Embeddings, Segmenter
-    from s4m_pipeline.segmenter.structure import BegunTarget
-
-
-def map_bytes(config: RunConfig) -> int:
-    """Bytes of an image's structural maps: one a cell."""
-    return config.structure.points * config.structure.grid**2
-
-
-@dataclass(frozen=True, slots=True)
-class TargetSettings:
-    """What structural targets are made with."""
-
-    points: int
-    grid: int
-    seed: int
-
-    @classmethod
-    def of(cls, config: RunConfig) -> TargetSettings:
-        """Take them from a run's configuration."""
-        return cls(config.structure.points, config.structure.grid, config.seed)
+from s4m_pipeline.segmenter.base import Embeddings, Segmenter
+from s4m_pipeline.segmenter.structure import BegunTarget, begin_target, draw_query_points
+from s4m_pipeline.stages.structure_settings import TargetSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +61,6 @@ def begin_row(
         rles: Masks whose union half of the query points is drawn from; may be empty.
         settings: Number of points, grid and seed.
     """
-    from s4m_pipeline.segmenter.structure import begin_target, draw_query_points
-
     height, width = size
     union = _union(rles, height, width)
     generator = rng(settings.seed, "structure", record.id)
@@ -97,11 +76,6 @@ def begin_row(
 
 
 def _union(rles: Sequence[bytes], height: int, width: int) -> np.ndarray:
-    import numpy as np
-    from pycocotools import mask as mask_api
-
-    from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles
-
     if not rles:
         return np.zeros((height, width), dtype=bool)
     merged = mask_api.merge(as_coco_rles(rles, height, width))

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.config import RunConfig, StudentSection, starts_from_teacher
 from s4m_pipeline.configs import may_have, names_module
-from s4m_pipeline.engine.registry import OfRound, model_of_round
+from s4m_pipeline.engine.registry import model_of_round, stage_named
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.engine.stage import Outcome, Plan, Stage, label_categories
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.labels.page import write_label_page
-from s4m_pipeline.labels.warnings import check_labels
-from s4m_pipeline.stages.refine.stage import Refine
-from s4m_pipeline.stages.structure import Structure
+from s4m_pipeline.late import load
 from s4m_pipeline.stages.training import (
-    CHECKPOINT,
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
-    start_checkpoint,
-    train_stage,
     training_settings,
     weights_source,
 )
 from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
-PAGE = "labels.html"
+WORK = "s4m_pipeline.stages.train_student_work:train_student"
 MASK2FORMER_ONLY = ("class_weight", "quality_weight", "ignore_score")
 """Settings that only Mask2Former's head carries out."""
 MASK2FORMER_HEAD = "Mask2FormerHead"
@@ -44,7 +38,8 @@ def ignored_from(section: StudentSection) -> float | None:
     return IGNORE_SCORE if names_module(section.model, MASK2FORMER_HEAD) else None
 
 
-class TrainStudent(OfRound):
+@dataclass(frozen=True)
+class TrainStudent(Stage):
     """The student; its averaged weights (EMA) are what is evaluated."""
 
     name: ClassVar[str] = "train-student"
@@ -66,12 +61,12 @@ class TrainStudent(OfRound):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """Refined labels; structural targets and the teacher where they are used."""
-        above: dict[str, Stage] = {"refined": Refine(self.round)}
+        upstream = {"refined": stage_named("refine", self.round)}
         if config.student.structure_weight > 0:
-            above["structure"] = Structure()
+            upstream["structure"] = stage_named("structure")
         if starts_from_teacher(config):
-            above["teacher"] = model_of_round(self.round - 1)
-        return above
+            upstream["teacher"] = model_of_round(self.round - 1)
+        return upstream
 
     def check(self, run: Run) -> None:
         """Refuse wrong settings and image sets that cannot be used."""
@@ -104,46 +99,5 @@ class TrainStudent(OfRound):
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train on labelled images and refined labels."""
-        section = run.config.student
-        refined = run.require(Refine(self.round))
-        page = self._look_at_labels(run, refined, folder)
-        learns_structure = section.structure_weight > 0
-        structure = run.require(Structure()) if learns_structure else None
-        start = start_checkpoint(section)
-        if starts_from_teacher(run.config):
-            start = run.require(model_of_round(self.round - 1)) / CHECKPOINT
-        extra = {
-            "unlabelled": self._unlabelled(run, refined, learns_structure),
-            "unlabelled_fraction": section.unlabelled_fraction,
-            "class_weight": section.class_weight,
-            "class_temperature": section.class_temperature,
-            "paste": section.paste,
-            "paste_min_area": section.paste_min_area,
-            "quality_weight": section.quality_weight,
-            "ignore_score": ignored_from(section),
-            "unlabelled_weight": section.unlabelled_weight,
-            "ema": section.ema or None,
-            "init_checkpoint": start,
-        }
-        made = train_stage(run, self, folder, section, structure, extra)
-        made.files.append(file_entry(folder, page))
-        return made
-
-    def _unlabelled(self, run: Run, refined: Path, learns_structure: bool) -> dict[str, Any]:
-        images = run.images.unlabelled.images
-        return {
-            "type": "RefinedInstances",
-            "artifact": str(refined),
-            "images": [(i.id, i.file_name, str(i.path), i.height, i.width) for i in images],
-            "categories": label_categories(run.images.labelled.categories),
-            "structure": str(refined) if learns_structure else None,
-            "branch": "unlabelled",
-        }
-
-    def _look_at_labels(self, run: Run, refined: Path, folder: Path) -> Path:
-        """Say what the labels are like, refuse none at all, and make the page that shows them."""
-        check_labels(run, refined, self.name)
-        page = folder / PAGE
-        write_label_page(run, refined, page)
-        run.reporter.say(f"{self.name}: {page} shows the labels")
-        return page
+        outcome: Outcome = load(WORK)(run, self, folder)
+        return outcome

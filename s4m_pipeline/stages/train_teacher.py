@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig, TeacherSection
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
-from s4m_pipeline.stages.structure import Structure
+from s4m_pipeline.late import load
 from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
     start_checkpoint,
-    train_stage,
     training_settings,
     weights_source,
 )
 
+WORK = "s4m_pipeline.stages.training_work:train_stage"
 
+
+@dataclass(frozen=True)
 class TrainTeacher(Stage):
     """The teacher, with the structural loss when its weight is above 0."""
 
     name: ClassVar[str] = "train-teacher"
+
+    @classmethod
+    def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
+        """Once: a later round's teacher is the student of the round before."""
+        return [cls()] if number == 1 else []
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The teacher's section, its model's content and the seed."""
@@ -36,7 +46,8 @@ class TrainTeacher(Stage):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """Structural targets, when they are learned from."""
-        return {"structure": Structure()} if config.teacher.structure_weight > 0 else {}
+        wanted = config.teacher.structure_weight > 0
+        return {"structure": stage_named("structure")} if wanted else {}
 
     def check(self, run: Run) -> None:
         """Refuse wrong settings and image sets that cannot be used."""
@@ -52,8 +63,10 @@ class TrainTeacher(Stage):
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train on the labelled images."""
         section = run.config.teacher
-        structure = run.require(Structure()) if section.structure_weight > 0 else None
-        return train_stage(run, self, folder, section, structure, teacher_extra(section))
+        targets = self.upstream(run.config).get("structure")
+        structure = None if targets is None else run.require(targets)
+        outcome: Outcome = load(WORK)(run, self, folder, section, structure, teacher_extra(section))
+        return outcome
 
 
 def teacher_extra(section: TeacherSection) -> dict[str, Any]:

@@ -1,47 +1,24 @@
-"""What teacher and student training share: calling MMEngine, progress, the artifact's files."""
+"""What teacher and student training share of their settings and checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from s4m_pipeline.artifacts.manifest import file_entry
-from s4m_pipeline.artifacts.tables import write_table
-from s4m_pipeline.config import (
-    RANDOM,
-    LabelledSet,
-    StudentSection,
-    TrainingSection,
-    result_settings,
-)
+from s4m_pipeline.config import RANDOM, StudentSection, TrainingSection, result_settings
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
-from s4m_pipeline.data.image_set import ImageRecord, ImageSet
-from s4m_pipeline.data.images import unreadable
-from s4m_pipeline.engine.reading import quarantine_row
+from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
+from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.late import load
 from s4m_pipeline.wording import counted
-
-if TYPE_CHECKING:
-    from s4m_pipeline.models.training import TrainingResult
 
 CHECKPOINT = "checkpoint.pth"
 LOG = "log.jsonl"
 CHECKPOINT_BYTES = 200_000_000
-_PASSED_ON = (
-    "iterations",
-    "batch_size",
-    "learning_rate",
-    "precision",
-    "workers",
-    "validation_interval",
-    "checkpoint_interval",
-    "structure_weight",
-)
-"""Settings that go to ``TrainingSpec`` as they are."""
+CHECK_START_WEIGHTS = "s4m_pipeline.models.start_weights:check_start_weights"
 
 
 def training_settings(section: TrainingSection) -> dict[str, Any]:
@@ -89,190 +66,34 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
 
 def check_weights(stage: Stage, section: TrainingSection, run: Run) -> None:
     """Refuse a file of start weights that is not of the model, before any work (UsageError)."""
-    from s4m_pipeline.engine.perform import freshness
-
     path = start_checkpoint(section)
     if path is not None and freshness(run, stage).state != "fresh":
-        _fit_of(section.model, len(run.images.labelled.categories), path, *_version(path))
+        tensors_that_fit(section.model, len(run.images.labelled.categories), path)
+
+
+def tensors_that_fit(model: str, classes: int, path: Path) -> tuple[int, int]:
+    """How many tensors of a model start from a file, and how many there are.
+
+    Args:
+        model: The model's name or the path of its config.
+        classes: Number of classes.
+        path: The file of weights.
+
+    Raises:
+        UsageError: Too few of them do: the file is not of this model.
+    """
+    state = path.stat()
+    return _fit_of(model, classes, path, state.st_size, state.st_mtime_ns)
 
 
 @cache
-def _fit_of(model: str, classes: int, path: Path, *version: int) -> tuple[int, int]:
-    """How many tensors start from a file, and how many there are; UsageError where too few do."""
-    from s4m_pipeline.models.start_weights import check_start_weights
-
-    return check_start_weights(model, classes, path)
-
-
-def _version(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def labelled_dataset(
-    section: LabelledSet,
-    categories: Sequence[Mapping[str, Any]],
-    exclude: Sequence[int],
-    structure: Path | None = None,
-) -> dict[str, Any]:
-    """Config of the dataset of a labelled image set, without its pipeline."""
-    return {
-        "type": "CocoInstances",
-        "annotations": str(section.annotations),
-        "images": str(section.images),
-        "structure": None if structure is None else str(structure),
-        "branch": "labelled",
-        "categories": list(categories),
-        "exclude": list(exclude),
-    }
-
-
-def bad_images(run: Run, stage: Stage) -> list[tuple[ImageRecord, str]]:
-    """Decode all images with masks; those that cannot be read, with their errors.
-
-    Training draws images for hours: one that is broken is to be known before, not then.
-    """
-    sets = [run.images.labelled, run.images.validation]
-    records = [record for found in sets if found for record in found.images]
-    with run.reporter.progress(f"{stage.name}: reading images", len(records)) as advance:
-        bad = unreadable(records, lambda count: advance(count, ""))
-    for record, error in bad:
-        run.reporter.warn(f"{record.file_name} is set aside: {error}")
-    return bad
-
-
-def train_stage(
-    run: Run,
-    stage: Stage,
-    folder: Path,
-    section: TrainingSection,
-    structure: Path | None,
-    extra: Mapping[str, Any],
-    left_out: Sequence[int] = (),
-    validate: bool = True,
-) -> Outcome:
-    """Train, going on from the last checkpoint in ``folder``, and describe what came out.
-
-    Args:
-        run: The run.
-        stage: The training stage, for its name.
-        folder: The artifact's folder.
-        section: The stage's settings.
-        structure: Folder of the labelled images' structural targets; None to do without.
-        extra: Fields of ``TrainingSpec`` that differ between teacher and student.
-        left_out: Ids of labelled images that are not trained on.
-        validate: Whether the validation images, where there are any, are looked at on the way.
-
-    Raises:
-        DivergedError: Losses or weights are not finite; what to set is told.
-    """
-    from s4m_pipeline.models.divergence import DivergedError
-    from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
-
-    _tell_weights(run, stage, section, extra.get("init_checkpoint"))
-    aside = bad_images(run, stage)
-    excluded = [record for record, _ in aside]
-    start = resume_iteration(folder)
-    with run.reporter.progress(stage.name, section.iterations, start, "iterations") as advance:
-        spec = TrainingSpec(
-            folder=folder,
-            model=section.model,
-            categories=label_categories(run.images.labelled.categories),
-            labelled=_labelled(run, excluded, left_out, structure),
-            validation=_validation(run, excluded) if validate else None,
-            log_file=folder / LOG,
-            on_step=_step_counter(advance, start),
-            seed=run.config.seed,
-            device=run.device,
-            **{name: getattr(section, name) for name in _PASSED_ON},
-            **extra,
-        )
-        try:
-            trained = train(spec)
-        except DivergedError as error:
-            raise DivergedError(f"{stage.name}: {error}.\n{_calmer(section)}") from error
-    rows = [quarantine_row(record, stage.name, error) for record, error in aside]
-    return training_outcome(trained, folder, run, rows)
-
-
-def _calmer(section: TrainingSection) -> str:
-    """What to set where a training diverged."""
-    name = "student" if isinstance(section, StudentSection) else "teacher"
-    if section.learning_rate is None:
-        return f"Set {name}.learning_rate, lower than the model config's."
-    return f"Lower {name}.learning_rate, which is {section.learning_rate:g}."
-
-
-def _tell_weights(run: Run, stage: Stage, section: TrainingSection, start: Path | None) -> None:
-    """Say how much of the model starts from the file that its settings name."""
-    if start is not None and start == start_checkpoint(section):
-        classes = len(run.images.labelled.categories)
-        found, total = _fit_of(section.model, classes, start, *_version(start))
-        run.reporter.say(f"{stage.name}: {found} of {total} tensors start from {start}")
-
-
-def _labelled(
-    run: Run, excluded: Sequence[ImageRecord], left_out: Sequence[int], structure: Path | None
-) -> dict[str, Any]:
-    """Config of the labelled images' dataset, without those set aside or left out."""
-    known = run.images.labelled
-    ids = [*_ids(known, excluded), *left_out]
-    categories = label_categories(known.categories)
-    return labelled_dataset(run.config.data.labelled, categories, ids, structure)
-
-
-def _validation(run: Run, excluded: Sequence[ImageRecord]) -> dict[str, Any] | None:
-    """Config of the validation images' dataset, where there are any."""
-    section = run.config.data.validation
-    if section is None:
-        return None
-    categories = label_categories(run.images.labelled.categories)
-    return labelled_dataset(section, categories, _ids(run.images.validation, excluded))
-
-
-def _ids(found: ImageSet | None, records: Sequence[ImageRecord]) -> list[int]:
-    """Ids of those of the records that are a set's own (ids and names may recur in another)."""
-    own = found.images if found else []
-    return [image.id for image in own if any(image is record for record in records)]
+def _fit_of(model: str, classes: int, path: Path, *state: int) -> tuple[int, int]:
+    """Look once at a file in one state: its size and the time of its last change."""
+    del state
+    fit: tuple[int, int] = load(CHECK_START_WEIGHTS)(model, classes, path)
+    return fit
 
 
 def start_checkpoint(section: TrainingSection) -> Path | None:
     """The file of weights that a section names; None where it names none."""
     return None if section.weights in (None, RANDOM) else Path(str(section.weights))
-
-
-def _step_counter(
-    advance: Callable[[int, str], None], start: int
-) -> Callable[[int, Mapping[str, float]], None]:
-    last = start
-
-    def on_step(iteration: int, losses: Mapping[str, float]) -> None:
-        nonlocal last
-        loss = losses.get("loss")
-        advance(iteration - last, "" if loss is None else f"loss {loss:.3f}")
-        last = iteration
-
-    return on_step
-
-
-def training_outcome(
-    trained: TrainingResult, folder: Path, run: Run, aside: Sequence[dict[str, Any]]
-) -> Outcome:
-    """Describe what a training left in the artifact's folder."""
-    files = [file_entry(folder, folder / name) for name in (CHECKPOINT, LOG)]
-    labelled = run.images.labelled
-    if aside:
-        path = folder / "quarantine" / "00000.parquet"
-        rows = write_table(path, "quarantine", aside, label_categories(labelled.categories))
-        files.append(file_entry(folder, path, rows))
-    counts = {
-        "images": len(labelled.images),
-        "instances": labelled.instance_count,
-        "quarantined": len(aside),
-    }
-    metrics = {
-        "losses": trained.losses,
-        "validation": trained.metrics,
-        "precision": trained.precision,
-    }
-    return Outcome(files, counts, metrics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from s4m_pipeline.artifacts.seeds import rng
 
 TRADING = 0.25
-"""Pairs that trade, as a share of a batch's unlabelled images (METHOD, section 3)."""
+"""Pairs that trade instances, as a share of a batch's unlabelled images."""
 
 
 def unlabelled_per_batch(batch_size: int, fraction: float) -> int:

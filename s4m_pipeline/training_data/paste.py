@@ -1,8 +1,8 @@
-"""Augmentation with refined pseudo-labels: images trade instances (METHOD, section 3).
+"""Augmentation with refined pseudo-labels: images trade instances.
 
-Which images trade is drawn by batch (:mod:`s4m_pipeline.training_data.mixed_dataset`). The
-transform pastes one image's instances into another, after geometry and before the changes of
-colour.
+See docs/method.md, "Augmentation with refined pseudo-labels". Which images trade is drawn by batch
+(:mod:`s4m_pipeline.training_data.mixed_dataset`). The transform pastes one image's instances into
+another, after the geometric transforms and before the changes of colour.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from s4m_pipeline.engine.perform import check_stage, perform
 from s4m_pipeline.engine.registry import model_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages.evaluate import Evaluate
+from s4m_pipeline.stages.evaluate import Evaluate, evaluate_of
 
 ALL = "all"
 
@@ -29,7 +29,7 @@ def evaluations(
 
     Args:
         config: The run; where its student is not averaged, that has one set of weights.
-        of: ``all``, or as ``Evaluate`` has it, as are the others.
+        of: ``all``, or as ``evaluate_of`` has it, as are the others.
         split: Which image set.
         averaged: Whether to take averaged weights; ``all`` takes both.
         source: The image set of ``split`` ``file``.
@@ -48,7 +48,7 @@ def evaluations(
         raise UsageError("all weights are compared, the averaged ones too: leave out --no-averaged")
 
     def evaluation(of: str, averaged: bool = True) -> Evaluate:
-        return Evaluate(of, split, averaged, source, metric, reuse)
+        return evaluate_of(of, split, averaged, source, metric, reuse)
 
     if of != ALL:
         return {of: evaluation(of, averaged)}

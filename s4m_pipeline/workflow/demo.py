@@ -16,20 +16,21 @@ from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.image_set import Category, ImageSet
 from s4m_pipeline.data.images import read_image
+from s4m_pipeline.data.scenes.scenes import generate_scenes
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.perform import perform
+from s4m_pipeline.engine.registry import model_of_round, stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages.evaluate import Evaluate
-from s4m_pipeline.stages.refine.stage import Refine
-from s4m_pipeline.stages.train_student import TrainStudent
-from s4m_pipeline.stages.train_teacher import TrainTeacher
+from s4m_pipeline.late import load
+from s4m_pipeline.review.demo_page import DemoSample, write_demo_page
 from s4m_pipeline.stages.training import CHECKPOINT
 from s4m_pipeline.workflow.label_quality import label_quality_of_run
 from s4m_pipeline.workflow.pipeline import stages_of
 
 SCENES = {"labelled": 48, "unlabelled": 240, "validation": 100}
 """Scenes in each set."""
+PREDICTOR = "s4m_pipeline.models.predictor:Predictor"
 SHOWN = 8
 SHOWN_SCORE = 0.5
 
@@ -62,8 +63,6 @@ def prepare_demo(folder: Path, seed: int) -> Path:
     Raises:
         UsageError: The folder holds other things, or is a file.
     """
-    from s4m_pipeline.data.scenes.scenes import generate_scenes
-
     path = folder / "demo.yaml"
     if folder.exists():
         require_folder(folder)
@@ -129,7 +128,7 @@ def _check_overrides(overrides: list[str]) -> None:
 
 def _teacher_trained_on(run: Run) -> Run:
     """A run whose teacher starts from the run's own: labelled scenes alone, for as long again."""
-    start = run.require(TrainTeacher()) / CHECKPOINT
+    start = run.require(model_of_round(0)) / CHECKPOINT
     config = run.config.model_copy(deep=True)
     config.teacher.weights = str(start)
     return Run(config, run.reporter)
@@ -138,12 +137,12 @@ def _teacher_trained_on(run: Run) -> Run:
 def _train_and_evaluate(run: Run, of: str) -> Mapping[str, Any]:
     """Make all stages that one model needs and evaluate it."""
     for stage in stages_of(run.config):
-        if isinstance(stage, Evaluate):
+        if stage.name == "evaluate":
             continue
         perform(run, stage)
         if of == "teacher" and stage.name == "train-teacher":
             break
-    return perform(run, Evaluate(of)).metrics
+    return perform(run, stage_named("evaluate", of=of)).metrics
 
 
 def _row(name: str, ap: Mapping[str, Any], quality: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -157,8 +156,6 @@ def _row(name: str, ap: Mapping[str, Any], quality: Mapping[str, Any] | None) ->
 
 
 def _write_page(run: Run, rows: list[dict[str, Any]], page: Path, seconds: float) -> None:
-    from s4m_pipeline.review.demo_page import write_demo_page
-
     truth = _truth_of_unlabelled(page.parent)
     samples = _samples(run, truth)
     config = run.config
@@ -182,14 +179,11 @@ def _truth_of_unlabelled(folder: Path) -> ImageSet:
 
 def _samples(run: Run, truth: ImageSet) -> list[Any]:
     """Scenes for the page: the first ones with several instances."""
-    from s4m_pipeline.models.predictor import Predictor
-    from s4m_pipeline.review.demo_page import DemoSample
-
     names = {category.id: category.name for category in truth.categories}
     columns = ["file_name", "category_id", "mask_rle", "teacher_mask_rle", "decision"]
-    rows = read_table(run.require(Refine()), "refined", columns).to_pylist()
+    rows = read_table(run.require(stage_named("refine")), "refined", columns).to_pylist()
     taken = [row for row in rows if row["decision"] != "dropped"]
-    student = Predictor(run.require(TrainStudent()) / CHECKPOINT, run.device)
+    student = load(PREDICTOR)(run.require(model_of_round(1)) / CHECKPOINT, run.device)
     shown = [i for i in truth.images if len(truth.instances.get(i.id, [])) >= 3][:SHOWN]
     samples = []
     for record in shown:
@@ -209,9 +203,8 @@ def _samples(run: Run, truth: ImageSet) -> list[Any]:
 
 
 def _detected(student: Any, image: Any, categories: list[Category]) -> list[tuple[bytes, str]]:
-    found = student.detect([image])[0]
+    detections = student.detect([image])[0]
+    columns = zip(detections.labels, detections.scores, detections.rles, strict=True)
     return [
-        (rle, categories[int(label)].name)
-        for label, score, rle in zip(found.labels, found.scores, found.rles, strict=True)
-        if score >= SHOWN_SCORE
+        (rle, categories[int(label)].name) for label, score, rle in columns if score >= SHOWN_SCORE
     ]

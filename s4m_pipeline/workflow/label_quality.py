@@ -11,10 +11,10 @@ from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import LabelledSet
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
-from s4m_pipeline.engine.registry import check_round
+from s4m_pipeline.engine.registry import check_round, stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages.refine.stage import Refine
+from s4m_pipeline.metrics.label_quality import label_quality
 
 _SIZE = ["file_name", "height", "width"]
 _COLUMNS = [
@@ -45,12 +45,10 @@ def label_quality_of_run(
         UsageError: There is no such round or truth, or the truth numbers its classes otherwise,
             has none of the images, or has one in another size.
     """
-    from s4m_pipeline.metrics.label_quality import label_quality
-
     if annotations is None:
-        raise UsageError("--labels needs --annotations: the COCO file with the true masks")
+        raise UsageError("label quality needs --annotations: the COCO file with the true masks")
     check_round(round_number)
-    folder = run.require(Refine(round_number))
+    folder = run.require(stage_named("refine", round_number))
     images = run.images.unlabelled
     section = run.config.data.unlabelled
     if section is None:

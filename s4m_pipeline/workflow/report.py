@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s4m_pipeline.engine.registry import OfRound, check_round
+from s4m_pipeline.engine.registry import STAGES, check_round, stage_class, stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.labels.page import write_label_page
-from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine.stage import Refine
-from s4m_pipeline.stages.train_student import TrainStudent
-from s4m_pipeline.stages.train_teacher import TrainTeacher
-
-_OF_ROUNDS: tuple[type[OfRound], ...] = (Refine, PseudoLabel, TrainStudent)
+from s4m_pipeline.review.report import stage_report
 
 
 def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int = 1) -> None:
@@ -30,29 +25,24 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
     Raises:
         UsageError: There is no report of such a stage or round, or its artifact has not been made.
     """
-    from s4m_pipeline.review.report import stage_report
-
-    stage = _stage(name, number)
+    stage = _stage(run, name, number)
     folder = run.require(stage)
-    if stage.name == Refine.name:
+    if (folder / "refined").is_dir():
         write_label_page(run, folder, out, limit)
         return
     images = {}
-    if stage.name == PseudoLabel.name:
+    if (folder / "predictions").is_dir():
         images = {record.id: record.path for record in run.images.unlabelled.images}
     score = run.config.pseudo_label.score
     stage_report(folder, images, out, limit, run.config.seed, score, [])
 
 
-def _stage(name: str, number: int) -> Stage:
+def _stage(run: Run, name: str, number: int) -> Stage:
     """The stage of a name, of a round."""
     check_round(number)
-    if name == TrainTeacher.name:
-        if number > 1:
-            raise UsageError(f"a round's teacher is the last one's student: there is one {name}")
-        return TrainTeacher()
-    for kind in _OF_ROUNDS:
-        if kind.name == name:
-            return kind(number)
-    known = ", ".join([TrainTeacher.name, *(kind.name for kind in _OF_ROUNDS)])
-    raise UsageError(f"there is no report of '{name}', only of {known}")
+    pages = [row.name for row in STAGES.values() if row.page]
+    if name not in pages:
+        raise UsageError(f"there is no report of '{name}', only of {', '.join(pages)}")
+    if not stage_class(name).of_round(run.config, number):
+        raise UsageError(f"a round's teacher is the last one's student: there is one {name}")
+    return stage_named(name, number)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.perform import check_stage, perform
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
-from s4m_pipeline.stages.calibration.held_out import HeldOut
-from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.workflow.pipeline import run_all, stages_of_round, stages_of_rounds
 
 
@@ -72,7 +71,7 @@ def run_rounds(
         on_round: Told of each round as it is done.
 
     Returns:
-        Manifests by the stages' keys.
+        Manifests by the stages' titles.
 
     Raises:
         UsageError: Fewer than one round.
@@ -97,7 +96,7 @@ def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
     """All that up to ``rounds`` rounds would make, the measuring between them included."""
     stages = stages_of_rounds(config, rounds)
     if rounds > 1 and config.data.validation is not None:
-        stages += [HeldOut(number) for number in range(1, rounds + 2)]
+        stages += [stage_named("held-out", number) for number in range(1, rounds + 2)]
     return stages
 
 
@@ -122,15 +121,14 @@ def _measure(run: Run, number: int, made: dict[str, Manifest], force: bool) -> R
     """Label quality before and after a round."""
     if run.config.data.validation is None:
         return RoundResult(number)
-    before = perform(run, HeldOut(number), force and number == 1)
-    after = perform(run, HeldOut(number + 1), force)
-    found = after.metrics["labels"]
-    name = "student" if number == 1 else f"student-{number}"
-    evaluation = made[Evaluate(name).key]
+    before = perform(run, stage_named("held-out", number), force and number == 1)
+    after = perform(run, stage_named("held-out", number + 1), force)
+    labels = after.metrics["labels"]
+    evaluation = made[stage_named("evaluate", number).title]
     return RoundResult(
         number,
         before.metrics["quality"],
         after.metrics["quality"],
-        (found["precision"], found["recall"], found["mean_iou"]),
+        (labels["precision"], labels["recall"], labels["mean_iou"]),
         evaluation.metrics["segm"]["AP"],
     )

@@ -12,6 +12,7 @@ from s4m_pipeline.engine.perform import perform
 from s4m_pipeline.engine.sharded import tell_idle_gpus
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
+from s4m_pipeline.stages.refine.worker import RefineWorker
 from s4m_pipeline.stages.structure import Structure
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 
@@ -33,18 +34,14 @@ def test_the_forecast_is_of_a_worker_beside_the_others(finished, monkeypatch):
     run = finished.run("refine.points=2", "execution.workers=3")
     assert len(Refine().shards(run)) == 2  # so a third worker would have nothing to do
     places, threads = [], []
-    real = Refine.factory
+    real = RefineWorker.__init__
 
-    def factory(self):
-        def make(task, place):
-            places.append(place)
-            made = real(self)(task, place)
-            threads.append(torch.get_num_threads())
-            return made
+    def made(self, stage, task, place):
+        places.append(place)
+        real(self, stage, task, place)
+        threads.append(torch.get_num_threads())
 
-        return make
-
-    monkeypatch.setattr(Refine, "factory", factory)
+    monkeypatch.setattr(RefineWorker, "__init__", made)
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     before = torch.get_num_threads()
     torch.set_num_threads(4)

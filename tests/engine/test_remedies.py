@@ -44,7 +44,9 @@ def test_run_names_the_command_that_makes_a_damaged_artifact_alone(done, s4m, st
     assert (done.run().folder(TrainTeacher()) / "manifest.json").read_bytes() == kept
 
 
-@pytest.mark.parametrize("stage", [Refine(2), TrainStudent(2), CrossFit(), Calibrate(), HeldOut(2)])
+@pytest.mark.parametrize(
+    "stage", [Refine(round=2), TrainStudent(round=2), CrossFit(), Calibrate(), HeldOut(round=2)]
+)
 def test_what_no_command_makes_alone_is_removed_rather_than_forced(empty_workshop, stage):
     run = empty_workshop.run()
     advice = run.remedy(stage)

@@ -15,7 +15,7 @@ from s4m_pipeline.labels.thresholds import Thresholds
 from s4m_pipeline.labels.warnings import label_rates, messages, rates_of
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine.rethreshold import Rethreshold
+from s4m_pipeline.stages.refine.rethreshold import StoredMasks, rethresholding
 from s4m_pipeline.stages.refine.stage import Refine
 
 
@@ -90,7 +90,7 @@ def test_rethresholding_writes_what_a_full_refinement_would(
     before = rows_of(quick.run(*settings))
     wanted = perform(first, Refine())
     request.getfixturevalue("no_segmenter")
-    made = perform(second, Rethreshold())
+    made = perform(second, rethresholding())
     assert files_of(second, "refined", "segmented") == files_of(first, "refined", "segmented")
     assert made.counts == wanted.counts
     assert made.metrics["thresholds"] == wanted.metrics["thresholds"]
@@ -110,7 +110,7 @@ def test_structural_targets_are_carried_over(refined, tmp_path, no_segmenter):
     copy = refined.copy(tmp_path / "run")
     run = copy.run(*below(refined), "pseudo_label.score=0.9")
     before = files_of(copy.run(*below(refined)), "structure")
-    made = perform(run, Rethreshold())
+    made = perform(run, rethresholding())
     assert files_of(run, "structure") == before
     assert before
     assert made.metrics["rethresholded_from"] == copy.run(*below(refined)).fingerprint(Refine())
@@ -148,7 +148,7 @@ def test_predictions_made_again_are_no_source(refined, tmp_path):
     data["files"][0]["sha256"] = "of another result"
     path.write_text(json.dumps(data))
     with pytest.raises(UsageError, match="thresholds alone"):
-        Rethreshold().source(run)
+        StoredMasks().artifact(Refine(), run)
 
 
 def test_plain_labels_are_rethresholded_from_predictions(finished, tmp_path, no_segmenter):
@@ -157,7 +157,7 @@ def test_plain_labels_are_rethresholded_from_predictions(finished, tmp_path, no_
     perform(quick.run(*settings), Refine())
     new = (*settings, "pseudo_label.score=0.9")
     perform(full.run(*new), Refine())
-    perform(quick.run(*new), Rethreshold())
+    perform(quick.run(*new), rethresholding())
     assert files_of(quick.run(*new), "refined") == files_of(full.run(*new), "refined")
 
 
@@ -185,7 +185,7 @@ def test_thresholds_by_precision_come_from_cross_fitted_predictions(refined, tmp
     settings = ("pseudo_label.thresholds=precision", "pseudo_label.precision=0.3")
     run = copy.run(*below(refined), *settings, "calibration.iterations=20")
     perform(run, CrossFit())
-    made = perform(run, Rethreshold())
+    made = perform(run, rethresholding())
     assert made.inputs["cross-fit"] == run.fingerprint(CrossFit())
     assert made.metrics["thresholds"]["how"] == "precision"
     chosen = choose_thresholds(run, run.folder(PseudoLabel()), 18)
@@ -237,7 +237,7 @@ def test_rethresholding_and_refining_share_an_unfinished_folder(refined, tmp_pat
     """Shards that one of them finished are whole for the other, structural targets included."""
     copy = refined.copy(tmp_path / "run")
     run = copy.run(*below(refined), "pseudo_label.score=0.9")
-    whole = perform(run, Rethreshold())
+    whole = perform(run, rethresholding())
     folder = run.folder(Refine())
     (folder / "manifest.json").unlink()
     again = perform(copy.run(*below(refined), "pseudo_label.score=0.9"), Refine())
@@ -320,7 +320,7 @@ def test_every_class_is_in_the_log_however_many_there_are(refined, monkeypatch):
 def test_no_label_at_all_stops_the_student(refined, tmp_path):
     copy = refined.copy(tmp_path / "run")
     run = copy.run(*below(refined), "pseudo_label.score=1")
-    perform(run, Rethreshold())
+    perform(run, rethresholding())
     with pytest.raises(S4MError, match="not one pseudo-label"):
         label_warnings.check_labels(run, run.folder(Refine()), "train-student")
 

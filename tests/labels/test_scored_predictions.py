@@ -14,7 +14,7 @@ from s4m_pipeline.labels.scored_predictions import judged_predictions, predictio
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit
 from s4m_pipeline.stages.calibration.held_out import HeldOut
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
-from s4m_pipeline.stages.refine.rethreshold import Rethreshold
+from s4m_pipeline.stages.refine.rethreshold import rethresholding
 from s4m_pipeline.stages.refine.stage import Refine
 
 BY_PRECISION = ("pseudo_label.thresholds=precision", "calibration.iterations=3")
@@ -62,8 +62,8 @@ def test_without_a_prediction_above_the_floor_there_are_no_labels(cross_fitted, 
     assert code == 0, err
     assert "no score reaches pseudo_label.precision" in err
     run = copy.run(*BY_PRECISION, floor)
-    assert read_manifest(run.folder(Rethreshold())).counts["instances"] == 0
-    made = perform(run, HeldOut(1))
+    assert read_manifest(run.folder(rethresholding())).counts["instances"] == 0
+    made = perform(run, HeldOut(round=1))
     assert made.metrics["labels"]["labels"] == 0
     assert made.metrics["quality"] == 0
 

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from s4m_pipeline.data.formats.coco.reader import read_coco
 from s4m_pipeline.metrics import coco_ap
 from s4m_pipeline.metrics.coco_engine import ENGINES, to_coco_dict
-from s4m_pipeline.stages.evaluate import without_images
+from s4m_pipeline.stages.evaluate_work import without_images
 from tests.small_sets import coco_content, write_json
 
 FIGURES = (

@@ -1,4 +1,4 @@
-"""Every figure of the paper's table of settings (METHOD), read out of what is built and run."""
+"""Every figure of docs/method.md, "Settings of the published configurations", as it is built."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine import reading
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
-from s4m_pipeline.stages import pseudo_label
-from s4m_pipeline.stages.prediction_rows import PredictionSettings
+from s4m_pipeline.stages import pseudo_label_worker
+from s4m_pipeline.stages.prediction_settings import PredictionSettings
+from s4m_pipeline.stages.pseudo_label import PredictionTask
 
 PATIENCE = 20.0
 
@@ -57,10 +58,11 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Make a worker whose teacher is made up, whose images are grey and whose rows are told."""
 
     def worker(teacher: Teacher, images: int, rows: Callable[[int], None]) -> Any:
-        made: Any = object.__new__(pseudo_label._Worker)
+        made: Any = object.__new__(pseudo_label_worker.PredictionWorker)
+        made.stage = "pseudo-label"
         records = {n: ImageRecord(n, f"{n}.png", Path(f"{n}.png"), 4, 6) for n in range(images)}
         settings = PredictionSettings(0, 0.05, 3)
-        made._task = pseudo_label._Task(Path(), str(teacher.device), records, settings, 1)
+        made._task = PredictionTask(Path(), str(teacher.device), records, settings, 1)
         made._teacher = teacher
         made._category_ids = [7]
         made.batch_size, made.streams = 1, teacher.device.type != "cpu"
@@ -74,7 +76,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             return [{"image_id": record.id}]
 
         monkeypatch.setattr(reading, "read_sized_image", read)
-        monkeypatch.setattr(pseudo_label, "prediction_rows", rows_of)
+        monkeypatch.setattr(pseudo_label_worker, "prediction_rows", rows_of)
         return made
 
     return worker

@@ -13,9 +13,10 @@ from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine import reading
 from s4m_pipeline.segmenter import structure as maps
-from s4m_pipeline.stages import structure
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
-from s4m_pipeline.stages.structure_rows import TargetSettings
+from s4m_pipeline.stages.structure import StructureTask
+from s4m_pipeline.stages.structure_settings import TargetSettings
+from s4m_pipeline.stages.structure_worker import StructureWorker
 from tests.segmenter.fakes import ToldSegmenter, encode_mask
 from tests.stages.noting import Event, NotingSegmenter, note_copies
 
@@ -29,12 +30,13 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
 
 def _worker(events: list[Event], images: int, monkeypatch: pytest.MonkeyPatch) -> Any:
-    worker: Any = object.__new__(structure._Worker)
+    worker: Any = object.__new__(StructureWorker)
+    worker.stage = "structure"
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[10:20, 5:25] = True
     worker._segmenter = NotingSegmenter(events)
     worker._segmenter.warnings = ["memory ran out: 2 images a batch"]
-    worker._task = structure._Task(
+    worker._task = StructureTask(
         SegmenterSettings("told", None, None, 2, "cpu"),
         {n: ImageRecord(n, f"{n}.png", Path(f"{n}.png"), HEIGHT, WIDTH) for n in range(images)},
         {n: [encode_mask(mask)] for n in range(0, images, 2)},

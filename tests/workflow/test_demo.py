@@ -63,7 +63,7 @@ def test_a_demo_stopped_while_scenes_are_drawn_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(scenes, "generate_scenes", stops)
+    monkeypatch.setattr(demo, "generate_scenes", stops)
     with pytest.raises(KeyboardInterrupt):
         demo.prepare_demo(tmp_path / "demo", seed=5)
     demo.prepare_demo(tmp_path / "demo", seed=5)

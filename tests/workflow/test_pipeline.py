@@ -164,13 +164,13 @@ def test_labels_depend_neither_on_batch_size_nor_on_workers(finished, tmp_path, 
 
 def test_an_interrupted_stage_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
     from s4m_pipeline.engine.perform import freshness, perform
-    from s4m_pipeline.stages.refine import stage as refine
+    from s4m_pipeline.stages.refine.worker import RefineWorker
 
     copy = finished.copy(tmp_path / "run")
     run = copy.run()
     digests = {f.path: f.sha256 for f in read_manifest(run.folder(Refine())).files}
     shutil.rmtree(run.folder(Refine()))
-    real = refine._Worker.open
+    real = RefineWorker.open
     shards = []
 
     def stops_in_the_second(self, shard, advance):
@@ -179,7 +179,7 @@ def test_an_interrupted_stage_goes_on_where_it_stopped(finished, tmp_path, monke
             raise KeyboardInterrupt
         return real(self, shard, advance)
 
-    monkeypatch.setattr(refine._Worker, "open", stops_in_the_second)
+    monkeypatch.setattr(RefineWorker, "open", stops_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         perform(run, Refine())
     assert freshness(copy.run(), Refine()).state == "unfinished"

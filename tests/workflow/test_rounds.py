@@ -9,9 +9,11 @@ from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.engine.registry import model_of_round, training_named
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.label_quality import label_quality
-from s4m_pipeline.stages.calibration.held_out import HeldOut, quality
+from s4m_pipeline.stages.calibration.held_out import HeldOut
+from s4m_pipeline.stages.calibration.held_out_quality import quality
 from s4m_pipeline.stages.evaluate import Evaluate
-from s4m_pipeline.stages.prediction_rows import PredictionSettings, prediction_rows
+from s4m_pipeline.stages.prediction_rows import prediction_rows
+from s4m_pipeline.stages.prediction_settings import PredictionSettings
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.train_student import TrainStudent
@@ -39,14 +41,14 @@ def test_each_round_is_made_of_the_one_before(two_rounds):
     workshop, _ = two_rounds
     run = workshop.run(*SHORT)
     made = {
-        (kind.name, n): run.store.manifest(kind.name, run.fingerprint(kind(n)))
+        (kind.name, n): run.store.manifest(kind.name, run.fingerprint(kind(round=n)))
         for kind in (PseudoLabel, Refine, TrainStudent)
         for n in (1, 2)
     }
     assert made["pseudo-label", 1].inputs["teacher"] == run.fingerprint(TrainTeacher())
-    assert made["pseudo-label", 2].inputs["teacher"] == run.fingerprint(TrainStudent(1))
-    assert made["refine", 2].inputs["predictions"] == run.fingerprint(PseudoLabel(2))
-    assert made["train-student", 2].inputs["refined"] == run.fingerprint(Refine(2))
+    assert made["pseudo-label", 2].inputs["teacher"] == run.fingerprint(TrainStudent(round=1))
+    assert made["refine", 2].inputs["predictions"] == run.fingerprint(PseudoLabel(round=2))
+    assert made["train-student", 2].inputs["refined"] == run.fingerprint(Refine(round=2))
     assert len({manifest.fingerprint for manifest in made.values()}) == 6
     assert made["pseudo-label", 1].content != made["pseudo-label", 2].content
 
@@ -54,8 +56,8 @@ def test_each_round_is_made_of_the_one_before(two_rounds):
 def test_a_round_is_no_setting(finished):
     run = finished.run()
     for kind in (PseudoLabel, Refine, TrainStudent):
-        assert kind(2).settings(run.config) == kind().settings(run.config)
-        assert kind(2).sources(run) == kind().sources(run)
+        assert kind(round=2).settings(run.config) == kind().settings(run.config)
+        assert kind(round=2).sources(run) == kind().sources(run)
 
 
 def test_the_next_rounds_teacher_has_the_averaged_weights(two_rounds):
@@ -64,13 +66,13 @@ def test_the_next_rounds_teacher_has_the_averaged_weights(two_rounds):
 
     workshop, _ = two_rounds
     run = workshop.run(*SHORT)
-    rows = read_table(run.folder(PseudoLabel(2)), "predictions").to_pylist()
+    rows = read_table(run.folder(PseudoLabel(round=2)), "predictions").to_pylist()
     record = next(i for i in run.images.unlabelled.images if i.id == rows[0]["image_id"])
     image = read_image(record.path)
     own = [row["score"] for row in rows if row["image_id"] == record.id]
     scores = {}
     for averaged in (True, False):
-        model = Predictor(run.folder(TrainStudent(1)) / "checkpoint.pth", "cpu", averaged)
+        model = Predictor(run.folder(TrainStudent(round=1)) / "checkpoint.pth", "cpu", averaged)
         ids = [category["id"] for category in model.categories]
         settings = PredictionSettings.of(run.config)
         made = prediction_rows(record, image.shape[:2], model.predict([image])[0], ids, settings)
@@ -98,8 +100,8 @@ def test_a_later_rounds_labels_have_a_page(two_rounds, tmp_path, s4m):
         options = ("--round", str(number), "--out", pages[number])
         code, _, err = s4m("report", "-c", workshop.config, *SHORT, *options)
         assert code == 0, err
-        assert run.fingerprint(Refine(number)) in pages[number].read_text()
-    assert run.fingerprint(Refine(1)) not in pages[2].read_text()
+        assert run.fingerprint(Refine(round=number)) in pages[number].read_text()
+    assert run.fingerprint(Refine(round=1)) not in pages[2].read_text()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_a_later_rounds_labels_have_a_page(two_rounds, tmp_path, s4m):
         (("--round", "3"), "has not been made"),
         (("--round", "0"), "rounds count from 1"),
         (("--round", "2", "--stage", "train-teacher"), "the last one's student"),
-        (("--stage", "evaluate"), "only of train-teacher, refine"),
+        (("--stage", "evaluate"), "only of train-teacher, pseudo-label, refine, train-student"),
     ],
 )
 def test_a_page_that_cannot_be_is_refused(two_rounds, s4m, tmp_path, options, word):
@@ -126,7 +128,7 @@ def test_a_later_rounds_labels_are_judged(two_rounds, s4m):
         given = options if number == 1 else (*options, "--round", number)
         code, out, err = s4m("evaluate", "-c", workshop.config, *SHORT, *given)
         assert code == 0, err
-        decisions = read_table(run.folder(Refine(number)), "refined")["decision"].to_pylist()
+        decisions = read_table(run.folder(Refine(round=number)), "refined")["decision"].to_pylist()
         assert json.loads(out)["refined"]["labels"] == len(decisions) - decisions.count("dropped")
     for number, word in ((3, "s4m run --rounds 3"), (0, "rounds count from 1")):
         given = (*options, "--round", number)
@@ -141,7 +143,7 @@ def test_one_line_a_round_says_what_label_quality_became(two_rounds):
     assert [result.number for result in told] == [1, 2]
     assert told[0].after == told[1].before
     for result in told:
-        after = read_manifest(run.folder(HeldOut(result.number + 1))).metrics
+        after = read_manifest(run.folder(HeldOut(round=result.number + 1))).metrics
         assert result.after == after["quality"]
         line = str(result)
         assert f"{result.before:.3f} -> {result.after:.3f}" in line
@@ -153,7 +155,7 @@ def test_held_out_quality_is_that_of_labels_above_the_threshold(two_rounds):
     workshop, _ = two_rounds
     run = workshop.run(*SHORT)
     for number in (1, 2, 3):
-        folder = run.folder(HeldOut(number))
+        folder = run.folder(HeldOut(round=number))
         labels = {}
         for row in read_table(folder, "predictions").to_pylist():
             if row["score"] > 0.02 and sum(row["soft_mask"]) / 255 > 1:
@@ -181,8 +183,8 @@ def test_quality_is_one_for_perfect_labels_and_falls_with_false_and_missed_ones(
 def test_the_second_rounds_student_is_evaluated_by_name(two_rounds):
     workshop, told = two_rounds
     run = workshop.run(*SHORT)
-    stage = Evaluate("student-2")
-    assert stage.upstream(run.config) == {"student-2": TrainStudent(2)}
+    stage = Evaluate("student", round=2)
+    assert stage.upstream(run.config) == {"student-2": TrainStudent(round=2)}
     folder = run.folder(stage)
     detections = json.loads((folder / "detections.json").read_text())
     ap = coco_ap(run.images.validation, detections)
@@ -209,7 +211,7 @@ def test_what_rounds_are_made_of_is_not_removable(two_rounds):
     removable = {path.name for path in run.store.removable()}
     for kind in (PseudoLabel, Refine, TrainStudent):
         for number in (1, 2):
-            assert run.fingerprint(kind(number)) not in removable
+            assert run.fingerprint(kind(round=number)) not in removable
 
 
 @pytest.mark.parametrize(
@@ -238,8 +240,8 @@ def test_rounds_stop_when_label_quality_no_longer_rises(
             self.metrics = metrics
 
     def run_all(run, stages, force):
-        ran.append([stage.key for stage in stages])
-        return {stage.key: Made({"segm": {"AP": 0.1}}) for stage in stages}
+        ran.append([stage.title for stage in stages])
+        return {stage.title: Made({"segm": {"AP": 0.1}}) for stage in stages}
 
     def perform(run, stage, force=False):
         labels = {"precision": 0.5, "recall": 0.5, "mean_iou": 0.5}
@@ -256,8 +258,8 @@ def test_rounds_stop_when_label_quality_no_longer_rises(
 
 def test_one_round_is_the_plain_run(finished, monkeypatch):
     run = finished.run()
-    keys = [stage.key for stage in stages_of(run.config)]
-    assert [stage.key for stage in stages_of_rounds(run.config, 1)] == keys
+    keys = [stage.title for stage in stages_of(run.config)]
+    assert [stage.title for stage in stages_of_rounds(run.config, 1)] == keys
     before = {p: p.stat().st_mtime_ns for p in (finished.folder / "work").rglob("*.*")}
     assert run_rounds(run, 1).keys() == run_all(finished.run()).keys()
     assert {p: p.stat().st_mtime_ns for p in (finished.folder / "work").rglob("*.*")} == before
@@ -290,7 +292,7 @@ def test_a_dry_run_lists_all_rounds(finished, s4m):
 def test_models_go_by_name():
     assert isinstance(training_named("teacher"), TrainTeacher)
     assert training_named("student") == TrainStudent() == model_of_round(1)
-    assert training_named("student-3") == TrainStudent(3)
+    assert training_named("student-3") == TrainStudent(round=3)
     for name in ("student-1", "student-x", "student-0", "runs/student-2", "pupil"):
         assert training_named(name) is None
 

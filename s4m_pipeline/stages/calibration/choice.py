@@ -75,3 +75,17 @@ def measured(folder: Path) -> calibration.Measured:
         before=table["iou_before"].to_numpy().astype(np.float64),
         after=table["iou_after"].to_numpy().astype(np.float64),
     )
+
+
+def choice_of_artifact(
+    folder: Path, categories: Sequence[int], config: RunConfig
+) -> dict[str, Any] | None:
+    """What the measurements of a calibration's artifact come to; None where there are none.
+
+    Args:
+        folder: The artifact.
+        categories: All category ids.
+        config: The run; see `choice_of`.
+    """
+    measurements = measured(folder)
+    return choice_of(measurements, categories, config) if len(measurements.before) else None

@@ -16,7 +16,10 @@ S4M_RULE = "S4M's rule"
 S4M_POINTS = 3
 FALLBACK = "points"
 MEAN_OF_FOUR = ("box", "box+mask")
-"""What is fused beside points in the mean of four, where the teacher's share is a quarter."""
+"""Fused beside points in the mean of four (docs/method.md, "Pseudo-label refinement").
+
+The teacher's mask is the fourth, with a share of a quarter.
+"""
 
 
 def compared_candidates(parts: PromptParts) -> tuple[str, ...]:

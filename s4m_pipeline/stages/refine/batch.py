@@ -10,14 +10,11 @@ import numpy as np
 from s4m_pipeline.refinement.ask import Asked, ask
 from s4m_pipeline.refinement.instances import RefinedMask
 from s4m_pipeline.segmenter.base import Embeddings, Segmenter
+from s4m_pipeline.stages.refine.labels import ImagePredictions, decided_rows, likely_masks
+from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.rows import Row
-from s4m_pipeline.stages.refine.task import (
-    ImagePredictions,
-    RefineTask,
-    decided_rows,
-    likely_masks,
-)
-from s4m_pipeline.stages.structure_rows import BegunRow, TargetSettings, begin_row
+from s4m_pipeline.stages.structure_rows import BegunRow, begin_row
+from s4m_pipeline.stages.structure_settings import TargetSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,16 +33,17 @@ def calibrated(finished, tmp_path_factory):
 def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
     finished, tmp_path, monkeypatch
 ):
-    from s4m_pipeline.models import predictor, training
+    from s4m_pipeline.stages import training_work
+    from s4m_pipeline.stages.calibration import cross_fit_worker
 
     seen, asked = {}, {}
-    real_train = training.train
+    real_train = training_work.train
 
     def train(spec):
         seen[spec.folder.name] = set(spec.labelled["exclude"])
         return real_train(spec)
 
-    class Noting(predictor.Predictor):
+    class Noting(cross_fit_worker.Predictor):
         def __init__(self, checkpoint, device):
             super().__init__(checkpoint, device)
             self.fold = checkpoint.parent.name
@@ -51,8 +52,8 @@ def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
             asked[self.fold] = asked.get(self.fold, 0) + len(images)
             return super().predict(images, min_score)
 
-    monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(predictor, "Predictor", Noting)
+    monkeypatch.setattr(training_work, "train", train)
+    monkeypatch.setattr(cross_fit_worker, "Predictor", Noting)
     copy = finished.copy(tmp_path / "run")
     run = copy.run("calibration.iterations=2")
     perform(run, CrossFit())
@@ -291,7 +292,7 @@ def test_auto_without_a_calibration_names_the_command_that_makes_one(finished, t
     copy = finished.copy(tmp_path / "run")
     code, _, err = s4m("refine", "-c", copy.config, "refine.policy=auto")
     assert code == 2
-    assert "s4m refine --calibrate" in err
+    assert "s4m calibrate" in err
 
 
 def test_calibrate_prints_policies_sizes_and_classes(calibrated, s4m):
@@ -309,13 +310,13 @@ def test_calibrate_prints_policies_sizes_and_classes(calibrated, s4m):
 
 
 def test_an_interrupted_calibration_goes_on_without_training_again(finished, tmp_path, monkeypatch):
-    from s4m_pipeline.models import training
-    from s4m_pipeline.stages.calibration import cross_fit
+    from s4m_pipeline.stages import training_work
+    from s4m_pipeline.stages.calibration.cross_fit_worker import CrossFitWorker
 
     copy = finished.copy(tmp_path / "run")
     run = copy.run("calibration.iterations=3")
     trained, stopped = [], []
-    real_train, real_process = training.train, cross_fit._Worker.process
+    real_train, real_process = training_work.train, CrossFitWorker.process
 
     def train(spec):
         before = spec.folder / "checkpoint.pth"
@@ -328,8 +329,8 @@ def test_an_interrupted_calibration_goes_on_without_training_again(finished, tmp
             raise KeyboardInterrupt
         return real_process(self, shard, advance)
 
-    monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(cross_fit._Worker, "process", process)
+    monkeypatch.setattr(training_work, "train", train)
+    monkeypatch.setattr(CrossFitWorker, "process", process)
     with pytest.raises(KeyboardInterrupt):
         perform(run, CrossFit())
     assert freshness(run, CrossFit()).state == "unfinished"

@@ -18,8 +18,9 @@ from s4m_pipeline.refinement.policies import RefinePolicy
 from s4m_pipeline.segmenter.structure import draw_query_points, structure_target
 from s4m_pipeline.stages.refine import batch as refine_batch
 from s4m_pipeline.stages.refine.batch import BegunBatch, begin_batch
-from s4m_pipeline.stages.refine.task import ImagePredictions, RefineTask
-from s4m_pipeline.stages.structure_rows import TargetSettings
+from s4m_pipeline.stages.refine.labels import ImagePredictions
+from s4m_pipeline.stages.refine.refine_task import RefineTask
+from s4m_pipeline.stages.structure_settings import TargetSettings
 from tests.segmenter.fakes import ToldSegmenter, encode_mask
 from tests.stages.noting import Event, NotingSegmenter, note_copies
 

@@ -20,9 +20,9 @@ from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.refinement.conflicts import ConflictRules
 from s4m_pipeline.refinement.policies import RefinePolicy
 from s4m_pipeline.refinement.soft_masks import encode_soft_mask
+from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.settings import conflict_rules, refine_policy
-from s4m_pipeline.stages.refine.stage import _make_worker
-from s4m_pipeline.stages.refine.task import RefineTask
+from s4m_pipeline.stages.refine.worker import RefineWorker
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from tests.segmenter.fakes import PromptedSegmenter
 
@@ -97,7 +97,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RefineTask:
 
 
 def _tables(task: RefineTask) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    worker = _make_worker(task, Place(0, 1))
+    worker = RefineWorker("refine", task, Place(0, 1))
     result = worker.process(Shard(0, (1, 2, 3)), lambda count: None)
     return result.rows, result.counts
 

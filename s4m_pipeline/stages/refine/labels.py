@@ -10,46 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.labels.rule import drop_cause
-from s4m_pipeline.refinement.conflicts import ConflictRules, settle_conflicts
+from s4m_pipeline.refinement.conflicts import settle_conflicts
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
-from s4m_pipeline.refinement.policies import PolicyChoice
 from s4m_pipeline.refinement.reasons import Cause, Reason
+from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.rows import Row, refined, segmented, teacher_instance, unrefined
-from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
-from s4m_pipeline.stages.structure_rows import TargetSettings
-
-
-@dataclass(frozen=True, slots=True)
-class RefineTask:
-    """What a worker refines, and how.
-
-    Attributes:
-        predictions: Folder of the artifact that holds the teacher's predictions.
-        records: The images by id.
-        segmenter: What it is built with; None where none is needed.
-        policy: How instances are refined; None keeps every teacher's mask.
-        rules: What is settled between an image's masks.
-        scores: The score that a label must be above, by category id.
-        min_score: The score from which predictions are prompted that become no labels.
-        min_area: The least sum of a label's mask probabilities, in cells.
-        targets: How structural targets are made; None for none.
-    """
-
-    predictions: Path
-    records: Mapping[int, ImageRecord]
-    segmenter: SegmenterSettings | None
-    policy: PolicyChoice | None
-    rules: ConflictRules
-    scores: Mapping[int, float]
-    min_score: float
-    min_area: float
-    targets: TargetSettings | None
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""``demo``, ``init``, ``report`` and ``doctor``."""
+"""``demo``, ``init`` and ``doctor``: what somebody begins with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from s4m_pipeline.commands.options import ConfigOption, Json, Overrides, Verbose, open_run
+from s4m_pipeline.commands.options import Json, Overrides, example
 
 
 def demo(
@@ -18,7 +18,6 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Seed of scenes and run.")] = 0,
     as_json: Json = False,
-    verbose: Verbose = False,
 ) -> None:
     """Run all stages on generated scenes: no network, no files, under ten minutes on two cores."""
     from s4m_pipeline.review.terminal import comparison_table, print_table
@@ -35,7 +34,6 @@ def demo(
 def init(
     out: Annotated[Path, typer.Argument(help="The file to write.")] = Path("run.yaml"),
     template: Annotated[str, typer.Option(help="Name of a run file that ships with s4m.")] = "run",
-    verbose: Verbose = False,
 ) -> None:
     """Write a run's file to start from."""
     from s4m_pipeline.configs import write_run_template
@@ -44,39 +42,20 @@ def init(
     typer.echo(f"wrote {out}; set the paths in it, then: s4m run -c {out} --dry-run")
 
 
-def report(
-    config: ConfigOption,
-    overrides: Overrides = None,
-    stage: Annotated[
-        str, typer.Option(help="refine, pseudo-label, train-teacher or train-student.")
-    ] = "refine",
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    limit: Annotated[int, typer.Option(min=1, help="Images to show at most.")] = 24,
-    number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
-    verbose: Verbose = False,
-) -> None:
-    """Write a page about a stage's artifact: figures, and teacher's and refined masks."""
-    from s4m_pipeline.workflow.report import write_stage_report
-
-    write_stage_report(open_run(config, overrides), stage, out, limit, number)
-    typer.echo(out)
-
-
-def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Say what is installed, which device is there, and whether the models' operators work."""
     from s4m_pipeline.workflow.doctor import examine
 
-    found = examine()
+    report = examine()
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(report, indent=2))
         return
-    for name, value in found.items():
+    for name, value in report.items():
         typer.echo(f"{name:24} {value}")
 
 
 def add_to(app: typer.Typer) -> None:
     """Register these commands."""
-    app.command("demo")(demo)
-    app.command("init")(init)
-    app.command("report")(report)
-    app.command("doctor")(doctor)
+    app.command("demo", epilog=example("demo --out demo --seed 1"))(demo)
+    app.command("init", epilog=example("init run.yaml --template coco"))(init)
+    app.command("doctor", epilog=example("doctor --json"))(doctor)

@@ -1,0 +1,97 @@
+"""``evaluate`` and ``label-quality``: models and labels held against true masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s4m_pipeline.commands.options import (
+    ConfigOption,
+    DryRun,
+    Force,
+    Json,
+    Overrides,
+    example,
+    open_run,
+    tell_new_name,
+)
+from s4m_pipeline.commands.performing import finish
+from s4m_pipeline.errors import UsageError
+
+
+def evaluate(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    of: Annotated[
+        str, typer.Option(help="student, teacher, student-2 (a round's), all, or a folder or file.")
+    ] = "student",
+    split: Annotated[str, typer.Option(help="validation or labelled.")] = "validation",
+    images: Annotated[Path | None, typer.Option(help="Folder of another image set.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO file of that image set.")] = None,
+    averaged: Annotated[bool, typer.Option(help="Take the averaged weights (EMA).")] = True,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Teacher, student, its last weights, later rounds (--of all)."
+        ),
+    ] = False,
+    metric: Annotated[
+        str, typer.Option(help="coco, cityscapes, both, or auto: both for Cityscapes' classes.")
+    ] = "auto",
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Now a command of its own: s4m label-quality.")
+    ] = False,
+    number: Annotated[
+        int | None, typer.Option("--round", help="Of which round, with --labels.", show_default="1")
+    ] = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """AP of a checkpoint, or of all of them, on an image set."""
+    from s4m_pipeline.commands.printing import print_evaluations, print_plan
+    from s4m_pipeline.stages.evaluate import evaluated_set
+    from s4m_pipeline.workflow.compare import ALL, evaluate_all, evaluations, later_rounds
+
+    if number is not None and not labels:
+        raise UsageError("--round goes with --labels; a round's student is --of student-2")
+    if labels:
+        tell_new_name("evaluate --labels", "label-quality")
+        label_quality(config, overrides, annotations, 1 if number is None else number, as_json)
+        return
+    run = open_run(config, overrides)
+    name, source = evaluated_set(split, images, annotations)
+    of = ALL if compare else of
+    later = later_rounds(run) if of == ALL else []
+    stages = evaluations(run.config, of, name, averaged, source, metric, not force, later)
+    if dry_run:
+        print_plan(run, list(stages.values()), force, as_json)
+        return
+    manifests = evaluate_all(run, stages, force)
+    print_evaluations(manifests, as_json)
+    finish(manifests.values())
+
+
+def label_quality(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="COCO file with the true masks of the unlabelled images.")
+    ] = None,
+    number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Hold the pseudo-labels against true masks, before and after refinement."""
+    from s4m_pipeline.commands.printing import print_quality
+    from s4m_pipeline.workflow.label_quality import label_quality_of_run
+
+    run = open_run(config, overrides)
+    print_quality(label_quality_of_run(run, annotations, number), as_json)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command that is no stage's."""
+    shown = example("label-quality -c run.yaml --annotations truth.json")
+    app.command("label-quality", epilog=shown)(label_quality)

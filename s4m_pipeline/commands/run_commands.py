@@ -1,0 +1,97 @@
+"""``run``, ``status`` and ``report``: all stages of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s4m_pipeline.commands.options import (
+    ConfigOption,
+    DryRun,
+    Force,
+    Json,
+    Overrides,
+    example,
+    open_run,
+)
+from s4m_pipeline.commands.performing import finish, perform_and_print
+
+
+def run_command(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    rounds: Annotated[
+        int, typer.Option(help="Rounds at most: each student is the next round's teacher.")
+    ] = 1,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Run all stages in order, skipping what is fresh, going on where one was stopped."""
+    from s4m_pipeline.commands.printing import print_evaluations
+    from s4m_pipeline.engine.paths import check_paths
+    from s4m_pipeline.stages.evaluate import Evaluate
+    from s4m_pipeline.workflow.pipeline import stages_of_rounds
+    from s4m_pipeline.workflow.rounds import planned_stages, run_rounds
+
+    run = open_run(config, overrides)
+    check_paths(run.config)
+    stages = stages_of_rounds(run.config, rounds)
+    if dry_run:
+        perform_and_print(run, planned_stages(run.config, rounds), force, dry_run)
+        return
+    manifests = run_rounds(run, rounds, force, on_round=lambda result: typer.echo(str(result)))
+    for stage in stages:
+        if stage.title in manifests:
+            typer.echo(run.folder(stage))
+    evaluations = {
+        stage.label: manifests[stage.title]
+        for stage in stages
+        if isinstance(stage, Evaluate) and stage.title in manifests
+    }
+    if evaluations:
+        print_evaluations(evaluations, as_json=False)
+    finish(manifests.values())
+
+
+def status(config: ConfigOption, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Say which stages are fresh, stale, unfinished, missing or damaged, and why."""
+    from s4m_pipeline.commands.printing import print_status
+    from s4m_pipeline.workflow.pipeline import status as status_of
+
+    rows = status_of(open_run(config, overrides))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        print_status(rows)
+
+
+def report(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    stage: Annotated[
+        str, typer.Option(help="refine, pseudo-label, train-teacher or train-student.")
+    ] = "refine",
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    limit: Annotated[int, typer.Option(min=1, help="Images to show at most.")] = 24,
+    number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
+) -> None:
+    """Write a page about a stage's artifact: figures, and teacher's and refined masks."""
+    from s4m_pipeline.workflow.report import write_stage_report
+
+    write_stage_report(open_run(config, overrides), stage, out, limit, number)
+    typer.echo(out)
+
+
+def add_run_to(app: typer.Typer) -> None:
+    """Register ``run``."""
+    app.command("run", epilog=example("run -c run.yaml --dry-run"))(run_command)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register ``status`` and ``report``."""
+    app.command("status", epilog=example("status -c run.yaml"))(status)
+    shown = example("report -c run.yaml --stage refine --out labels.html")
+    app.command("report", epilog=shown)(report)

@@ -1,0 +1,36 @@
+"""What decides a run's score thresholds: settings, files and artifacts, for fingerprints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.engine.registry import stage_named
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage
+
+
+def threshold_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide the thresholds, for a fingerprint."""
+    section = config.pseudo_label
+    if section.thresholds == "fixed":
+        return {"score": section.score}
+    if section.thresholds == "rate":
+        return {"thresholds": "rate"}
+    return {"thresholds": "precision", "precision": section.precision}
+
+
+def threshold_sources(run: Run) -> dict[str, str]:
+    """The input files that decide the thresholds."""
+    if run.config.pseudo_label.thresholds == "fixed":
+        return {}
+    return {"labelled": run.images.labelled_digest()}
+
+
+def threshold_upstream(config: RunConfig) -> dict[str, Stage]:
+    """The input artifacts, beside the predictions themselves, that decide the thresholds."""
+    return (
+        {"cross-fit": stage_named("cross-fit")}
+        if config.pseudo_label.thresholds == "precision"
+        else {}
+    )

@@ -1,0 +1,114 @@
+"""What calibrates: labelled images refined by every policy, rows of ``calibration`` back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from s4m_pipeline.artifacts.shards import Shard, ShardResult
+from s4m_pipeline.artifacts.tables import read_rows
+from s4m_pipeline.devices.placement import Place, settle
+from s4m_pipeline.engine.reading import in_batches, load_images
+from s4m_pipeline.execution.base import Advance, ShardWorker
+from s4m_pipeline.refinement.ask import refine_images
+from s4m_pipeline.refinement.rle import iou
+from s4m_pipeline.segmenter.base import Embeddings
+from s4m_pipeline.stages.calibration.calibrate import CalibrateTask
+from s4m_pipeline.stages.calibration.pairs import Pair, overlapping
+from s4m_pipeline.stages.refine.rows import teacher_instance
+
+
+@dataclass(slots=True)
+class _Measurable:
+    """An image's predictions that are refined, and the pairs among them that are measured."""
+
+    rows: list[dict[str, Any]]
+    pairs: list[Pair]
+
+
+class CalibrateWorker(ShardWorker):
+    """A worker that refines labelled images by every policy and measures what that brings.
+
+    Args:
+        stage: The stage's name.
+        task: Predictions, truth and policies.
+        place: Which worker this is.
+    """
+
+    def __init__(self, stage: str, task: CalibrateTask, place: Place) -> None:
+        self._stage, self._task = stage, task
+        self._segmenter = task.segmenter.build(settle(task.segmenter.device, place), task.records)
+
+    def process(self, shard: Shard, advance: Advance) -> ShardResult:
+        """Measure a shard's predictions."""
+        start = time.perf_counter()
+        aside = read_rows(self._task.predictions, "quarantine", shard.image_ids)
+        shard = shard.without(row["image_id"] for row in aside)
+        advance(len(aside))
+        pairs = self._pairs(shard)
+        records = [self._task.records[image_id] for image_id in pairs]
+        done = len(shard.image_ids) - len(records)  # nothing to measure in these
+        advance(done)
+        rows: list[dict[str, Any]] = []
+        bad: list[dict[str, Any]] = []
+        images = load_images(records, self._stage, bad)
+        for batch in in_batches(images, self._task.segmenter.batch_size):
+            embeddings = self._segmenter.encode([image for _, image in batch])
+            rows += self._measure(embeddings, [pairs[record.id] for record, _ in batch])
+            advance(len(batch))
+            done += len(batch)
+        advance(len(bad))
+        rows.sort(key=lambda row: (row["image_id"], row["instance_id"]))  # policies in their order
+        return ShardResult(
+            {"calibration": rows, "quarantine": [*aside, *bad]},
+            {
+                "images": done,
+                "instances": len(rows) // len(self._task.policies),
+                "quarantined": len(aside) + len(bad),
+            },
+            {"calibrate": time.perf_counter() - start},
+            warnings=list(self._segmenter.warnings),
+        )
+
+    def _pairs(self, shard: Shard) -> dict[int, _Measurable]:
+        """The predictions to refine, by image; images with none to measure are left out."""
+        by_image: dict[int, list[dict[str, Any]]] = {}
+        for row in read_rows(self._task.predictions, "predictions", shard.image_ids):
+            if row["score"] >= self._task.min_score:
+                by_image.setdefault(row["image_id"], []).append(row)
+        truth = self._task.truth
+        found = {
+            key: _Measurable(rows, overlapping(rows, truth.get(key, [])))
+            for key, rows in by_image.items()
+        }
+        return {key: image for key, image in found.items() if image.pairs}
+
+    def _measure(
+        self, embeddings: Embeddings, images: Sequence[_Measurable]
+    ) -> list[dict[str, Any]]:
+        """Rows of ``calibration`` of a batch of encoded images."""
+        rows = []
+        instances = [[teacher_instance(row) for row in image.rows] for image in images]
+        for name, policy in self._task.policies.items():
+            for image, masks in zip(
+                images, refine_images(self._segmenter, embeddings, instances, policy), strict=True
+            ):
+                of_row = dict(zip((row["instance_id"] for row in image.rows), masks, strict=True))
+                for pair in image.pairs:
+                    mask = of_row[pair.row["instance_id"]]
+                    size = (pair.row["height"], pair.row["width"])
+                    after = iou(mask.mask_rle, pair.truth.rle, *size)
+                    rows.append(_row(pair, name, mask.decision, after))
+        return rows
+
+
+def _row(pair: Pair, policy: str, decision: str, after: float) -> dict[str, Any]:
+    names = ("image_id", "instance_id", "category_id", "score", "area")
+    return {name: pair.row[name] for name in names} | {
+        "policy": policy,
+        "decision": decision,
+        "iou_before": pair.iou,
+        "iou_after": after,
+    }

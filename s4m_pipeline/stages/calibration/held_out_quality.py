@@ -1,0 +1,63 @@
+"""Labels of the validation images held against the truth.
+
+One figure sums it up: the IoU of the matched pairs over the mean of the numbers of labels and true
+instances, which is 1 where every instance has exactly one perfect mask, and falls with rough masks,
+false labels and missed instances alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.data.image_set import ImageSet
+from s4m_pipeline.engine.image_sources import VALIDATION
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.labels.choose import choose_thresholds
+from s4m_pipeline.labels.rule import drop_cause
+from s4m_pipeline.labels.thresholds import Thresholds
+from s4m_pipeline.metrics.label_quality import Label, label_quality
+
+
+def held_out_quality(run: Run, folder: Path, images: int) -> dict[str, Any]:
+    """Figures for the manifest: ``quality`` and ``labels``.
+
+    Args:
+        run: The run.
+        folder: The artifact, its predictions made.
+        images: How many images were predicted.
+    """
+    thresholds = choose_thresholds(run, folder, images)
+    truth, labels = VALIDATION.images(run), labels_above(folder, thresholds, run.config)
+    aside = set(read_table(folder, "quarantine", ["image_id"])["image_id"].to_pylist())
+    seen = ImageSet(
+        truth.categories, [i for i in truth.images if i.id not in aside], truth.instances
+    )
+    figures = label_quality(seen, labels)
+    return {"quality": quality(figures), "labels": figures}
+
+
+def labels_above(folder: Path, thresholds: Thresholds, config: RunConfig) -> dict[int, list[Label]]:
+    """The predictions of an artifact that become labels, by image id."""
+    columns = ["image_id", "category_id", "score", "mask_rle", "soft_mask"]
+    labels: dict[int, list[Label]] = {}
+    for batch in read_table(folder, "predictions", columns).to_batches(max_chunksize=1024):
+        for row in batch.to_pylist():
+            score = thresholds.scores[row["category_id"]]
+            if not drop_cause(row, score, config.pseudo_label.min_area):
+                label = (row["category_id"], row["mask_rle"], row["score"])
+                labels.setdefault(row["image_id"], []).append(label)
+    return labels
+
+
+def quality(figures: Mapping[str, Any]) -> float:
+    """Sum of the matched pairs' IoU over the mean of the counts of labels and true instances.
+
+    Args:
+        figures: ``label_quality``'s; 0 where there are neither labels nor true instances.
+    """
+    both = (figures["labels"] + figures["truth"]) / 2
+    return figures["matched"] * (figures["mean_iou"] or 0.0) / both if both else 0.0

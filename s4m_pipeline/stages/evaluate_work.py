@@ -1,0 +1,122 @@
+"""What evaluates: a checkpoint over images, its detections scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.manifest import file_entry, write_json
+from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
+from s4m_pipeline.engine.reading import in_batches, load_prepared
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome
+from s4m_pipeline.errors import S4MError
+from s4m_pipeline.late import load
+from s4m_pipeline.metrics.cityscapes_metric import read_void
+from s4m_pipeline.metrics.scoring import score_detections, wants_cityscapes
+from s4m_pipeline.stages.detections import DETECTIONS, known_detections
+from s4m_pipeline.stages.evaluate import Evaluate
+
+BATCH = 4
+PREDICTOR = "s4m_pipeline.models.predictor:Predictor"
+
+
+def evaluate(run: Run, stage: Evaluate, folder: Path) -> Outcome:
+    """Detect on every image, unless that has been done, then score.
+
+    Args:
+        run: The run.
+        stage: What is evaluated on what.
+        folder: The artifact's folder.
+
+    Raises:
+        S4MError: None of the images can be read.
+    """
+    truth = stage.truth(run)
+    aside: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    detections = known_detections(run, stage) if stage.reuse else None
+    if detections is None:
+        detections = list(_detect(run, stage, truth, aside, warnings))
+    for row in aside:
+        run.reporter.warn(f"{row['file_name']} is set aside: {row['error']}")
+    truth = without_images(truth, {row["image_id"] for row in aside})
+    if not truth.images:
+        raise S4MError(f"none of the {len(aside)} images can be read: {aside[0]['error']}")
+    metrics = score_detections(truth, detections, stage.metric, _void(run, stage, truth))
+    if warnings:
+        metrics["warnings"] = warnings
+    write_json(folder / DETECTIONS, detections)
+    counts = {
+        "images": len(truth.images),
+        "instances": truth.instance_count,
+        "quarantined": len(aside),
+    }
+    return Outcome([file_entry(folder, folder / DETECTIONS)], counts, metrics)
+
+
+def _void(run: Run, stage: Evaluate, truth: ImageSet) -> dict[int, bytes]:
+    """The pixels without a label, where Cityscapes' metric asks for them."""
+    if not wants_cityscapes(stage.metric, truth):
+        return {}
+    annotations = stage.section(run.config).annotations
+    void = read_void(annotations)
+    if not void:
+        run.reporter.warn(
+            f"{annotations.name} marks no void pixels: for Cityscapes' metric, detections "
+            "there count as false"
+        )
+    return void
+
+
+def _detect(
+    run: Run,
+    stage: Evaluate,
+    truth: ImageSet,
+    aside: list[dict[str, Any]],
+    warnings: list[str],
+) -> Iterator[dict[str, Any]]:
+    """COCO's result dicts of all images; what cannot be read goes to ``aside``."""
+    # scoring alone, of detections that are there, does without torch
+    predictor = load(PREDICTOR)(stage.checkpoint(run), run.device, averaged=stage.averaged)
+    own = [Category(int(c["id"]), str(c["name"])) for c in predictor.categories]
+    check_same_categories(own, truth.categories, "the checkpoint", f"data.{stage.split}")
+    ids = [int(category["id"]) for category in predictor.categories]
+    with run.reporter.progress(stage.name, len(truth.images)) as advance:
+        images = load_prepared(truth.images, stage.name, aside, predictor.scaled)
+        for batch in in_batches(images, BATCH):
+            detections = predictor.detect([image for _, image in batch])
+            for (record, image), detected in zip(batch, detections, strict=True):
+                yield from _results(record.id, image.original, detected, ids)
+            advance(len(batch), "")
+    for warning in predictor.warnings:
+        run.reporter.warn(warning)
+    warnings += predictor.warnings
+
+
+def _results(
+    image_id: int, size: tuple[int, int], detected: Any, ids: list[int]
+) -> Iterator[dict[str, Any]]:
+    """One image's detections as COCO's result dicts."""
+    for label, score, box, rle in zip(
+        detected.labels, detected.scores, detected.boxes, detected.rles, strict=True
+    ):
+        x0, y0, x1, y1 = (float(value) for value in box)
+        yield {
+            "image_id": image_id,
+            "category_id": ids[int(label)],
+            "score": float(score),
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "segmentation": {"size": list(size), "counts": rle.decode("ascii")},
+        }
+
+
+def without_images(truth: ImageSet, image_ids: set[int]) -> ImageSet:
+    """An image set with some images, and their labels, left out."""
+    return ImageSet(
+        truth.categories,
+        [image for image in truth.images if image.id not in image_ids],
+        {key: value for key, value in truth.instances.items() if key not in image_ids},
+        empty={key: value for key, value in truth.empty.items() if key not in image_ids},
+    )

@@ -1,0 +1,43 @@
+"""What a worker of ``refine`` is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.refinement.conflicts import ConflictRules
+from s4m_pipeline.refinement.policies import PolicyChoice
+from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
+from s4m_pipeline.stages.structure_settings import TargetSettings
+
+
+@dataclass(frozen=True, slots=True)
+class RefineTask:
+    """What a worker refines, and how.
+
+    Attributes:
+        predictions: Folder of the artifact that holds the teacher's predictions.
+        records: The images by id.
+        segmenter: What it is built with; None where none is needed.
+        policy: How instances are refined; None keeps every teacher's mask.
+        rules: What is settled between an image's masks.
+        scores: The score that a label must be above, by category id.
+        min_score: The score from which predictions are prompted that become no labels.
+        min_area: The least sum of a label's mask probabilities, in cells.
+        targets: How structural targets are made; None for none.
+        stored_masks: Folder of an earlier refinement whose masks are taken; None to prompt the
+            segmenter for them.
+    """
+
+    predictions: Path
+    records: Mapping[int, ImageRecord]
+    segmenter: SegmenterSettings | None
+    policy: PolicyChoice | None
+    rules: ConflictRules
+    scores: Mapping[int, float]
+    min_score: float
+    min_area: float
+    targets: TargetSettings | None
+    stored_masks: Path | None = None

@@ -1,0 +1,73 @@
+"""What trains the student: a look at the labels, then both sides of the data to the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.manifest import file_entry
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
+from s4m_pipeline.labels.page import write_label_page
+from s4m_pipeline.labels.warnings import check_labels
+from s4m_pipeline.stages.train_student import ignored_from
+from s4m_pipeline.stages.training import CHECKPOINT, start_checkpoint
+from s4m_pipeline.stages.training_work import train_stage
+
+PAGE = "labels.html"
+
+
+def train_student(run: Run, stage: Stage, folder: Path) -> Outcome:
+    """Train on labelled images and refined labels.
+
+    Args:
+        run: The run, all inputs of the stage made.
+        stage: The stage, for its name and its inputs.
+        folder: The artifact's folder.
+    """
+    section = run.config.student
+    upstream = stage.upstream(run.config)
+    refined = run.require(upstream["refined"])
+    page = _look_at_labels(run, stage, refined, folder)
+    structure = run.require(upstream["structure"]) if "structure" in upstream else None
+    start = start_checkpoint(section)
+    if "teacher" in upstream:
+        start = run.require(upstream["teacher"]) / CHECKPOINT
+    extra = {
+        "unlabelled": _unlabelled(run, refined, structure is not None),
+        "unlabelled_fraction": section.unlabelled_fraction,
+        "class_weight": section.class_weight,
+        "class_temperature": section.class_temperature,
+        "paste": section.paste,
+        "paste_min_area": section.paste_min_area,
+        "quality_weight": section.quality_weight,
+        "ignore_score": ignored_from(section),
+        "unlabelled_weight": section.unlabelled_weight,
+        "ema": section.ema or None,
+        "init_checkpoint": start,
+    }
+    outcome = train_stage(run, stage, folder, section, structure, extra)
+    outcome.files.append(file_entry(folder, page))
+    return outcome
+
+
+def _unlabelled(run: Run, refined: Path, learns_structure: bool) -> dict[str, Any]:
+    """Config of the unlabelled images' dataset, without its pipeline."""
+    images = run.images.unlabelled.images
+    return {
+        "type": "RefinedInstances",
+        "artifact": str(refined),
+        "images": [(i.id, i.file_name, str(i.path), i.height, i.width) for i in images],
+        "categories": label_categories(run.images.labelled.categories),
+        "structure": str(refined) if learns_structure else None,
+        "branch": "unlabelled",
+    }
+
+
+def _look_at_labels(run: Run, stage: Stage, refined: Path, folder: Path) -> Path:
+    """Say what the labels are like, refuse none at all, and make the page that shows them."""
+    check_labels(run, refined, stage.name)
+    page = folder / PAGE
+    write_label_page(run, refined, page)
+    run.reporter.say(f"{stage.name}: {page} shows the labels")
+    return page

@@ -1,0 +1,192 @@
+"""What trains: calling MMEngine, progress, and the files that a training leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from s4m_pipeline.artifacts.manifest import file_entry
+from s4m_pipeline.artifacts.tables import write_table
+from s4m_pipeline.config import LabelledSet, StudentSection, TrainingSection
+from s4m_pipeline.data.image_set import ImageRecord, ImageSet
+from s4m_pipeline.data.images import unreadable
+from s4m_pipeline.engine.reading import quarantine_row
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
+from s4m_pipeline.models.divergence import DivergedError
+from s4m_pipeline.models.training import TrainingResult, TrainingSpec, resume_iteration, train
+from s4m_pipeline.stages.training import CHECKPOINT, LOG, start_checkpoint, tensors_that_fit
+
+_PASSED_ON = (
+    "iterations",
+    "batch_size",
+    "learning_rate",
+    "precision",
+    "workers",
+    "validation_interval",
+    "checkpoint_interval",
+    "structure_weight",
+)
+"""Settings that go to ``TrainingSpec`` as they are."""
+
+
+def labelled_dataset(
+    section: LabelledSet,
+    categories: Sequence[Mapping[str, Any]],
+    exclude: Sequence[int],
+    structure: Path | None = None,
+) -> dict[str, Any]:
+    """Config of the dataset of a labelled image set, without its pipeline."""
+    return {
+        "type": "CocoInstances",
+        "annotations": str(section.annotations),
+        "images": str(section.images),
+        "structure": None if structure is None else str(structure),
+        "branch": "labelled",
+        "categories": list(categories),
+        "exclude": list(exclude),
+    }
+
+
+def bad_images(run: Run, stage: Stage) -> list[tuple[ImageRecord, str]]:
+    """Decode all images with masks; those that cannot be read, with their errors.
+
+    Training draws images for hours: one that is broken is to be known before, not then.
+    """
+    sets = [run.images.labelled, run.images.validation]
+    records = [record for found in sets if found for record in found.images]
+    with run.reporter.progress(f"{stage.name}: reading images", len(records)) as advance:
+        bad = unreadable(records, lambda count: advance(count, ""))
+    for record, error in bad:
+        run.reporter.warn(f"{record.file_name} is set aside: {error}")
+    return bad
+
+
+def train_stage(
+    run: Run,
+    stage: Stage,
+    folder: Path,
+    section: TrainingSection,
+    structure: Path | None,
+    extra: Mapping[str, Any],
+    left_out: Sequence[int] = (),
+    validate: bool = True,
+) -> Outcome:
+    """Train, going on from the last checkpoint in ``folder``, and describe what came out.
+
+    Args:
+        run: The run.
+        stage: The training stage, for its name.
+        folder: The artifact's folder.
+        section: The stage's settings.
+        structure: Folder of the labelled images' structural targets; None to do without.
+        extra: Fields of ``TrainingSpec`` that differ between teacher and student.
+        left_out: Ids of labelled images that are not trained on.
+        validate: Whether the validation images, where there are any, are looked at on the way.
+
+    Raises:
+        DivergedError: Losses or weights are not finite; what to set is told.
+    """
+    _tell_weights(run, stage, section, extra.get("init_checkpoint"))
+    aside = bad_images(run, stage)
+    excluded = [record for record, _ in aside]
+    start = resume_iteration(folder)
+    with run.reporter.progress(stage.name, section.iterations, start, "iterations") as advance:
+        spec = TrainingSpec(
+            folder=folder,
+            model=section.model,
+            categories=label_categories(run.images.labelled.categories),
+            labelled=_labelled(run, excluded, left_out, structure),
+            validation=_validation(run, excluded) if validate else None,
+            log_file=folder / LOG,
+            on_step=_step_counter(advance, start),
+            seed=run.config.seed,
+            device=run.device,
+            **{name: getattr(section, name) for name in _PASSED_ON},
+            **extra,
+        )
+        try:
+            trained = train(spec)
+        except DivergedError as error:
+            raise DivergedError(f"{stage.name}: {error}.\n{_calmer(section)}") from error
+    rows = [quarantine_row(record, stage.name, error) for record, error in aside]
+    return training_outcome(trained, folder, run, rows)
+
+
+def _calmer(section: TrainingSection) -> str:
+    """What to set where a training diverged."""
+    name = "student" if isinstance(section, StudentSection) else "teacher"
+    if section.learning_rate is None:
+        return f"Set {name}.learning_rate, lower than the model config's."
+    return f"Lower {name}.learning_rate, which is {section.learning_rate:g}."
+
+
+def _tell_weights(run: Run, stage: Stage, section: TrainingSection, start: Path | None) -> None:
+    """Say how much of the model starts from the file that its settings name."""
+    if start is not None and start == start_checkpoint(section):
+        classes = len(run.images.labelled.categories)
+        fitting, total = tensors_that_fit(section.model, classes, start)
+        run.reporter.say(f"{stage.name}: {fitting} of {total} tensors start from {start}")
+
+
+def _labelled(
+    run: Run, excluded: Sequence[ImageRecord], left_out: Sequence[int], structure: Path | None
+) -> dict[str, Any]:
+    """Config of the labelled images' dataset, without those set aside or left out."""
+    known = run.images.labelled
+    ids = [*_ids(known, excluded), *left_out]
+    categories = label_categories(known.categories)
+    return labelled_dataset(run.config.data.labelled, categories, ids, structure)
+
+
+def _validation(run: Run, excluded: Sequence[ImageRecord]) -> dict[str, Any] | None:
+    """Config of the validation images' dataset, where there are any."""
+    section = run.config.data.validation
+    if section is None:
+        return None
+    categories = label_categories(run.images.labelled.categories)
+    return labelled_dataset(section, categories, _ids(run.images.validation, excluded))
+
+
+def _ids(found: ImageSet | None, records: Sequence[ImageRecord]) -> list[int]:
+    """Ids of those of the records that are a set's own (ids and names may recur in another)."""
+    own = found.images if found else []
+    return [image.id for image in own if any(image is record for record in records)]
+
+
+def _step_counter(
+    advance: Callable[[int, str], None], start: int
+) -> Callable[[int, Mapping[str, float]], None]:
+    last = start
+
+    def on_step(iteration: int, losses: Mapping[str, float]) -> None:
+        nonlocal last
+        loss = losses.get("loss")
+        advance(iteration - last, "" if loss is None else f"loss {loss:.3f}")
+        last = iteration
+
+    return on_step
+
+
+def training_outcome(
+    trained: TrainingResult, folder: Path, run: Run, aside: Sequence[dict[str, Any]]
+) -> Outcome:
+    """Describe what a training left in the artifact's folder."""
+    files = [file_entry(folder, folder / name) for name in (CHECKPOINT, LOG)]
+    labelled = run.images.labelled
+    if aside:
+        path = folder / "quarantine" / "00000.parquet"
+        rows = write_table(path, "quarantine", aside, label_categories(labelled.categories))
+        files.append(file_entry(folder, path, rows))
+    counts = {
+        "images": len(labelled.images),
+        "instances": labelled.instance_count,
+        "quarantined": len(aside),
+    }
+    metrics = {
+        "losses": trained.losses,
+        "validation": trained.metrics,
+        "precision": trained.precision,
+    }
+    return Outcome(files, counts, metrics)
