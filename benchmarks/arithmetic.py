@@ -21,8 +21,8 @@ from harness import seconds
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from s4m_pipeline.segmenter.build import SAM2_CONFIGS
 from s4m_pipeline.segmenter.mask_head import added_levels, answer
+from s4m_pipeline.segmenter.sam2_spec import SAM2_CONFIGS
 from s4m_pipeline.segmenter.two_way import image_side
 
 H100_BF16, H100_FLOAT32 = 989.0, 67.0

@@ -105,6 +105,7 @@ def _row(image_id: int, place: int, draw: np.random.Generator, full: bool) -> di
         "agreement": 1.0,
         "area_ratio": 1.0,
         "decision": "refined",
+        "reason_code": "",
         "reason": "",
     }
     if full:

@@ -112,6 +112,7 @@ def _row(record: ImageRecord, place: int, label: Label, classes: int) -> dict[st
         "agreement": 1.0,
         "area_ratio": 1.0,
         "decision": "refined",
+        "reason_code": "",
         "reason": "",
     }
 

@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from s4m_pipeline.config_prompts import prompt_name
+
 RANDOM = "random"
 """Given instead of a file of weights: start from random ones."""
 
@@ -152,9 +154,6 @@ class PseudoLabelSection(Section):
     batch_size: Positive = Field(4, json_schema_extra=PLACE)
 
 
-PromptPolicy = Literal["points", "box", "box+mask", "box+points"]
-
-
 class RefineSection(Section):
     """How the segmenter is prompted and which mask is taken.
 
@@ -179,12 +178,12 @@ class RefineSection(Section):
     label, so that ``--rethreshold`` can lower a threshold that far without the segmenter.
     """
 
-    policy: Literal["points", "box", "box+mask", "box+points", "none", "auto"] = "points"
+    policy: Annotated[str, prompt_name("none", "auto")] = "points"
     points: Positive = 3
     negative_points: Annotated[int, Field(ge=0)] = 0
     candidate: Literal["argmax-iou", "single", "closest", "fuse"] = "fuse"
     min_score: Share = 0.3
-    fuse_policies: list[PromptPolicy] = []
+    fuse_policies: list[Annotated[str, prompt_name()]] = []
     fuse_prompt_weights: list[Weight] = []
     fuse_weight: Share = 0.5
     fuse_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5

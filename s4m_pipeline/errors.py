@@ -7,6 +7,7 @@ stale, damaged or of another format version; 4 done, but images were set aside; 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 DONE = 0
 FAILED = 1
@@ -32,6 +33,19 @@ class ArtifactError(S4MError):
     """An artifact that is stale, damaged or of another format version."""
 
     exit_code = BAD_ARTIFACT
+
+
+class FormatVersionError(ArtifactError):
+    """An artifact of another format version.
+
+    Args:
+        message: For the user.
+        folder: The artifact's folder, so that whoever knows the run can name the command.
+    """
+
+    def __init__(self, message: str, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 _NO_MEMORY = re.compile(r"CUDA error: out of memory|CU(BLAS|DNN)_STATUS_\w*ALLOC\w*_FAILED")

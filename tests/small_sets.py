@@ -128,6 +128,7 @@ def refined_row(
         "agreement": 1.0,
         "area_ratio": 1.0,
         "decision": decision,
+        "reason_code": "",
         "reason": "",
         **other,
     }

@@ -9,10 +9,35 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.errors import FormatVersionError, UsageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the artifacts' layout and tables. Part of every fingerprint."""
+
+
+def format_fault(version: object) -> str:
+    """What is wrong with a format version, in words; empty where this s4m reads it."""
+    if str(version) == str(FORMAT_VERSION):
+        return ""
+    return f"format version {version}, this s4m reads {FORMAT_VERSION}"
+
+
+def check_format_version(version: object, path: Path, folder: Path) -> None:
+    """Refuse a file of another format version.
+
+    Args:
+        version: The version that it names.
+        path: The file.
+        folder: The artifact that it belongs to, ``WORK_DIR/STAGE/FINGERPRINT``.
+
+    Raises:
+        FormatVersionError: With the command that makes the artifact again.
+    """
+    if fault := format_fault(version):
+        stage = folder.resolve().parent.name
+        raise FormatVersionError(
+            f"{path}: {fault}.\nMake it again with: s4m {stage} -c RUN.yaml --force", folder
+        )
 
 
 def canonical_json(value: Any) -> str:

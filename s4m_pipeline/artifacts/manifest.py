@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.environment import environment
-from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, digest_of, file_digest
+from s4m_pipeline.artifacts.fingerprint import (
+    FORMAT_VERSION,
+    check_format_version,
+    digest_of,
+    file_digest,
+)
 from s4m_pipeline.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -97,11 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{folder}: {what} {MANIFEST}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: damaged, no manifest can be read from it") from error
-    if version != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{path}: format version {version}, this s4m reads {FORMAT_VERSION}.\n"
-            "Make the artifact again with --force on its stage."
-        )
+    check_format_version(version, path, folder)
     try:
         return Manifest.from_dict(data)
     except TypeError as error:

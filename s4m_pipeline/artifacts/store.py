@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.fingerprint import DigestCache
+from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -127,12 +127,20 @@ class Store:
             folder.rename(aside)
 
     def requested(self, stage: str, fingerprint: str) -> dict[str, Any]:
-        """What an artifact was made for: ``config`` and ``inputs``, finished or not."""
+        """What an artifact was made for, finished or not.
+
+        Returns:
+            ``config``, ``inputs`` and ``format_version``; nothing where they cannot be read.
+        """
         folder = self.folder(stage, fingerprint)
         for name in (MANIFEST, REQUEST):
             try:
                 data = json.loads((folder / name).read_text())
-                return {"config": data["config"], "inputs": data["inputs"]}
+                return {
+                    "config": data["config"],
+                    "inputs": data["inputs"],
+                    "format_version": data.get("format_version", FORMAT_VERSION),
+                }
             except (OSError, ValueError, KeyError):
                 continue
         return {}

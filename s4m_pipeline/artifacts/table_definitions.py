@@ -120,6 +120,7 @@ _REFINEMENT = (
     Column("agreement", pa.float32()),
     Column("area_ratio", pa.float32()),
     _DECISION,
+    Column("reason_code", pa.string(), dictionary=True),
     Column("reason", pa.string(), dictionary=True),
 )
 """What refinement tells about a mask: columns of ``refined`` and ``segmented``."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from s4m_pipeline.artifacts.fingerprint import format_fault
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.devices.placement import ALWAYS_THERE
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.engine.stage import Stage, manifest_of
+from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
 from s4m_pipeline.engine.staleness import told_difference
-from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError
+from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def _difference(run: Run, stage: Stage, latest: str) -> str:
     before = run.store.requested(stage.name, latest)
     if not before:
         return f"the last one made is {latest}"
+    if fault := format_fault(before["format_version"]):
+        return f"the last one made, {latest}, is of {fault}"
     wanted = {"config": stage.settings(run.config), "inputs": stage.inputs(run)}
     difference = told_difference(stage.name, run.config, before, wanted)
     return difference or f"the last one made is {latest}"
@@ -165,7 +169,7 @@ def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
     run.reporter.say(f"{stage.title}: {'going on with' if resumed else 'making'} {fingerprint}")
     settings, inputs = stage.settings(run.config), stage.inputs(run)
     folder = run.store.begin(stage.name, fingerprint, settings, inputs)
-    outcome = stage.make(run, folder)
+    outcome = _made(run, stage, folder)
     manifest = manifest_of(stage, fingerprint, settings, inputs, outcome)
     manifest.input_contents = {
         name: run.store.manifest(upstream.name, run.fingerprint(upstream)).content
@@ -174,6 +178,18 @@ def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
     run.store.finish(folder, manifest, stage.pointer)
     run.reporter.say(f"{stage.title}: done, {folder}")
     return manifest
+
+
+def _made(run: Run, stage: Stage, folder: Path) -> Outcome:
+    """Do a stage's work; of an input of another format version, name the command that makes it."""
+    try:
+        return stage.make(run, folder)
+    except FormatVersionError as error:
+        for upstream in stage.upstream(run.config).values():
+            if run.folder(upstream) == error.folder:
+                fault = str(error).splitlines()[0]
+                raise ArtifactError(f"{fault}\n{run.remedy(upstream)}") from error
+        raise
 
 
 def exit_code(manifest: Manifest) -> int:

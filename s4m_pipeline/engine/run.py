@@ -104,6 +104,11 @@ class Run:
             return UsageError(f"{stage.name} is unfinished ({fingerprint}).\n{command}")
         latest = self.store.latest(stage.name, stage.pointer)
         if latest is not None:
+            version = self.store.requested(stage.name, latest).get("format_version")
+            if version is not None and (fault := digests.format_fault(version)):
+                return ArtifactError(
+                    f"{stage.name} is stale: the last one made, {latest}, is of {fault}.\n{command}"
+                )
             return ArtifactError(
                 f"{stage.name} is stale: the configuration asks for {fingerprint}, "
                 f"the last one made is {latest}.\n{command}"

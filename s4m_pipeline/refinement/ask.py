@@ -14,8 +14,9 @@ from s4m_pipeline.refinement.choice import choose, wants_multimask
 from s4m_pipeline.refinement.decisions import Answers, decide
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
 from s4m_pipeline.refinement.negatives import negative_points
-from s4m_pipeline.refinement.policies import NOT_HELPED, PolicyChoice, RefinePolicy, policy_of
-from s4m_pipeline.refinement.prompts import build_prompts, teacher_frame_logits
+from s4m_pipeline.refinement.policies import PolicyChoice, RefinePolicy, policy_of
+from s4m_pipeline.refinement.prompts import build_prompts, parts_of, teacher_frame_logits
+from s4m_pipeline.refinement.reasons import Cause, Reason
 from s4m_pipeline.segmenter.base import Embeddings, Frame, Prompts, Segmenter
 
 __all__ = ["Asked", "RefinePolicy", "RefinedMask", "TeacherInstance", "ask", "refine_images"]
@@ -29,14 +30,14 @@ class _Group:
 
     policy: RefinePolicy
     rows: list[list[int]]  # B entries, their places among the image's instances
-    answers: list[list[Answers]]  # a prompt policy each, and in it B entries
+    answers: list[list[Answers]]  # one entry for each of its prompts, and in it B entries
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Instances of a batch of images whose prompts the segmenter has been given.
+    """Instances of a batch of images that the segmenter has been prompted for.
 
-    The device may still be at the answers: only `masks` waits for them.
+    A GPU may still be working on the answers: only `masks` waits for them.
     """
 
     frames: tuple[Frame, ...]
@@ -46,14 +47,15 @@ class Asked:
 
     def masks(self) -> list[list[RefinedMask]]:
         """Masks and decisions; see `refine_images`."""
-        out = [[kept_mask(instance, NOT_HELPED) for instance in some] for some in self.instances]
+        no_policy = Cause.of(Reason.NOT_HELPED)
+        out = [[kept_mask(instance, no_policy) for instance in some] for some in self.instances]
         for group in self.groups:
             for image, numbers in enumerate(group.rows):
                 chosen = [self.instances[image][n] for n in numbers]
                 answers = [kind[image] for kind in group.answers]
                 frame = self.frames[image]
-                found = decide(chosen, frame, answers, self.image_size, group.policy)
-                for n, mask in zip(numbers, found, strict=True):
+                masks = decide(chosen, frame, answers, self.image_size, group.policy)
+                for n, mask in zip(numbers, masks, strict=True):
                     out[image][n] = mask
         return out
 
@@ -116,10 +118,11 @@ def _ask_group(
     """Prompt for those instances of each image that share a policy."""
     frames = embeddings.frames
     size = 4 * embeddings.image.shape[-1]
-    asks = policy.candidate == "closest" or "box+mask" in policy.prompts
+    masks = any(parts_of(prompts).mask for prompts in policy.all_prompts)
+    needs_teacher = masks or policy.candidate == "closest"
     groups = [[some[n] for n in numbers] for some, numbers in zip(instances, rows, strict=True)]
     teacher = [
-        teacher_frame_logits(group, frame, segmenter.image_size, size) if asks else None
+        teacher_frame_logits(group, frame, segmenter.image_size, size) if needs_teacher else None
         for group, frame in zip(groups, frames, strict=True)
     ]
     negatives = [
@@ -127,13 +130,13 @@ def _ask_group(
         for some, numbers, frame in zip(instances, rows, frames, strict=True)
     ]
     answers: dict[str, list[Answers]] = {}
-    for kind in dict.fromkeys(policy.prompts):
+    for kind in dict.fromkeys(policy.all_prompts):
         prompts = [
             build_prompts(group, kind, policy.points, logits, points)
             for group, logits, points in zip(groups, teacher, negatives, strict=True)
         ]
         answers[kind] = _answer(segmenter, embeddings, prompts, teacher, policy)
-    return [answers[kind] for kind in policy.prompts]
+    return [answers[kind] for kind in policy.all_prompts]
 
 
 def _negatives(

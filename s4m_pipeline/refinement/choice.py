@@ -30,7 +30,7 @@ def wants_multimask(choice: str) -> bool:
     """Whether a choice looks at three candidates rather than at the single-mask output.
 
     Raises:
-        UsageError: It is none of `CHOICES`.
+        UsageError: It is not one of `CHOICES`.
     """
     if choice not in CHOICES:
         raise UsageError(f"unknown refine.candidate {choice!r}; there are {', '.join(CHOICES)}")

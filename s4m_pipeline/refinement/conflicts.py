@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance
-from s4m_pipeline.refinement.reasons import compared
+from s4m_pipeline.refinement.reasons import Cause, Reason, compared
 
 OVERLAPS = ("leave", "score")
 
@@ -17,16 +17,16 @@ class ConflictRules:
     """What is settled between the masks of an image.
 
     Attributes:
-        overlaps: leave, or score: pixels that several masks claim go to the highest score.
-        duplicate_iou: Of two masks of a class whose IoU is above this, the lower score is
-            dropped; 1 for none.
+        overlaps: "leave", or "score": pixels that several masks claim go to the highest score.
+        duplicate_iou: Of two masks of a class whose IoU is above this, the one with the lower
+            score is dropped; 1 drops none.
         duplicate_containment: The same where the intersection is more than this share of the
-            smaller mask; 1 for none.
+            smaller mask; 1 drops none.
         min_agreement: A mask that lost pixels is dropped where its IoU with the teacher's falls
             below this: what is left of it is another shape.
 
     Raises:
-        UsageError: ``overlaps`` is none that exists.
+        UsageError: ``overlaps`` is neither.
     """
 
     overlaps: str = "leave"
@@ -48,10 +48,10 @@ def settle_conflicts(
     width: int,
     rules: ConflictRules,
 ) -> list[RefinedMask]:
-    """Drop duplicates among an image's masks, then part what overlaps.
+    """Drop duplicates among an image's masks, then give each pixel of an overlap to one mask.
 
-    Of equal scores the lower instance number goes first. What was dropped before, or is dropped
-    as a duplicate, neither makes others duplicates nor claims pixels.
+    Of equal scores the lower instance number goes first. A mask that is dropped, here or before,
+    neither makes others duplicates nor claims pixels.
 
     Args:
         instances: N instances of the image.
@@ -61,8 +61,8 @@ def settle_conflicts(
         rules: What is settled.
 
     Returns:
-        N records; those dropped hold the teacher's mask and say why. A mask that lost pixels has
-        its box, area and agreement made again and says how many it lost.
+        N records. Those dropped hold the teacher's mask and say why. A mask that lost pixels says
+        how many, and has the box, area and agreement of what is left.
     """
     settled = list(masks)
     ranks = sorted(
@@ -79,7 +79,7 @@ def settle_conflicts(
     return settled
 
 
-def dropped(instance: TeacherInstance, mask: RefinedMask, reason: str) -> RefinedMask:
+def dropped(instance: TeacherInstance, mask: RefinedMask, cause: Cause) -> RefinedMask:
     """A record that becomes no label: the teacher's mask, with the figures of the one it lost."""
     return replace(
         mask,
@@ -88,7 +88,8 @@ def dropped(instance: TeacherInstance, mask: RefinedMask, reason: str) -> Refine
         area=instance.area,
         candidate=-1,
         decision="dropped",
-        reason=reason,
+        reason_code=cause.code.value,
+        reason=cause.sentence,
     )
 
 
@@ -100,7 +101,7 @@ def _drop_duplicates(
     width: int,
     rules: ConflictRules,
 ) -> None:
-    """Drop, by falling score, each member that is like one that stands."""
+    """Go through members by falling score, and drop each that is like one that stands."""
     from s4m_pipeline.refinement.rle import pairwise_containment, pairwise_iou
 
     limit = rules.duplicate_containment
@@ -109,19 +110,19 @@ def _drop_duplicates(
     shares = pairwise_containment(rles, height, width)
     standing: list[int] = []
     for at, n in enumerate(members):
-        reason = ""
+        cause = None
         for other in standing:
-            like = ""
+            text = ""
             if ious[at, other] > rules.duplicate_iou:
-                like = compared("IoU", ious[at, other], ">", rules.duplicate_iou)
+                text = compared("IoU", ious[at, other], ">", rules.duplicate_iou)
             elif shares[at, other] > limit:
-                like = compared("containment", shares[at, other], ">", limit)
-            if like:
+                text = compared("containment", shares[at, other], ">", limit)
+            if text:
                 number = instances[members[other]].instance_id
-                reason = f"duplicate of instance {number}: {like}"
+                cause = Cause.of(Reason.DUPLICATE, other=number, compared=text)
                 break
-        if reason:
-            settled[n] = dropped(instances[n], settled[n], reason)
+        if cause:
+            settled[n] = dropped(instances[n], settled[n], cause)
         else:
             standing.append(at)
 
@@ -146,12 +147,12 @@ def _part(
         rest = difference(mask.mask_rle, claimed, height, width)
         bbox, area = bbox_area(rest, height, width)
         if not area:
-            none = replace(mask, agreement=0.0, area_ratio=0.0)
-            settled[n] = dropped(instance, none, "overlap: higher scores have all its pixels")
+            empty = replace(mask, agreement=0.0, area_ratio=0.0)
+            settled[n] = dropped(instance, empty, Cause.of(Reason.COVERED))
             continue
         if area < mask.area:
-            lost = f"overlap: {mask.area - area} px went to higher scores"
-            agreement = iou(instance.mask_rle, rest, height, width)
+            lost, agreement = mask.area - area, iou(instance.mask_rle, rest, height, width)
+            cut = Cause.of(Reason.CUT, lost=lost)
             left = replace(
                 mask,
                 mask_rle=rest,
@@ -159,11 +160,13 @@ def _part(
                 area=area,
                 agreement=agreement,
                 area_ratio=area / max(instance.area, 1),
-                reason=f"{mask.reason}; {lost}" if mask.reason else lost,
+                reason_code=mask.reason_code or cut.code.value,
+                reason=f"{mask.reason}; {cut.sentence}" if mask.reason else cut.sentence,
             )
             if agreement < min_agreement:
-                why = f"{lost}, {compared('agreement', agreement, '<', min_agreement)}"
-                settled[n] = dropped(instance, left, why)
+                text = compared("agreement", agreement, "<", min_agreement)
+                cause = Cause.of(Reason.REMNANT, lost=lost, compared=text)
+                settled[n] = dropped(instance, left, cause)
                 continue
             settled[n] = left
         claimed = merge(claimed, rest, height, width)

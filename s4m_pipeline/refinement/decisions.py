@@ -1,4 +1,10 @@
-"""From the segmenter's answers to masks, each judged: refined, kept or dropped."""
+"""Where the final mask is chosen.
+
+`decide` makes a new mask of the segmenter's answers and takes it, unless the gate refuses it: then
+the teacher's mask is kept, or the instance dropped. `choice` says which candidate a mask is made
+of, `fusion` how it is fused with the teacher's, and `conflicts` settles what the masks of one image
+take from each other afterwards.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +18,14 @@ from s4m_pipeline.refinement.choice import segmenter_mask
 from s4m_pipeline.refinement.fusion import fused_mask
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance
 from s4m_pipeline.refinement.policies import RefinePolicy
-from s4m_pipeline.refinement.reasons import compared
+from s4m_pipeline.refinement.reasons import Cause, Reason, compared
 from s4m_pipeline.refinement.rle import bbox_area, iou
 from s4m_pipeline.segmenter.base import Frame
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What was taken of the answers to one prompt policy for the N instances of one image.
+    """What was taken of the answers to one kind of prompt for the N instances of one image.
 
     Attributes:
         logits: float32 (N, 1, 4h, 4w), the candidate taken of each.
@@ -39,14 +45,14 @@ def decide(
     image_size: int,
     policy: RefinePolicy,
 ) -> list[RefinedMask]:
-    """Make and judge one image's masks from the answers to each prompt policy.
+    """Make and judge one image's masks from the answers to its prompts.
 
     Waits for the answers to arrive on the host.
 
     Args:
         instances: N of the teacher's instances.
         frame: How the image lies in the model's input.
-        answers: One entry for each prompt policy.
+        answers: One entry for each of the policy's prompts.
         image_size: Side of the model's input in pixels.
         policy: Choice and gate.
 
@@ -67,7 +73,7 @@ def decide(
 
 
 def _joined(answers: Sequence[np.ndarray]) -> np.ndarray:
-    """The answers to several prompt policies side by side; those to one are not copied."""
+    """The answers to several prompts side by side; those to one are not copied."""
     return answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
 
 
@@ -95,30 +101,33 @@ def _decide(
     bbox, area = bbox_area(rle, frame.height, frame.width)
     old_bbox, old_area = bbox_area(instance.mask_rle, frame.height, frame.width)
     agreement = iou(instance.mask_rle, rle, frame.height, frame.width)
-    reason = _fault(area, old_area, agreement, policy)
+    cause = _refused(area, old_area, agreement, policy)
     refused = "kept" if policy.gate == "keep" else "dropped"
     return RefinedMask(
-        mask_rle=instance.mask_rle if reason else rle,
-        bbox=old_bbox if reason else bbox,
-        area=old_area if reason else area,
+        mask_rle=instance.mask_rle if cause else rle,
+        bbox=old_bbox if cause else bbox,
+        area=old_area if cause else area,
         candidate_ious=scores,
-        candidate=-1 if reason else pick,
+        candidate=-1 if cause else pick,
         agreement=agreement,
         area_ratio=area / max(old_area, 1),
-        decision=refused if reason else "refined",
-        reason=reason,
+        decision=refused if cause else "refined",
+        reason_code=cause.code.value if cause else "",
+        reason=cause.sentence if cause else "",
     )
 
 
-def _fault(area: int, old_area: int, agreement: float, policy: RefinePolicy) -> str:
-    """Why a mask is not taken; empty where it is."""
+def _refused(area: int, old_area: int, agreement: float, policy: RefinePolicy) -> Cause | None:
+    """Why the gate does not take a mask; None where it does."""
     if not area:
-        return "the segmenter's mask is empty"
+        return Cause.of(Reason.EMPTY)
     if agreement < policy.min_agreement:
-        return compared("agreement", agreement, "<", policy.min_agreement)
+        text = compared("agreement", agreement, "<", policy.min_agreement)
+        return Cause.of(Reason.AGREEMENT, compared=text)
     limit, ratio = policy.max_area_ratio, area / max(old_area, 1)
     if limit is not None and ratio > limit:
-        return compared("area ratio", ratio, ">", limit)
+        return Cause.of(Reason.AREA_RATIO, compared=compared("area ratio", ratio, ">", limit))
     if limit is not None and ratio * limit < 1:
-        return compared("area ratio", ratio, "<", 1 / limit, named=f"1/{limit:g}")
-    return ""
+        text = compared("area ratio", ratio, "<", 1 / limit, named=f"1/{limit:g}")
+        return Cause.of(Reason.AREA_RATIO, compared=text)
+    return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from s4m_pipeline.refinement.reasons import Cause
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +44,7 @@ class TeacherInstance:
 
 @dataclass(slots=True)
 class RefinedMask:
-    """What became of one prediction.
+    """What became of one prediction: the columns that refinement adds to it, by their names.
 
     Attributes:
         mask_rle: COCO's compressed counts of the final mask.
@@ -55,7 +57,9 @@ class RefinedMask:
         area_ratio: Area of the mask chosen over that of the teacher's (at least one pixel).
         decision: "refined", "kept" (the teacher's mask stays) or "dropped" (no label; the
             teacher's mask is held).
-        reason: Why it was kept or dropped, and what other instances took from it; else empty.
+        reason_code: Why it was kept or dropped, or that it lost pixels: a value of
+            `reasons.Reason`; else empty. Of a kept mask that lost pixels, why it was kept.
+        reason: The same in words, and what other instances took from it; else empty.
     """
 
     mask_rle: bytes
@@ -66,19 +70,44 @@ class RefinedMask:
     agreement: float
     area_ratio: float
     decision: str
+    reason_code: str
     reason: str
 
+    def columns(self) -> dict[str, Any]:
+        """Its values by the names of the columns that they stand in."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-def kept_mask(instance: TeacherInstance, reason: str) -> RefinedMask:
-    """The teacher's mask as the final one, where the segmenter was not asked."""
+
+def teacher_mask(
+    mask_rle: bytes,
+    bbox: tuple[float, float, float, float],
+    area: int,
+    decision: str,
+    cause: Cause,
+) -> RefinedMask:
+    """The teacher's mask as the final one, where the segmenter was not asked.
+
+    Args:
+        mask_rle: COCO's compressed counts of it.
+        bbox: Its x, y, width, height in pixels.
+        area: Its pixels.
+        decision: "kept" or "dropped".
+        cause: Why.
+    """
     return RefinedMask(
-        mask_rle=instance.mask_rle,
-        bbox=instance.bbox,
-        area=instance.area,
+        mask_rle=mask_rle,
+        bbox=bbox,
+        area=area,
         candidate_ious=[],
         candidate=-1,
         agreement=1.0,
         area_ratio=1.0,
-        decision="kept",
-        reason=reason,
+        decision=decision,
+        reason_code=cause.code.value,
+        reason=cause.sentence,
     )
+
+
+def kept_mask(instance: TeacherInstance, cause: Cause) -> RefinedMask:
+    """The teacher's mask of an instance that becomes a label as it is."""
+    return teacher_mask(instance.mask_rle, instance.bbox, instance.area, "kept", cause)

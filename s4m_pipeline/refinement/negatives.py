@@ -11,7 +11,7 @@ from s4m_pipeline.refinement.rle import contains, pairwise_containment
 
 NEGATIVE, PADDING = 0, -1  # SAM's point labels
 SAME_OBJECT = 0.5
-"""Two predictions of which the smaller lies more than so far inside the larger show one object."""
+"""Two predictions show one object where more than this share of the smaller is in the larger."""
 
 
 def negative_points(
@@ -19,9 +19,10 @@ def negative_points(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Take points of each instance's neighbours that lie outside its own mask.
 
-    A prediction that shares most of the smaller one's pixels is the same object again, and no
-    neighbour. Neighbours go by the gap between the boxes (0 where they touch or overlap; of equals
-    the one that comes first). Each gives its first stored point, then each its second, and so on.
+    A prediction that shares most of the smaller one's pixels is the same object again, and not a
+    neighbour. Neighbours are ordered by the gap between the boxes, which is 0 where they touch or
+    overlap, then by their place. Each gives its first stored point, then each its second, and so
+    on.
 
     Args:
         instances: N instances of one image.

@@ -9,9 +9,6 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.instances import TeacherInstance
 from s4m_pipeline.refinement.sizes import size_of
 
-NOT_HELPED = "calibrated: refinement does not help such instances"
-"""Reason of an instance for which there is no policy."""
-
 FUSE_SPACES = ("probabilities", "logits")
 GATES = ("keep", "drop")
 
@@ -21,13 +18,13 @@ class RefinePolicy:
     """How an instance is refined.
 
     Attributes:
-        policy: What prompts the segmenter: points, box, box+mask or box+points.
+        prompts: What is shown to the segmenter, a name in `config_prompts.PROMPTS`.
         points: How many points an instance, where points are used.
         candidate: What becomes the mask: argmax-iou, single, closest or fuse.
         min_agreement: The new mask is not taken where its IoU with the teacher's is below this.
-        negative_points: At most how many points of neighbours are negative prompts, whatever the
-            policy.
-        fuse_policies: Further prompts; ``fuse`` takes the mean of their outputs and the first's.
+        negative_points: At most how many points of neighbours are negative prompts, whatever else
+            is shown.
+        fuse_prompts: Further prompts; ``fuse`` takes the mean of their outputs and the first's.
         fuse_prompt_weights: The weights of their outputs in that mean, the first prompt's first;
             none for equal ones.
         fuse_weight: The teacher's share in ``fuse``, from 0 to 1.
@@ -40,16 +37,16 @@ class RefinePolicy:
             or drop.
 
     Raises:
-        UsageError: ``fuse_space`` or ``gate`` is none that exists, or ``fuse_prompt_weights`` are
-            not one for each prompt, or all 0.
+        UsageError: ``fuse_space`` or ``gate`` does not exist, or ``fuse_prompt_weights`` are not
+            one for each prompt, or all 0.
     """
 
-    policy: str
+    prompts: str
     points: int
     candidate: str
     min_agreement: float
     negative_points: int = 0
-    fuse_policies: tuple[str, ...] = ()
+    fuse_prompts: tuple[str, ...] = ()
     fuse_prompt_weights: tuple[float, ...] = ()
     fuse_weight: float = 0.5
     fuse_threshold: float = 0.5
@@ -59,11 +56,11 @@ class RefinePolicy:
     gate: str = "keep"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fuse_policies", tuple(self.fuse_policies))
+        object.__setattr__(self, "fuse_prompts", tuple(self.fuse_prompts))
         object.__setattr__(self, "fuse_prompt_weights", tuple(self.fuse_prompt_weights))
-        prompts, weights = 1 + len(self.fuse_policies), self.fuse_prompt_weights
-        if weights and (len(weights) != prompts or not sum(weights)):
-            numbers = f"{prompts} number{'s' if prompts > 1 else ''}"
+        count, weights = 1 + len(self.fuse_prompts), self.fuse_prompt_weights
+        if weights and (len(weights) != count or not sum(weights)):
+            numbers = f"{count} number{'s' if count > 1 else ''}"
             raise UsageError(
                 f"refine.fuse_prompt_weights {list(weights)} must be {numbers}, one for "
                 "refine.policy and one for each of refine.fuse_policies, not all 0"
@@ -76,9 +73,9 @@ class RefinePolicy:
             raise UsageError(f"unknown refine.gate {self.gate!r}; there are {', '.join(GATES)}")
 
     @property
-    def prompts(self) -> tuple[str, ...]:
-        """The prompt policies whose outputs are looked at; several only where they are fused."""
-        return (self.policy, *(self.fuse_policies if self.candidate == "fuse" else ()))
+    def all_prompts(self) -> tuple[str, ...]:
+        """The prompts whose outputs are looked at; several only where they are fused."""
+        return (self.prompts, *(self.fuse_prompts if self.candidate == "fuse" else ()))
 
 
 PolicyOf = Callable[[TeacherInstance], RefinePolicy | None]

@@ -1,4 +1,4 @@
-"""Prompt policies: what of a teacher's instances is shown to the segmenter."""
+"""What of a teacher's instances is shown to the segmenter; the table is `config_prompts`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s4m_pipeline.config_prompts import PROMPTS, PromptParts
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.instances import TeacherInstance
 from s4m_pipeline.refinement.negatives import PADDING
 from s4m_pipeline.refinement.soft_masks import LEVELS, grid_shape, sample_soft_mask
 from s4m_pipeline.segmenter.base import Frame, Prompts
 
-POLICIES = ("points", "box", "box+mask", "box+points")
+
+def parts_of(prompts: str) -> PromptParts:
+    """What a name in the table of prompts shows the segmenter (UsageError for one that is not)."""
+    if prompts not in PROMPTS:
+        raise UsageError(f"unknown refine.policy {prompts!r}; there are {', '.join(PROMPTS)}")
+    return PROMPTS[prompts]
 
 
 def build_prompts(
     instances: Sequence[TeacherInstance],
-    policy: str,
+    prompts: str,
     points: int,
     teacher_logits: Tensor | None = None,
     negatives: tuple[np.ndarray, np.ndarray] | None = None,
@@ -28,10 +34,10 @@ def build_prompts(
 
     Args:
         instances: N instances.
-        policy: One of `POLICIES`.
+        prompts: A name in `config_prompts.PROMPTS`.
         points: How many of an instance's stored points are used, in the order drawn.
         teacher_logits: float32 (N, 1, 4h, 4w) from `teacher_frame_logits`; the mask prompt, where
-            the policy has one.
+            there is one.
         negatives: float32 (N, M, 2) and int32 (N, M) from `negatives.negative_points`, put after
             the positive points without the columns that no instance fills.
 
@@ -39,14 +45,13 @@ def build_prompts(
         Prompts in original pixels.
 
     Raises:
-        UsageError: An unknown policy, or fewer points are stored than wanted.
-        ValueError: The policy has a mask prompt and there are no logits for it.
+        UsageError: An unknown name, or fewer points are stored than wanted.
+        ValueError: The mask is prompted, and there are no logits for it.
     """
-    if policy not in POLICIES:
-        raise UsageError(f"unknown refine.policy {policy!r}; there are {', '.join(POLICIES)}")
-    if policy == "box+mask" and teacher_logits is None:
-        raise ValueError("box+mask needs the teacher's logits")
-    count = points if policy in ("points", "box+points") else 0
+    parts = parts_of(prompts)
+    if parts.mask and teacher_logits is None:
+        raise ValueError(f"{prompts} needs the teacher's logits")
+    count = points if parts.points else 0
     coords, labels = _points(instances, count), np.ones((len(instances), count), np.int32)
     if negatives is not None:
         used = (negatives[1] != PADDING).any(0)
@@ -55,8 +60,8 @@ def build_prompts(
     return Prompts(
         points=coords,
         labels=labels,
-        boxes=None if policy == "points" else _boxes(instances),
-        masks=teacher_logits if policy == "box+mask" else None,
+        boxes=_boxes(instances) if parts.box else None,
+        masks=teacher_logits if parts.mask else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""A teacher's soft masks: stored small, put back on pixels, drawn from for prompt points."""
+"""A teacher's soft masks: how they are stored, read at pixels, and drawn from for prompt points."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Box = tuple[int, int, int, int]
 
 LEVELS = 255
 LEAST_LOGIT = -math.log(LEVELS - 1) - 1e-3  # of 1/255, and room for rounding
-SLACK = 0.2  # cells by which the far edge may stray
+SLACK = 0.2  # cells by which the far edge may be off
 SMALLEST_UNIFORM = 2.0**-53  # above 0 of those that numpy draws
 ROUNDING = 1e-2  # of a bound of logits in float32
 
@@ -28,16 +28,16 @@ def encode_soft_mask(prob: np.ndarray) -> tuple[bytes, Box]:
         (all 0 where nothing is above 1/255).
     """
     prob = np.asarray(prob, np.float32)
-    found = bounds(prob > 1 / LEVELS)
-    if found.empty:
+    window = bounds(prob > 1 / LEVELS)
+    if window.empty:
         return b"", (0, 0, 0, 0)
-    crop = np.clip(prob[found.cells], 0, 1)
-    box = (found.x, found.y, found.width, found.height)
+    crop = np.clip(prob[window.cells], 0, 1)
+    box = (window.x, window.y, window.width, window.height)
     return np.rint(crop * LEVELS).astype(np.uint8).tobytes(), box
 
 
 def encode_soft_logits(logits: np.ndarray) -> tuple[bytes, Box]:
-    """`encode_soft_mask` of the logits' sigmoid, which is taken only where it is not near 0.
+    """`encode_soft_mask` of the logits' sigmoid, which is computed only where it is not near 0.
 
     Args:
         logits: float (h, w), mask logits on the cells of the teacher's mask.
@@ -98,8 +98,8 @@ def soft_mask_to_pixels(
 def grid_shape(stride: float, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of cells that cover an image.
 
-    One stride stands for both axes, though a resize to whole pixels leaves them a little apart:
-    the fifth of a cell that this can make at the far edge counts as none.
+    One stride stands for both axes, though after a resize to whole pixels they differ a little: up
+    to a fifth of a cell at the far edge is not counted.
     """
     rows, columns = (math.ceil(side / stride - SLACK) for side in (height, width))
     return max(rows, 1), max(columns, 1)
@@ -132,7 +132,7 @@ def sample_soft_mask(
 
 
 def soft_mask_window(cells: np.ndarray, box: Box, stride: float, height: int, width: int) -> Window:
-    """Pixels on which the marked cells of a stored crop have a say.
+    """Pixels whose values depend on the marked cells of a stored crop.
 
     Args:
         cells: bool (h, w), marked cells of the crop.

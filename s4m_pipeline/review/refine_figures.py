@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from s4m_pipeline.review.table import Cell, Table
 
 DECISIONS = ("refined", "kept", "dropped")
 LIGHT_COLUMNS = ("image_id", "file_name", "instance_id", "category_id", "score")
-REFINED_COLUMNS = (*LIGHT_COLUMNS, "agreement", "area_ratio", "decision", "reason")
+REFINED_COLUMNS = (*LIGHT_COLUMNS, "agreement", "area_ratio", "decision", "reason_code", "reason")
 _STYLES = {"refined": 1, "kept": 2, "dropped": 3}
 _BINS = 20
 _MEASURED = re.compile(r"\s*-?\d[\d.]*(?:e[-+]?\d+)?(?=\s*[<>≤≥])")
@@ -29,8 +29,8 @@ _MEASURED = re.compile(r"\s*-?\d[\d.]*(?:e[-+]?\d+)?(?=\s*[<>≤≥])")
 class InstanceFigures:
     """The light columns of an instance table as arrays, one element per row.
 
-    ``agreement`` and ``area_ratio`` are NaN, ``decision`` and ``reason`` empty texts, for a table
-    of predictions.
+    For a table of predictions ``agreement`` and ``area_ratio`` are NaN, and ``decision``,
+    ``reason_code`` and ``reason`` empty texts.
     """
 
     image_id: np.ndarray
@@ -40,6 +40,7 @@ class InstanceFigures:
     agreement: np.ndarray
     area_ratio: np.ndarray
     decision: np.ndarray
+    reason_code: np.ndarray
     reason: np.ndarray
     names: dict[int, str]
 
@@ -80,6 +81,7 @@ def read_figures(folder: Path, table: str) -> InstanceFigures:
         agreement=_numbers(data, "agreement") if refined else blank,
         area_ratio=_numbers(data, "area_ratio") if refined else blank,
         decision=_texts(data, "decision") if refined else texts,
+        reason_code=_texts(data, "reason_code") if refined else texts,
         reason=_texts(data, "reason") if refined else texts,
         names=names,
     )
@@ -92,10 +94,11 @@ def decision_table(figures: InstanceFigures) -> Table:
     for decision in DECISIONS:
         chosen = figures.decision == decision
         rows.append([decision, "", int(chosen.sum()), f"{100 * chosen.sum() / total:.1f} %"])
-        reasons = Counter(plain_reason(text) for text in figures.reason[chosen])
-        reasons.pop("", None)
-        for reason, count in reasons.most_common(8):
-            rows.append(["", reason, count, f"{100 * count / total:.1f} %"])
+        codes = Counter(figures.reason_code[chosen])
+        codes.pop("", None)
+        for code, count in codes.most_common():
+            texts = figures.reason[chosen & (figures.reason_code == code)]
+            rows.append(["", _described(code, texts), count, f"{100 * count / total:.1f} %"])
     note = (
         "refined: the segmenter's mask was taken. kept: the teacher's mask stayed. "
         "dropped: the instance does not become a label."
@@ -199,6 +202,12 @@ def binned(values: np.ndarray, edges: np.ndarray) -> list[float]:
     """Count the finite values of each bin; the last bin holds its upper edge too."""
     kept = values[np.isfinite(values)]
     return [float(count) for count in np.histogram(kept, bins=edges)[0]]
+
+
+def _described(code: str, reasons: Iterable[str]) -> str:
+    """A reason for people: its sentence where all rows share it, else the words of its code."""
+    plain = {plain_reason(reason) for reason in reasons}
+    return plain.pop() if len(plain) == 1 else code.replace("_", " ")
 
 
 def plain_reason(reason: str) -> str:

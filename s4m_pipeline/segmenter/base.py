@@ -109,23 +109,24 @@ class Candidates:
         if self.ious.shape[1] == 1:
             return self.logits
         rows = torch.arange(len(picks), device=picks.device)
-        found, start = [], 0
+        taken, start = [], 0
         for part in self.parts:
-            found.append(part[rows[: len(part)], picks[start : start + len(part)], None])
+            taken.append(part[rows[: len(part)], picks[start : start + len(part)], None])
             start += len(part)
-        return found[0] if len(found) == 1 else torch.cat(found)
+        return taken[0] if len(taken) == 1 else torch.cat(taken)
 
 
 class Segmenter(ABC):
     """A promptable segmenter.
 
     Attributes:
-        name: Its name in `build.SEGMENTERS`.
+        name: The name that a run's file chooses it by.
         image_size: Side of its square input in model pixels.
         device: Where it runs.
-        warnings: What its user should know about how it runs: a faster way given up, a smaller
-            batch for lack of memory.
-        most_points: Most points in a pass of structural maps, where more ran out of memory.
+        warnings: What to tell the user about how it runs: a faster way that was given up, smaller
+            batches for lack of memory.
+        most_points: The most points in a pass of structural maps, once more of them have run out
+            of memory.
     """
 
     name: str
@@ -134,17 +135,17 @@ class Segmenter(ABC):
     warnings: Sequence[str] = ()
     most_points: int | None = None
     proved: bool = True
-    """Whether it is settled how it runs; False where a faster way is yet to be held against
+    """Whether it is settled how it runs: False until a faster way has been compared with
     float32."""
 
     def warn(self, text: str) -> None:
-        """Add to what its user should know about how it runs."""
+        """Add a line to `warnings`."""
         self.warnings = [*self.warnings, text]
 
     def prove(self, images: Sequence[np.ndarray], batch: int) -> None:
-        """Settle how it runs; `encode` does so on its first images where nobody did.
+        """Settle how it runs. Unless this is called first, `encode` does it on its first images.
 
-        Workers that are given the same images run alike.
+        Workers that are given the same images come to the same result.
 
         Args:
             images: uint8 (H, W, 3) RGB arrays of any sizes, at least one.

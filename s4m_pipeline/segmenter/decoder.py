@@ -24,15 +24,15 @@ from s4m_pipeline.segmenter.two_way import image_side
 BOX_LABELS = (2, 3)  # SAM's point labels of a box's first and second corner
 MOST_PROMPTS = 128
 CPU_PIXELS = 2 * 1024**2
-PROMPT_BYTES = 40  # a pass takes so many for each prompt and pixel of the segmenter's input
+PROMPT_BYTES = 40  # of memory, for each prompt of a pass and pixel of the segmenter's input
 
 
 def prompts_in_a_pass(device: torch.device, image_size: int) -> int:
     """The most prompts that one pass of the decoder takes unless told otherwise.
 
-    Many fill a GPU: as many as a quarter of its memory holds, a power of two, at most 128. What
-    is free at the moment has no say, since the number may change the masks' last bits. On a CPU
-    few are faster, since what they make stays in its cache: 2 at 1024 pixels, 8 at 512
+    A GPU takes as many as fit in a quarter of its memory, a power of two, at most 128. How much of
+    it is free at the moment does not count, since the number may change the masks' last bits. On a
+    CPU a few are faster, since what they make stays in its cache: 2 at 1024 pixels, 8 at 512
     (`benchmarks/prompt_batches.py`).
 
     Args:
@@ -75,10 +75,10 @@ class PromptDecoder:
     Args:
         prompt_encoder: The `sam2` package's; its sizes must follow the segmenter's image size.
         mask_decoder: The `sam2` package's.
-        max_prompts: Most prompts in one pass; bounds the memory. Halved, and kept so, where a
+        max_prompts: Most prompts in one pass; bounds the memory. It is halved for good where a
             pass runs out of the device's memory.
-        mix_images: Whether one pass may hold prompts of several images. Fills a GPU; on a CPU
-            it gains nothing and only makes the last bits depend on the batch.
+        mix_images: Whether one pass may hold prompts of several images. This fills a GPU; on a
+            CPU it gains nothing and only makes the last bits depend on the batch.
         pad_boxes: Whether a "not a point" token follows a box too, as in SAM 2's predictor, or
             only points without a box, as in SAM's.
     """
@@ -104,7 +104,7 @@ class PromptDecoder:
         self, embeddings: Embeddings, prompts: Sequence[Prompts], multimask: bool
     ) -> list[Candidates]:
         """See `Segmenter.decode`."""
-        found: list[Candidates | None] = [None] * len(prompts)
+        answers: list[Candidates | None] = [None] * len(prompts)
         for group in self._groups(prompts):
             rows = self._rows(group, prompts, embeddings.frames)
             images = slice(group[0], group[-1] + 1)
@@ -114,9 +114,9 @@ class PromptDecoder:
             start = 0
             for image in group:
                 stop = start + len(prompts[image])
-                found[image] = Candidates(_rows_between(parts, start, stop), ious[start:stop])
+                answers[image] = Candidates(_rows_between(parts, start, stop), ious[start:stop])
                 start = stop
-        return [c or self._nothing(embeddings, multimask) for c in found]
+        return [c or self._nothing(embeddings, multimask) for c in answers]
 
     @torch.inference_mode()
     def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
@@ -134,7 +134,7 @@ class PromptDecoder:
         return image_side(self.mask_decoder, image, self._position(), sparse)
 
     def _position(self) -> Tensor:
-        """(1, C, h, w), positional encoding of the cells, which is always the same."""
+        """(1, C, h, w), positional encoding of the cells; it never changes."""
         if self._known_position is None:
             self._known_position = self.prompt_encoder.get_dense_pe()
         return self._known_position
@@ -165,12 +165,12 @@ class PromptDecoder:
             here, kinds = _sparse(prompts[image], frames[image])
             coords.append(here)
             labels.append(kinds)
-        given = [masks for image in group if (masks := prompts[image].masks) is not None]
+        masks = [some for image in group if (some := prompts[image].masks) is not None]
         return _Rows(
             [image - group[0] for image in group for _ in range(len(prompts[image]))],
             to_device(torch.from_numpy(np.concatenate(coords)), self.device),
             to_device(torch.from_numpy(np.concatenate(labels)), self.device),
-            to_device(torch.cat(given), self.device) if given else None,
+            to_device(torch.cat(masks), self.device) if masks else None,
             prompts[group[0]].boxes is not None,
         )
 
@@ -201,14 +201,14 @@ class PromptDecoder:
         start = 0
         while start < len(rows.images):
             some = rows.slice(start, start + self.max_prompts)
-            taken = len(some.images)
-            tokens = None if sparse is None else sparse[start : start + taken]
-            part = attempt(partial(self._pass, image, added, some, tokens, multimask), taken)
+            count = len(some.images)
+            tokens = None if sparse is None else sparse[start : start + count]
+            part = attempt(partial(self._pass, image, added, some, tokens, multimask), count)
             if part is None:
-                self.max_prompts = taken // 2
+                self.max_prompts = count // 2
                 continue
             parts.append(part)
-            start += taken
+            start += count
         logits, ious = zip(*parts, strict=True)
         return logits, torch.cat(ious)
 
@@ -220,7 +220,7 @@ class PromptDecoder:
         sparse: Tensor | None,
         multimask: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Answers to some rows; without ``sparse`` their mask prompts are yet to be embedded."""
+        """Answers to some rows; ``sparse`` is None where their masks are still to be embedded."""
         pick: slice | Tensor = slice(rows.images[0], rows.images[0] + 1)
         if rows.images[0] != rows.images[-1]:
             pick = to_device(torch.tensor(rows.images), self.device)
@@ -243,7 +243,7 @@ class DecodingSegmenter(Segmenter):
     """What the segmenters that decode with a `PromptDecoder` have in common.
 
     Attributes:
-        decoder: It.
+        decoder: The prompt encoder and mask decoder, with their batching.
     """
 
     decoder: PromptDecoder
@@ -253,10 +253,10 @@ class DecodingSegmenter(Segmenter):
     ) -> list[Candidates]:
         """See `Segmenter.decode`."""
         most = self.decoder.max_prompts
-        found = self.decoder.decode(embeddings, prompts, multimask)
+        answers = self.decoder.decode(embeddings, prompts, multimask)
         if self.decoder.max_prompts < most:
             self.warn(f"memory ran out: {self.decoder.max_prompts} prompts a pass")
-        return found
+        return answers
 
     def structure_features(self, embeddings: Embeddings, index: int, points: np.ndarray) -> Tensor:
         """See `Segmenter.structure_features`."""
@@ -270,12 +270,12 @@ def _rows_of(level: Tensor, pick: slice | Tensor) -> Tensor:
 
 def _rows_between(parts: Sequence[Tensor], start: int, stop: int) -> tuple[Tensor, ...]:
     """The rows from start to stop of parts that follow one another."""
-    found = []
+    pieces = []
     for part in parts:
         if start < len(part) and stop > 0:
-            found.append(part[max(0, start) : stop])
+            pieces.append(part[max(0, start) : stop])
         start, stop = start - len(part), stop - len(part)
-    return tuple(found)
+    return tuple(pieces)
 
 
 def _sparse(prompts: Prompts, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

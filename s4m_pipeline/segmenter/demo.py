@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.backbones.utils import PatchEmbed
@@ -26,18 +28,16 @@ from sam2.modeling.sam.transformer import TwoWayTransformer
 from sam2.modeling.sam2_base import SAM2Base
 
 from s4m_pipeline.errors import ArtifactError, UsageError
+from s4m_pipeline.segmenter.demo_spec import DEMO_SIZE_STEP, DEMO_WEIGHTS
+from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
+from s4m_pipeline.segmenter.spec import SegmenterChoice
+from s4m_pipeline.segmenter.speed import speed_of
 
 DEMO_IMAGE_SIZE = 128
 """Side of the square input that the weights are trained for, in pixels."""
 
 DEMO_STRIDE = 8
 """Input pixels per cell of the image embedding."""
-
-DEMO_SIZE_STEP = 32
-"""The input's side must be a multiple of this many pixels."""
-
-DEMO_WEIGHTS = Path(__file__).parent / "weights" / "demo.safetensors"
-"""The weights that ship with the package: float16 tensors, about 3 MB."""
 
 _WIDTH = 128
 _EMBED_DIM = 24
@@ -194,9 +194,6 @@ def load_demo_weights(model: torch.nn.Module, path: Path | None = None) -> torch
     Raises:
         ArtifactError: The file is missing, is no safetensors file, or holds another model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     source = DEMO_WEIGHTS if path is None else path
     if not source.is_file():
         raise ArtifactError(f"no weights of the demo's segmenter at {source}")
@@ -209,3 +206,24 @@ def load_demo_weights(model: torch.nn.Module, path: Path | None = None) -> torch
     except RuntimeError as error:
         raise ArtifactError(f"{source} holds another model than the demo's segmenter") from error
     return model
+
+
+def build_demo_segmenter(choice: SegmenterChoice, device: str) -> Sam2Segmenter:
+    """Make the demo's segmenter, ready to run.
+
+    Args:
+        choice: Its checkpoint is a safetensors file, or None for the packaged weights.
+        device: A torch device, such as `cpu` or `cuda:0`.
+
+    Raises:
+        UsageError: The checkpoint is not one of this model.
+    """
+    model = build_demo_model(choice.image_size or DEMO_IMAGE_SIZE)
+    try:
+        load_demo_weights(model, None if choice.checkpoint is None else Path(choice.checkpoint))
+    except ArtifactError as error:
+        if choice.checkpoint is None:
+            raise
+        raise UsageError(str(error)) from error
+    speed = speed_of(choice.precision, choice.compile_encoder, torch.device(device))
+    return Sam2Segmenter(choice.name, model.to(device), speed=speed)

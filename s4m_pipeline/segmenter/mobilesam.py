@@ -20,8 +20,8 @@ from s4m_pipeline.devices.transfers import to_device
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Embeddings, Frame
 from s4m_pipeline.segmenter.decoder import DecodingSegmenter, PromptDecoder, prompts_in_a_pass
+from s4m_pipeline.segmenter.mobilesam_spec import DECODER, ENCODER, IMAGE_SIZE
 
-IMAGE_SIZE = 1024
 STRIDE = 16
 WIDTH = 256
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
@@ -51,8 +51,8 @@ class MobileSam(DecodingSegmenter):
 
     def __init__(self, folder: Path, device: str) -> None:
         self.device = torch.device(device)
-        self._encoder = _open_encoder(folder / "encoder.onnx", self.device)
-        prompt_encoder, mask_decoder = _load_decoder(folder / "decoder.safetensors")
+        self._encoder = _open_encoder(folder / ENCODER, self.device)
+        prompt_encoder, mask_decoder = _load_decoder(folder / DECODER)
         on_cpu = self.device.type == "cpu"
         self.decoder = PromptDecoder(
             prompt_encoder.to(self.device),

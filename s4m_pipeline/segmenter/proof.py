@@ -1,7 +1,7 @@
-"""Whether a faster way of running a segmenter still gives its masks.
+"""The proof that a faster way of running a segmenter still gives its masks.
 
-Lower precision and compiled kernels change the last digits; a fault in them can change everything
-and raise no error. So the faster way is held against float32 on the first images that it gets.
+Lower precision and compiled kernels change the last digits. A fault in them can change everything
+and raise no error. So the faster way is compared with float32 on the first images.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from s4m_pipeline.segmenter.base import Prompts, Segmenter
 
 LEAST_IOU = 0.995
 """Mean IoU with the float32 masks below which a faster way is given up."""
-GATE_IMAGES = 4
-"""Images that it is held against at most."""
+PROOF_IMAGES = 4
+"""At most how many images the two are compared on."""
 LATTICE = 4
 """Points along each side of an image that prompt for masks."""
 
 
 def lattice_prompts(height: int, width: int) -> Prompts:
-    """One positive point for each place of a regular lattice, as prompts of their own.
+    """The places of a regular lattice, each a prompt of one positive point.
 
     Args:
         height: Of the image in pixels.
@@ -51,12 +51,12 @@ def lattice_masks(segmenter: Segmenter, images: Sequence[np.ndarray]) -> Tensor:
     """
     embeddings = segmenter.encode(images)
     prompts = [lattice_prompts(*image.shape[:2]) for image in images]
-    found = segmenter.decode(embeddings, prompts, multimask=False)
-    return torch.cat([candidates.logits[:, 0] > 0 for candidates in found])
+    answers = segmenter.decode(embeddings, prompts, multimask=False)
+    return torch.cat([candidates.logits[:, 0] > 0 for candidates in answers])
 
 
 def mean_iou(masks: Tensor, truth: Tensor) -> float:
-    """Mean IoU of masks with those they should be; masks that are empty in both count as 1.
+    """Mean IoU of masks with the true ones; a pair of empty masks counts as 1.
 
     Args:
         masks: bool (N, h, w).

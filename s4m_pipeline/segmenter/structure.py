@@ -1,4 +1,4 @@
-"""Structural targets: how alike the segmenter finds every cell to a few query points."""
+"""Structural targets: how similar the segmenter's features are at a few points and everywhere."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from s4m_pipeline.segmenter.base import Embeddings, Frame, Segmenter
 LEVELS = 255
 LEAST_LENGTH = 1e-12
 GPU_POINTS = 32
+"""Points in a pass on a GPU, unless told otherwise."""
 CPU_PIXELS = 4 * 1024**2
-"""Points in a pass, and on a CPU their segmenter's input pixels, unless told otherwise."""
+"""Pixels of the segmenter's input that the points of a pass on a CPU come to, likewise."""
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class StructureTarget:
 
 @dataclass(frozen=True, slots=True)
 class BegunTarget:
-    """Similarity maps of one image that a GPU may still be at.
+    """Similarity maps of one image that a GPU may still be working on.
 
     Attributes:
         points: float32 (P, 2), x and y of original pixels (whole numbers).
@@ -56,7 +57,7 @@ class BegunTarget:
 
     def collect(self) -> StructureTarget:
         """The maps, once they have arrived."""
-        scale, offset = self.ranges.array().copy()  # few values that would hold a pinned buffer
+        scale, offset = self.ranges.array().copy()  # so that a few values hold no pinned buffer
         return StructureTarget(self.points, self.similarity.array(), scale, offset)
 
 
@@ -75,8 +76,8 @@ def draw_query_points(
         size: Height and width of the image; needed where union is None.
 
     Returns:
-        float32 (count, 2), x and y of pixels. The union's half is drawn without replacement;
-        a union of fewer pixels is taken whole, and the rest is drawn from the image.
+        float32 (count, 2), x and y of pixels. The union's half is drawn without replacement. A
+        union of fewer pixels is taken whole, and the rest is drawn from the image.
 
     Raises:
         ValueError: Neither union nor size is given.
@@ -169,7 +170,7 @@ def _in_passes(
 
 
 def _points_in_a_pass(segmenter: Segmenter) -> int:
-    """On a CPU 4 at 1024 pixels and 16 at 512: what they make stays near its cache."""
+    """On a CPU 4 at 1024 pixels and 16 at 512, so that what they make stays near its cache."""
     if segmenter.most_points is not None:
         return segmenter.most_points
     if segmenter.device.type != "cpu":

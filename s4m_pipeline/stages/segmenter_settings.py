@@ -8,21 +8,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s4m_pipeline import segmenter
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.reading import load_images
 from s4m_pipeline.engine.run import Run
+from s4m_pipeline.segmenter import build
+from s4m_pipeline.segmenter.spec import SegmenterChoice
 
 if TYPE_CHECKING:
     from s4m_pipeline.segmenter.base import Segmenter
 
-PACKAGED_WEIGHTS = Path(segmenter.__file__).parent / "weights" / "demo.safetensors"
-"""The weights of the segmenter that needs no checkpoint."""
-
-
 GPU_IMAGES = 16
-"""Images an encoder pass takes on a GPU unless the run says otherwise; elsewhere one is faster."""
+"""Images in an encoder pass on a GPU unless the run says otherwise; elsewhere one is faster."""
+NO_WEIGHTS = "none"
+"""Stands for the weights of a segmenter that needs a checkpoint and was given none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +56,16 @@ class SegmenterSettings:
         Args:
             device: Where.
             records: The stage's images by id. A faster way is proved on the first of them, so that
-                all workers, and those of a run gone on with, come to the same.
+                all workers come to the same result, in a resumed run too.
         """
-        from s4m_pipeline.segmenter.build import build_segmenter
-
-        made = build_segmenter(
+        made = build.build_segmenter(
             self.name, self.checkpoint, self.image_size, device, self.precision, self.compile
         )
         if not made.proved:
-            from s4m_pipeline.segmenter.proof import GATE_IMAGES
+            from s4m_pipeline.segmenter.proof import PROOF_IMAGES
 
             images = load_images([records[key] for key in sorted(records)], "", [])
-            some = [image for _, image in islice(images, GATE_IMAGES)]
+            some = [image for _, image in islice(images, PROOF_IMAGES)]
             if some:
                 made.prove(some, self.batch_size)
         return made
@@ -81,18 +78,23 @@ def segmenter_settings(config: RunConfig) -> dict[str, Any]:
 
 def check_segmenter_section(config: RunConfig) -> None:
     """Refuse a segmenter that cannot be built (UsageError), before anything heavy is loaded."""
-    from s4m_pipeline.segmenter.build import check_segmenter
-
     section = config.segmenter
-    faster = ["precision bfloat16"] if section.precision == "bfloat16" else []
-    faster += ["compile"] if section.compile else []
-    check_segmenter(section.name, section.checkpoint, section.image_size, faster)
+    build.check_segmenter(
+        SegmenterChoice(
+            section.name, section.checkpoint, section.image_size, section.precision, section.compile
+        )
+    )
 
 
 def segmenter_digest(run: Run) -> str:
-    """Digest of the segmenter's weights; a Hugging Face id stands for itself."""
-    checkpoint = run.config.segmenter.checkpoint
-    if checkpoint is None:
-        return run.store.digests.file(PACKAGED_WEIGHTS)
-    path = Path(checkpoint)
-    return run.store.digests.file(path) if path.exists() else checkpoint
+    """Digest of the segmenter's weights: the run's checkpoint, or else the segmenter's own.
+
+    A Hugging Face id stands for itself.
+    """
+    section = run.config.segmenter
+    weights = section.checkpoint
+    if weights is None:
+        own = build.own_weights(section.name)
+        return NO_WEIGHTS if own is None else run.store.digests.file(own)
+    path = Path(weights)
+    return run.store.digests.file(path) if path.exists() else weights

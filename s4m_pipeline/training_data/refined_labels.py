@@ -15,6 +15,7 @@ from s4m_pipeline.artifacts.tables import categories_of, open_table, read_table,
 from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles, mask_areas
 from s4m_pipeline.data.image_set import Category, check_same_categories
 from s4m_pipeline.errors import ArtifactError
+from s4m_pipeline.refinement.reasons import GATE, Reason
 
 TAKEN = ("refined", "kept")
 """The decisions whose rows are labels."""
@@ -30,11 +31,7 @@ COLUMNS = [
     "score",
     "agreement",
 ]
-UNCERTAIN_COLUMNS = ["reason", "teacher_mask_rle"]
-SCORE_REASON = "score "
-"""How the reason begins of a row that its score dropped."""
-GATE_REASONS = ("agreement ", "area ratio ", "the segmenter's mask is empty")
-"""How the reasons begin of rows that refinement's gate dropped."""
+UNCERTAIN_COLUMNS = ["reason_code", "teacher_mask_rle"]
 
 LABELS = pa.schema(
     [
@@ -152,11 +149,8 @@ def _uncertain(table: pa.Table, ignore_score: float | None) -> np.ndarray:
     """bool (N,): which rows were dropped, but may be an object all the same."""
     if ignore_score is None:
         return np.zeros(table.num_rows, bool)
-    reasons = pc.fill_null(table["reason"], "")
-    by_score = np.asarray(pc.starts_with(reasons, SCORE_REASON).to_numpy(), bool)
-    by_gate = np.zeros(table.num_rows, bool)
-    for reason in GATE_REASONS:
-        by_gate |= np.asarray(pc.starts_with(reasons, reason).to_numpy(), bool)
+    by_score = _is_in(table["reason_code"], [Reason.SCORE.value])
+    by_gate = _is_in(table["reason_code"], [reason.value for reason in GATE])
     sure_enough = table["score"].to_numpy().astype(np.float64) >= ignore_score
     return _is_in(table["decision"], ("dropped",)) & (by_gate | (by_score & sure_enough))
 

@@ -58,13 +58,13 @@ def test_manifest_has_what_the_design_promises(store):
 
 def test_manifest_of_another_format_version_is_refused(store):
     folder = finish(store)
-    data = json.loads((folder / "manifest.json").read_text()) | {"format_version": 2}
+    data = json.loads((folder / "manifest.json").read_text()) | {"format_version": 1}
     (folder / "manifest.json").write_text(json.dumps(data))
-    with pytest.raises(ArtifactError, match="format version 2"):
+    with pytest.raises(ArtifactError, match="format version 1, this s4m reads 2"):
         read_manifest(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 2}'])
 def test_damaged_manifest_is_refused(store, text):
     folder = finish(store)
     (folder / "manifest.json").write_text(text)

@@ -59,7 +59,7 @@ def test_metadata_has_format_version_and_categories_and_masks_have_no_dictionary
     path = tmp_path / "predictions/00000.parquet"
     write_table(path, "predictions", [prediction(1)], CATEGORIES)
     metadata = pq.read_schema(path).metadata
-    assert metadata[b"format_version"] == b"1"
+    assert metadata[b"format_version"] == b"2"
     assert json.loads(metadata[b"categories"]) == CATEGORIES
     masks = columns_of(path)["mask_rle"]
     assert "RLE_DICTIONARY" not in masks.encodings
@@ -121,7 +121,7 @@ def test_damaged_parquet_is_refused(tmp_path):
 def test_a_table_without_its_columns_is_refused(tmp_path):
     path = tmp_path / "refined/00000.parquet"
     path.parent.mkdir()
-    table = pa.table({"image_id": [1]}).replace_schema_metadata({"format_version": "1"})
+    table = pa.table({"image_id": [1]}).replace_schema_metadata({"format_version": "2"})
     pq.write_table(table, path)
     with pytest.raises(ArtifactError, match="columns missing"):
         read_table(tmp_path, "refined")

@@ -141,6 +141,7 @@ def refined(scenes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
                 "agreement": 0.5 + 0.1 * (place % 5),
                 "area_ratio": 1.0,
                 "decision": "dropped" if in_doubt else "refined",
+                "reason_code": "score" if in_doubt else "",
                 "reason": "score 0.40 <= 0.7" if in_doubt else "",
             }
         )

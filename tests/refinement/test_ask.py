@@ -110,6 +110,7 @@ def test_argmax_iou_takes_the_best_scored() -> None:
         columns[0] - rows[0] + 1,
     )
     assert (found[0].decision, found[0].reason) == ("refined", "")
+    assert found[0].reason_code == ""
 
 
 def test_an_empty_mask_keeps_the_teachers() -> None:
@@ -118,6 +119,7 @@ def test_an_empty_mask_keeps_the_teachers() -> None:
     kept = refine_images(segmenter, embeddings, instances, policy)[0][1]
     teacher = instances[0][1]
     assert (kept.decision, kept.reason) == ("kept", "the segmenter's mask is empty")
+    assert kept.reason_code == "empty"
     assert kept.mask_rle == teacher.mask_rle
     assert kept.bbox == teacher.bbox
     assert kept.area == decode_mask(teacher.mask_rle, *SIZE).sum()
@@ -134,6 +136,7 @@ def test_gate_keeps_the_teachers_mask() -> None:
     assert [r.decision for r in shut] == ["refined", "kept"]
     assert open_gate[1].decision == "refined"
     assert shut[1].reason == f"agreement {open_gate[1].agreement:.2f} < 0.3"
+    assert shut[1].reason_code == "agreement"
     assert shut[1].agreement == open_gate[1].agreement < 0.3
     assert shut[1].area_ratio == open_gate[1].area_ratio > 1
     assert shut[1].mask_rle == instances[0][1].mask_rle
@@ -161,6 +164,7 @@ def test_gate_on_the_area_goes_both_ways() -> None:
     assert [m.decision for m in found[4.0]] == ["refined", "kept"]
     assert found[1.05][0].reason == f"area ratio {expected[0]:.2f} < 1/1.05"
     assert found[4.0][1].reason == f"area ratio {expected[1]:.2f} > 4"
+    assert found[1.05][0].reason_code == found[4.0][1].reason_code == "area_ratio"
     assert found[4.0][1].mask_rle == instances[0][1].mask_rle
     assert found[1e6] == found[None]
 
@@ -241,7 +245,7 @@ def test_a_batchs_masks_can_wait_until_the_next_batch_is_asked_for(real: Segment
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(2)]
     instances = [teacher_instance(*SIZE, (12, 16), 5, 0)], [teacher_instance(*SIZE, (6, 24), 3, 1)]
-    rules = RefinePolicy("points", 3, "fuse", 0.1, fuse_policies=("box",))
+    rules = RefinePolicy("points", 3, "fuse", 0.1, fuse_prompts=("box",))
     at_once = [
         refine_images(real, real.encode([image]), [some], rules)
         for image, some in zip(images, instances, strict=True)

@@ -8,6 +8,7 @@ import pytest
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.conflicts import ConflictRules, settle_conflicts
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
+from s4m_pipeline.refinement.reasons import Cause, Reason
 from tests.segmenter.fakes import decode_mask, encode_mask, teacher_instance
 
 SIZE = (96, 128)
@@ -19,7 +20,9 @@ def _disc(x: float, y: float, radius: float) -> np.ndarray:
     return np.hypot(rows - y, columns - x) < radius
 
 
-def _record(mask: np.ndarray, decision: str = "refined", reason: str = "") -> RefinedMask:
+def _record(
+    mask: np.ndarray, decision: str = "refined", code: str = "", reason: str = ""
+) -> RefinedMask:
     rows, columns = np.nonzero(mask)
     corner = (float(columns.min()), float(rows.min()))
     size = (float(np.ptp(columns) + 1), float(np.ptp(rows) + 1))
@@ -32,6 +35,7 @@ def _record(mask: np.ndarray, decision: str = "refined", reason: str = "") -> Re
         agreement=0.9,
         area_ratio=1.0,
         decision=decision,
+        reason_code=code,
         reason=reason,
     )
 
@@ -92,6 +96,7 @@ def test_duplicates_equal_the_full_size_formula(seed: int, iou: float, share: fl
             continue
         assert mask.decision == "dropped"
         assert mask.reason.startswith(f"duplicate of instance {expected[n]}: ")
+        assert mask.reason_code == "duplicate"
         assert mask.mask_rle == instances[n].mask_rle
         assert (mask.bbox, mask.area) == (instances[n].bbox, instances[n].area)
 
@@ -137,6 +142,7 @@ def test_overlaps_equal_the_full_size_formula(seed: int) -> None:
             emptied += 1
             assert (found[n].decision, found[n].candidate) == ("dropped", -1)
             assert found[n].reason == "overlap: higher scores have all its pixels"
+            assert found[n].reason_code == "covered"
             assert found[n].mask_rle == instances[n].mask_rle
             assert (found[n].agreement, found[n].area_ratio) == (0, 0)
         elif lost:
@@ -149,6 +155,7 @@ def test_overlaps_equal_the_full_size_formula(seed: int) -> None:
             assert found[n].area_ratio == pytest.approx(rest.sum() / theirs.sum())
             assert found[n].decision == "refined"
             assert found[n].reason == f"overlap: {lost} px went to higher scores"
+            assert found[n].reason_code == "cut"
         else:
             assert found[n] == records[n]
     assert cut
@@ -157,7 +164,8 @@ def test_overlaps_equal_the_full_size_formula(seed: int) -> None:
 
 def test_a_kept_mask_that_is_cut_keeps_its_first_reason() -> None:
     instances = [_instance(0, 0.9, x=10), _instance(1, 0.7, x=16)]
-    records = [kept_mask(instance, "agreement 0.10 < 0.3") for instance in instances]
+    cause = Cause.of(Reason.AGREEMENT, compared="agreement 0.10 < 0.3")
+    records = [kept_mask(instance, cause) for instance in instances]
     found = settle_conflicts(
         instances, records, *SIZE, ConflictRules(overlaps="score", min_agreement=0.0)
     )
@@ -165,6 +173,7 @@ def test_a_kept_mask_that_is_cut_keeps_its_first_reason() -> None:
     lost = (first & second).sum()
     assert found[1].decision == "kept"
     assert found[1].reason == f"agreement 0.10 < 0.3; overlap: {lost} px went to higher scores"
+    assert found[1].reason_code == "agreement"
     assert np.array_equal(decode_mask(found[1].mask_rle, *SIZE), second & ~first)
 
 
@@ -183,6 +192,7 @@ def test_a_mask_cut_below_the_gate_is_dropped_and_claims_nothing() -> None:
     assert found[1].reason == (
         f"overlap: {lost} px went to higher scores, agreement {agreement:.2f} < {least:g}"
     )
+    assert found[1].reason_code == "remnant"
     assert found[2].decision == "refined"
     assert np.array_equal(decode_mask(found[2].mask_rle, *SIZE), third & ~first)
 
@@ -190,7 +200,10 @@ def test_a_mask_cut_below_the_gate_is_dropped_and_claims_nothing() -> None:
 def test_duplicates_go_before_overlaps_and_what_was_dropped_claims_nothing() -> None:
     instances = [_instance(n, 0.9 - n / 10) for n in range(4)]
     masks = [_disc(30, 48, 20), _disc(60, 48, 20), _disc(63, 48, 20), _disc(80, 48, 10)]
-    records = [_record(masks[0], "dropped", "agreement 0.10 < 0.3"), *map(_record, masks[1:])]
+    records = [
+        _record(masks[0], "dropped", "agreement", "agreement 0.10 < 0.3"),
+        *map(_record, masks[1:]),
+    ]
     rules = ConflictRules("score", duplicate_iou=0.7, min_agreement=0.0)
     found = settle_conflicts(instances, records, *SIZE, rules)
     assert found[0] == records[0]

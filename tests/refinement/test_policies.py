@@ -12,7 +12,9 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.ask import refine_images
 from s4m_pipeline.refinement.conflicts import ConflictRules
 from s4m_pipeline.refinement.instances import TeacherInstance, kept_mask
-from s4m_pipeline.refinement.policies import NOT_HELPED, RefinePolicy, policy_of
+from s4m_pipeline.refinement.policies import RefinePolicy, policy_of
+from s4m_pipeline.refinement.reasons import Cause, Reason
+from s4m_pipeline.stages.refine.settings import settings_of_policy
 from tests.segmenter.fakes import PromptedSegmenter, teacher_instance
 
 SIZE = (96, 128)
@@ -42,13 +44,14 @@ def test_each_instance_is_refined_by_its_own_policy() -> None:
     assert segmenter.decodes == 2  # one a policy, over both images
     all_points = refine_images(segmenter, embeddings, instances, POINTS)
     all_box = refine_images(segmenter, embeddings, instances, BOX)
-    kept = kept_mask(instances[0][2], NOT_HELPED)
+    kept = kept_mask(instances[0][2], Cause.of(Reason.NOT_HELPED))
     assert found == [
         [all_points[0][0], all_box[0][1], kept],
         [all_box[1][0], all_points[1][1]],
     ]
     assert (kept.decision, kept.mask_rle) == ("kept", instances[0][2].mask_rle)
     assert kept.reason == "calibrated: refinement does not help such instances"
+    assert kept.reason_code == "not_helped"
     assert (kept.agreement, kept.area_ratio, kept.candidate) == (1, 1, -1)
     by_function = refine_images(
         segmenter, embeddings, instances, lambda instance: table[instance.category_id]
@@ -88,13 +91,13 @@ def test_unknown_space_and_gate_are_refused() -> None:
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0), (0.0, 0.0)])
 def test_weights_that_are_not_one_for_each_prompt_are_refused(weights: tuple[float, ...]) -> None:
     with pytest.raises(UsageError, match=r"fuse_prompt_weights .* must be 2 numbers"):
-        RefinePolicy("points", 3, "fuse", 0.3, fuse_policies=("box",), fuse_prompt_weights=weights)
+        RefinePolicy("points", 3, "fuse", 0.3, fuse_prompts=("box",), fuse_prompt_weights=weights)
 
 
 def test_defaults_are_those_of_the_runs_file_and_no_key_is_unread() -> None:
     section = RefineSection()
     policy = RefinePolicy(section.policy, section.points, section.candidate, section.min_agreement)
-    settings = {**asdict(policy), **asdict(ConflictRules())}
+    settings = {**settings_of_policy(policy), **asdict(ConflictRules())}
     stages_own = {"min_score": section.min_score}  # which predictions are prompted at all
     lists = {"fuse_policies": [], "fuse_prompt_weights": []}
     assert {**settings, **stages_own, **lists} == section.model_dump()
@@ -103,8 +106,10 @@ def test_defaults_are_those_of_the_runs_file_and_no_key_is_unread() -> None:
 
 
 def test_a_list_of_prompts_makes_the_same_policy() -> None:
-    listed = RefinePolicy("points", 3, "fuse", 0.3, fuse_policies=["box"])  # type: ignore[arg-type]
-    assert listed == RefinePolicy("points", 3, "fuse", 0.3, fuse_policies=("box",))
+    listed = RefinePolicy("points", 3, "fuse", 0.3, fuse_prompts=["box"])  # type: ignore[arg-type]
+    assert listed == RefinePolicy("points", 3, "fuse", 0.3, fuse_prompts=("box",))
     assert hash(listed)
-    assert listed.prompts == ("points", "box")
-    assert RefinePolicy("points", 3, "single", 0.3, fuse_policies=("box",)).prompts == ("points",)
+    assert listed.all_prompts == ("points", "box")
+    assert RefinePolicy("points", 3, "single", 0.3, fuse_prompts=("box",)).all_prompts == (
+        "points",
+    )

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from s4m_pipeline.refinement.reasons import compared
+from s4m_pipeline.refinement.reasons import GATE, SENTENCES, Cause, Reason, compared
 
 HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt}
 
@@ -40,3 +40,27 @@ def test_the_numbers_in_a_reason_lie_as_it_says(sign):
                 rf"x (\S+) {sign} (\S+)", compared("x", value, sign, limit)
             ).groups()
             assert HOLDS[sign](float(left), float(right))
+
+
+def test_every_reason_has_a_sentence_and_its_value_is_what_tables_hold():
+    assert SENTENCES.keys() == set(Reason)
+    assert {reason.value for reason in Reason} == {
+        "score",
+        "area",
+        "policy_none",
+        "not_helped",
+        "empty",
+        "agreement",
+        "area_ratio",
+        "duplicate",
+        "cut",
+        "covered",
+        "remnant",
+    }
+    assert {reason.value for reason in GATE} == {"empty", "agreement", "area_ratio"}
+
+
+def test_a_sentence_is_made_with_an_instances_numbers():
+    assert Cause.of(Reason.CUT, lost=12).sentence == "overlap: 12 px went to higher scores"
+    cause = Cause.of(Reason.DUPLICATE, other=3, compared=compared("IoU", 0.91, ">", 0.7))
+    assert cause == Cause(Reason.DUPLICATE, "duplicate of instance 3: IoU 0.91 > 0.7")

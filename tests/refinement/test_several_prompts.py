@@ -104,7 +104,7 @@ def test_several_prompts_are_fused_pixel_by_pixel(space: str) -> None:
         2,
         "fuse",
         0.0,
-        fuse_policies=("box", "box+mask"),
+        fuse_prompts=("box", "box+mask"),
         fuse_weight=0.4,
         fuse_threshold=0.55,
         fuse_space=space,
@@ -140,7 +140,7 @@ def test_further_prompts_are_only_asked_where_masks_are_fused() -> None:
             segmenter,
             embeddings,
             [instances],
-            RefinePolicy("points", 2, "single", 0.0, fuse_policies=extra),
+            RefinePolicy("points", 2, "single", 0.0, fuse_prompts=extra),
         )
         for extra in ((), ("box",))
     )

@@ -17,6 +17,7 @@ from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.review.refine_figures import (
     agreement_chart,
+    decision_table,
     instances_per_image,
     plain_reason,
     read_figures,
@@ -37,11 +38,12 @@ def instance(generator: np.random.Generator, image_id: int, number: int) -> dict
     mask[y : y + 15, x : x + 20] = 1
     rle = coco_mask.encode(mask)["counts"]
     score, agreement = float(generator.random()), float(generator.random())
-    decision, reason = "refined", ""
+    decision, code, reason = "refined", "", ""
     if score < 0.3:
-        decision, reason = "dropped", f"score {score:.2f} < 0.3"
+        decision, code, reason = "dropped", "score", f"score {score:.2f} < 0.3"
     elif agreement < 0.4:
-        decision, reason = "kept", f"agreement {agreement:.2f} < 0.4"
+        decision, code = "kept", "agreement"
+        reason = f"agreement {agreement:.2f} < 0.4"
     return {
         "image_id": image_id,
         "file_name": f"image<{image_id}>.png",
@@ -64,6 +66,7 @@ def instance(generator: np.random.Generator, image_id: int, number: int) -> dict
         "agreement": agreement,
         "area_ratio": 1.0,
         "decision": decision,
+        "reason_code": code,
         "reason": reason,
     }
 
@@ -146,6 +149,22 @@ def test_refine_figures_equal_independent_counts(
         mean = sum(r["agreement"] for r in labels) / len(labels)
         assert line == [name, *map(str, [len(chosen), *counts]), f"{mean:.2f}", "1.00"]
     assert ["<lost>.jpg", "cut & broken", "2"] in page.tables[2]
+
+
+def test_reasons_are_counted_by_their_code_whatever_their_sentences(
+    tmp_path: Path, images: Mapping[int, Path]
+) -> None:
+    rows = make_artifact(tmp_path / "a", "refined", "refine")
+    for number, row in enumerate(rows):
+        if row["reason_code"] == "agreement":
+            row["reason"] = f"in sentence {number} it strays"
+    write_table(tmp_path / "a/refined/00000.parquet", "refined", rows, CATEGORIES)
+    for path in sorted((tmp_path / "a/refined").glob("*.parquet"))[1:]:
+        path.unlink()
+    figures = read_figures(tmp_path / "a", "refined")
+    counts = {row[1]: row[2] for row in decision_table(figures).rows if row[1]}
+    codes = Counter(row["reason_code"] for row in rows)
+    assert counts == {"score < 0.3": codes["score"], "agreement": codes["agreement"]}
 
 
 def test_agreement_histogram_counts_every_label_once(tmp_path: Path) -> None:

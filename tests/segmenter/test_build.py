@@ -14,12 +14,9 @@ from hydra.utils import instantiate
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.segmenter.build import (
-    SAM2_CONFIGS,
-    SEGMENTERS,
-    build_segmenter,
-    check_segmenter,
-)
+from s4m_pipeline.segmenter.build import build_segmenter, check_segmenter, segmenter_names
+from s4m_pipeline.segmenter.sam2_spec import SAM2_CONFIGS
+from s4m_pipeline.segmenter.spec import SegmenterChoice
 
 TINY = "sam2.1_hiera_tiny"
 
@@ -27,7 +24,7 @@ TINY = "sam2.1_hiera_tiny"
 def test_every_official_configuration_has_a_name() -> None:
     theirs = {hub: tuple(names) for hub, names in HF_MODEL_ID_TO_FILENAMES.items()}
     assert {c.hub_id: (c.config, c.hub_file) for c in SAM2_CONFIGS.values()} == theirs
-    assert set(SEGMENTERS) == {*SAM2_CONFIGS, "mobilesam", "demo"}
+    assert set(segmenter_names()) == {*SAM2_CONFIGS, "mobilesam", "demo"}
 
 
 @pytest.mark.parametrize(
@@ -50,13 +47,13 @@ def test_every_official_configuration_has_a_name() -> None:
 )
 def test_wrong_choices(name: str, checkpoint: str | None, size: int | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check_segmenter(name, checkpoint, size)
+        check_segmenter(SegmenterChoice(name, checkpoint, size))
     with pytest.raises(UsageError, match=message):
         build_segmenter(name, checkpoint, size, "cpu")
 
 
 def test_hub_id_is_taken_without_a_look_at_the_network() -> None:
-    check_segmenter("sam2.1_hiera_large", "facebook/sam2.1-hiera-large", 1024)
+    check_segmenter(SegmenterChoice("sam2.1_hiera_large", "facebook/sam2.1-hiera-large", 1024))
 
 
 @pytest.mark.parametrize("kind", ["text", "other", "list"])
@@ -118,8 +115,9 @@ def test_encoders_take_multiples_of_32_and_nothing_else(
 
 def test_checking_needs_no_torch() -> None:
     code = (
-        "import sys; from s4m_pipeline.segmenter.build import check_segmenter;"
-        "check_segmenter('sam2.1_hiera_tiny', 'random', 512);"
+        "import sys; from s4m_pipeline.segmenter.build import check_segmenter, segmenter_names;"
+        "from s4m_pipeline.segmenter.spec import SegmenterChoice;"
+        "check_segmenter(SegmenterChoice('sam2.1_hiera_tiny', 'random', 512)); segmenter_names();"
         "sys.exit('torch' in sys.modules or 'sam2' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,6 +15,7 @@ from s4m_pipeline.segmenter import sam2
 from s4m_pipeline.segmenter.base import Prompts
 from s4m_pipeline.segmenter.build import build_segmenter, check_segmenter
 from s4m_pipeline.segmenter.proof import lattice_masks, lattice_prompts, mean_iou
+from s4m_pipeline.segmenter.spec import SegmenterChoice
 from s4m_pipeline.segmenter.speed import FLOAT32, Speed, speed_of
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ def test_auto_is_float32_without_a_gpu() -> None:
 
 def test_mobilesam_refuses_what_it_does_not_have(tmp_path) -> None:
     with pytest.raises(UsageError, match="no precision bfloat16 and no compile"):
-        check_segmenter("mobilesam", tmp_path, None, ["precision bfloat16", "compile"])
+        check_segmenter(SegmenterChoice("mobilesam", tmp_path, None, "bfloat16", True))
 
 
 def test_the_lattice_covers_the_image() -> None:
@@ -202,7 +203,7 @@ def test_a_compiled_encoder_that_runs_out_of_memory_gets_smaller_batches(
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_really_compiled_encoder_passes_the_gate_whatever_the_batch(images) -> None:
+def test_a_really_compiled_encoder_passes_the_proof_whatever_the_batch(images) -> None:
     faster, plain = _demo(compile_encoder=True), _demo()
     faster._most_images = 3
     for some in (images, images[:1], images[1:]):

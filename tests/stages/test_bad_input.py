@@ -1,11 +1,13 @@
 """Every row of what bad input gets: a clear message, the right exit code, nothing half-written."""
 
 import json
+import shlex
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
 
+from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION
 from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
@@ -37,6 +39,11 @@ def refused(result, code, *words):
         assert word in message
     assert len(message.strip().splitlines()) <= 3
     assert "Traceback" not in result[2]
+
+
+def remade(message, s4m):
+    """Call the command that a message names, as it stands there; gives its exit code."""
+    return s4m(*shlex.split(message.rpartition("with: s4m ")[2]))[0]
 
 
 def test_unknown_key(workshop, s4m):
@@ -170,14 +177,39 @@ def test_a_parquet_of_another_format_version(done, s4m):
             entry["bytes"] = (manifest.parent / entry["path"]).stat().st_size
 
     change(manifest, resize)
-    refused(s4m("refine", "-c", done.config, "refine.points=2"), 3, "format version 7")
-    assert len(list((done.folder / "work").glob("refine/*/manifest.json"))) == 1
+    call = s4m("refine", "-c", done.config, "refine.points=2")
+    refused(call, 3, "format version 7", f"s4m pseudo-label -c {done.config} refine.points=2")
+    assert remade(call[2], s4m) == 0
+    assert s4m("refine", "-c", done.config, "refine.points=2")[0] == 0
+    assert len(list((done.folder / "work").glob("refine/*/manifest.json"))) == 2
 
 
 def test_an_artifact_of_another_format_version(done, s4m):
     manifest = done.run().folder(PseudoLabel()) / "manifest.json"
     change(manifest, lambda data: data.update(format_version=7))
-    refused(s4m("refine", "-c", done.config, "refine.points=2"), 3, "format version 7")
+    call = s4m("refine", "-c", done.config, "refine.points=2")
+    refused(call, 3, "format version 7", "--force")
+    assert remade(call[2], s4m) == 0
+    assert s4m("refine", "-c", done.config, "refine.points=2")[0] == 0
+
+
+def test_artifacts_of_an_earlier_s4m(done, s4m):
+    """The format version is in every fingerprint: what an earlier s4m made lies beside."""
+    for number, path in enumerate((done.folder / "work").glob("*/*/manifest.json")):
+        name = path.parent.name
+        change(path, lambda data: data.update(format_version=1))
+        for pointer in path.parents[1].glob("latest*"):
+            pointer.write_text(pointer.read_text().replace(name, f"{number:016x}"))
+        path.parent.rename(path.parents[1] / f"{number:016x}")
+    version = f"is of format version 1, this s4m reads {FORMAT_VERSION}"
+    call = s4m("train-teacher", "-c", done.config)
+    refused(call, 3, "structure is stale", version, "Make it with: s4m structure -c")
+    _, out, _ = s4m("status", "--json", "-c", done.config)
+    rows = json.loads(out)
+    assert {row["state"] for row in rows} == {"stale"}
+    assert [row for row in rows if version not in row["why"]] == []
+    assert remade(call[2], s4m) == 0
+    assert s4m("train-teacher", "-c", done.config, "teacher.iterations=1")[0] == 0
 
 
 def test_a_missing_input_names_the_command_that_makes_it(workshop, s4m):

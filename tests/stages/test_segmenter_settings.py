@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.segmenter.demo import DEMO_WEIGHTS
+from s4m_pipeline.segmenter import demo_spec
+from s4m_pipeline.segmenter.demo_spec import DEMO_WEIGHTS
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
 from s4m_pipeline.stages import segmenter_settings
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
@@ -34,7 +36,7 @@ def _run(folder: Path) -> Run:
 
 def test_packaged_weights_are_digested_by_content(tmp_path: Path) -> None:
     digest = segmenter_settings.segmenter_digest(_run(tmp_path))
-    assert segmenter_settings.PACKAGED_WEIGHTS == DEMO_WEIGHTS
+    assert demo_spec.SPEC.own_weights == DEMO_WEIGHTS
     assert digest == hashlib.sha256(DEMO_WEIGHTS.read_bytes()).hexdigest()
 
 
@@ -44,33 +46,40 @@ def test_other_packaged_weights_make_another_fingerprint(
     before = Structure().sources(_run(tmp_path))["segmenter"]
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"other weights")
-    monkeypatch.setattr(segmenter_settings, "PACKAGED_WEIGHTS", other)
+    monkeypatch.setattr(demo_spec, "SPEC", replace(demo_spec.SPEC, own_weights=other))
     assert Structure().sources(_run(tmp_path))["segmenter"] != before
+
+
+def test_a_segmenter_without_a_checkpoint_has_no_other_ones_weights(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    for name in ("sam2.1_hiera_tiny", "mobilesam", "no such segmenter"):
+        run.config.segmenter.name = name
+        assert segmenter_settings.segmenter_digest(run) == segmenter_settings.NO_WEIGHTS
 
 
 @pytest.fixture
 def records(tmp_path: Path) -> dict[int, ImageRecord]:
     """Six images by id, in no order; the second by id is no image."""
-    found = {}
+    images = {}
     for number in (5, 2, 4, 1, 6, 3):
         path = tmp_path / f"{number}.png"
         Image.fromarray(np.full((40, 60, 3), number, np.uint8)).save(path)
-        found[number] = ImageRecord(number, path.name, path, 40, 60)
-    found[2].path.write_bytes(b"no image")
-    return found
+        images[number] = ImageRecord(number, path.name, path, 40, 60)
+    images[2].path.write_bytes(b"no image")
+    return images
 
 
 def test_a_faster_way_is_proved_on_the_first_images_whatever_a_worker_gets(
     records: dict[int, ImageRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[int]] = []
-    whole = Sam2Segmenter._gate
+    whole = Sam2Segmenter._hold_against_float32
 
-    def gate(self: Sam2Segmenter, images: list[np.ndarray]) -> None:
+    def noting(self: Sam2Segmenter, images: list[np.ndarray]) -> None:
         seen.append([int(image[0, 0, 0]) for image in images])
         whole(self, images)
 
-    monkeypatch.setattr(Sam2Segmenter, "_gate", gate)
+    monkeypatch.setattr(Sam2Segmenter, "_hold_against_float32", noting)
     settings = SegmenterSettings("demo", None, None, 3, "cpu", "bfloat16")
     segmenter = settings.build("cpu", records)
     assert seen == [[1, 3, 4, 5]]

@@ -24,6 +24,7 @@ from tests.small_sets import CATEGORIES, rectangle, refined_row
 CLASSES = [Category(int(c["id"]), str(c["name"])) for c in CATEGORIES]
 TURNED = CLASSES[::-1]
 REASONS = ("score 0.40 <= 0.7", "agreement 0.10 < 0.3", "area 3.0 <= 5 cells", "")
+CODES = dict(zip(REASONS, ("score", "agreement", "area", ""), strict=True))
 SHARDS = 3
 
 
@@ -46,10 +47,13 @@ def artifact(tmp_path: Path) -> Path:
                     for _ in range(2)
                 ]
                 decision = str(generator.choice(["refined", "kept", "dropped"]))
+                score, agreement = float(generator.random()), float(generator.random())
+                reason = str(generator.choice(REASONS)) if decision == "dropped" else ""
                 other: dict[str, Any] = {
-                    "score": float(generator.random()),
-                    "agreement": float(generator.random()),
-                    "reason": str(generator.choice(REASONS)) if decision == "dropped" else "",
+                    "score": score,
+                    "agreement": agreement,
+                    "reason_code": CODES[reason],
+                    "reason": reason,
                     "instance_id": place,
                 }
                 probs = [] if generator.random() < 0.1 else [float(p) for p in generator.random(2)]
@@ -74,8 +78,8 @@ def expected_rows(
                 ignore_score is not None
                 and row["decision"] == "dropped"
                 and (
-                    (row["reason"].startswith("score") and row["score"] >= ignore_score)
-                    or row["reason"].startswith("agreement")
+                    (row["reason_code"] == "score" and row["score"] >= ignore_score)
+                    or row["reason_code"] == "agreement"
                 )
             )
             if not doubt and row["decision"] == "dropped":

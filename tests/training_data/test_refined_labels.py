@@ -22,18 +22,18 @@ LOAD = [
     {"type": "LoadImage"},
     {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True},
 ]
-# image, decision, reason, score, agreement
+# image, decision, code of the reason, score, agreement
 ROWS: list[tuple[int, str, str, float, float]] = [
     (1, "refined", "", 0.9, 0.8),
-    (1, "dropped", "score 0.60 <= 0.7", 0.6, 1.0),
-    (1, "kept", "agreement 0.10 < 0.3", 0.8, 0.1),
-    (1, "dropped", "score 0.20 <= 0.7", 0.2, 1.0),
+    (1, "dropped", "score", 0.6, 1.0),
+    (1, "kept", "agreement", 0.8, 0.1),
+    (1, "dropped", "score", 0.2, 1.0),
     (2, "refined", "", 0.75, 0.4),
-    (2, "dropped", "agreement 0.10 < 0.3", 0.9, 0.1),
-    (2, "dropped", "area ratio 5.00 > 3", 0.85, 0.4),
-    (2, "dropped", "area 3.0 <= 5 cells", 0.85, 1.0),
-    (2, "dropped", "duplicate of instance 0", 0.72, 0.9),
-    (3, "dropped", "score 0.30 <= 0.7", 0.3, 1.0),
+    (2, "dropped", "agreement", 0.9, 0.1),
+    (2, "dropped", "area_ratio", 0.85, 0.4),
+    (2, "dropped", "area", 0.85, 1.0),
+    (2, "dropped", "duplicate", 0.72, 0.9),
+    (3, "dropped", "score", 0.3, 1.0),
 ]
 
 
@@ -44,11 +44,11 @@ def box_of(place: int) -> tuple[int, int, int, int]:
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
     rows = []
-    for place, (image, decision, reason, score, agreement) in enumerate(ROWS):
+    for place, (image, decision, code, score, agreement) in enumerate(ROWS):
         Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / f"{image}.png")
         x, y, w, h = box_of(place)
         masks = rectangle(*SIZE, x, y, w, h // 2), rectangle(*SIZE, x, y + 3, w, h - 3)
-        other: dict[str, Any] = {"reason": reason, "score": score, "agreement": agreement}
+        other: dict[str, Any] = {"reason_code": code, "score": score, "agreement": agreement}
         row = refined_row(image, f"{image}.png", SIZE, 3, [0.5, 0.5], masks, decision, **other)
         rows.append({**row, "instance_id": place})
     write_table(tmp_path / "refine/refined/part-0.parquet", "refined", rows, CATEGORIES)

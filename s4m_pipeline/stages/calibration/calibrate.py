@@ -24,7 +24,8 @@ from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Outcome, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
-from s4m_pipeline.stages.calibration.policies import calibration_policies, policy_as_json
+from s4m_pipeline.stages.calibration.policies import calibration_policies
+from s4m_pipeline.stages.refine.settings import settings_of_policy
 from s4m_pipeline.stages.segmenter_settings import (
     SegmenterSettings,
     check_segmenter_section,
@@ -65,7 +66,7 @@ class Calibrate(ShardedStage):
             "rule": RULE,
             "seed": config.seed,
             "min_score": config.refine.min_score,
-            "policies": {name: policy_as_json(policy) for name, policy in policies.items()},
+            "policies": {name: settings_of_policy(policy) for name, policy in policies.items()},
             "segmenter": segmenter_settings(config),
         }
 

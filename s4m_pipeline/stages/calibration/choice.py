@@ -12,11 +12,8 @@ import numpy as np
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.stages.calibration import gains as calibration
-from s4m_pipeline.stages.calibration.policies import (
-    calibration_policies,
-    fallback_policy,
-    policy_as_json,
-)
+from s4m_pipeline.stages.calibration.policies import calibration_policies, fallback_policy
+from s4m_pipeline.stages.refine.settings import settings_of_policy
 
 
 def choice_of(
@@ -55,7 +52,7 @@ def choice_of(
     return {
         "best": best,
         "chosen": chosen,
-        "policy": policy_as_json(calibration_policies(config)[best]),
+        "policy": settings_of_policy(calibration_policies(config)[best]),
         "off": off,
         "sizes": {size: asdict(gain) for size, gain in sizes.items()},
         "gains": calibration.as_json(gains),

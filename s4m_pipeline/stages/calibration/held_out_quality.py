@@ -16,7 +16,7 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.image_sources import VALIDATION
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.labels.choose import choose_thresholds
-from s4m_pipeline.labels.rule import drop_reason
+from s4m_pipeline.labels.rule import drop_cause
 from s4m_pipeline.labels.thresholds import Thresholds
 from s4m_pipeline.metrics.label_quality import label_quality
 from s4m_pipeline.metrics.matching import Label
@@ -44,8 +44,13 @@ def labels_above(folder: Path, thresholds: Thresholds, config: RunConfig) -> dic
     for batch in read_table(folder, "predictions", columns).to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
             score = thresholds.scores[row["category_id"]]
+<<<<<<< HEAD
             if not drop_reason(row, score, config.pseudo_label.min_area):
                 label = Label(row["category_id"], row["mask_rle"], row["score"])
+=======
+            if not drop_cause(row, score, config.pseudo_label.min_area):
+                label = Label(row["category_id"], row["mask_rle"], row["score"])
+>>>>>>> w-segmenter
                 labels.setdefault(row["image_id"], []).append(label)
     return labels
 

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from s4m_pipeline.config import RefineSection, RunConfig
+from s4m_pipeline.config_prompts import PROMPTS, PromptParts
 from s4m_pipeline.refinement.policies import RefinePolicy
 from s4m_pipeline.refinement.sizes import SIZES
-from s4m_pipeline.stages.refine.settings import refine_policy
+from s4m_pipeline.stages.refine.settings import policy_of_settings, refine_policy
 
 S4M_RULE = "S4M's rule"
 S4M_POINTS = 3
 FALLBACK = "points"
-PROMPTS = ("points", "box", "box+mask", "box+points")
-COMPARED = (
-    ("points", "single"),
-    ("points", "closest"),
-    ("points", "fuse"),
-    ("box", "single"),
-    ("box", "fuse"),
-    ("box+mask", "single"),
-    ("box+mask", "fuse"),
-    ("box+points", "single"),
-    ("box+points", "closest"),
-    ("box+points", "fuse"),
-)
-"""Prompts and candidate of each policy that is compared."""
 MEAN_OF_FOUR = ("box", "box+mask")
 """Fused beside points in the mean of four (docs/method.md, "Pseudo-label refinement").
 
 The teacher's mask is the fourth, with a share of a quarter.
 """
+
+
+def compared_candidates(parts: PromptParts) -> tuple[str, ...]:
+    """The candidates that are compared for prompts, whatever the section's own is.
+
+    ``closest`` chooses among three candidates, which differ most where points alone or beside a
+    box say what is meant.
+    """
+    return ("single", "closest", "fuse") if parts.points else ("single", "fuse")
 
 
 def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
@@ -45,15 +41,16 @@ def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
     that is in no fingerprint of a calibration.
     """
     section = config.refine
-    plain = replace(refine_policy(section), fuse_policies=(), fuse_prompt_weights=())
-    pairs = dict.fromkeys([*COMPARED, *((prompt, section.candidate) for prompt in PROMPTS)])
-    found = {
-        f"{prompt}, {candidate}": replace(plain, policy=prompt, candidate=candidate)
-        for prompt, candidate in pairs
+    plain = replace(refine_policy(section), fuse_prompts=(), fuse_prompt_weights=())
+    pairs = [(name, some) for name in PROMPTS for some in compared_candidates(PROMPTS[name])]
+    pairs += [(name, section.candidate) for name in PROMPTS]
+    policies = {
+        f"{prompts}, {candidate}": replace(plain, prompts=prompts, candidate=candidate)
+        for prompts, candidate in dict.fromkeys(pairs)
     }
-    found[S4M_RULE] = replace(
+    policies[S4M_RULE] = replace(
         plain,
-        policy="points",
+        prompts="points",
         points=min(S4M_POINTS, config.pseudo_label.points),
         candidate="argmax-iou",
         min_agreement=0.0,
@@ -61,14 +58,13 @@ def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
         negative_points=0,
         second_pass=False,
     )
-    four = replace(
-        plain, policy="points", candidate="fuse", fuse_policies=MEAN_OF_FOUR, fuse_weight=0.25
+    policies["mean of points, box, box+mask and teacher"] = replace(
+        plain, prompts="points", candidate="fuse", fuse_prompts=MEAN_OF_FOUR, fuse_weight=0.25
     )
-    found["mean of points, box, box+mask and teacher"] = four
     if section.fuse_policies and section.candidate == "fuse":
-        for prompt in PROMPTS:
-            found[_name(prompt, section)] = replace(refine_policy(section), policy=prompt)
-    return found
+        for prompts in PROMPTS:
+            policies[_name(prompts, section)] = replace(refine_policy(section), prompts=prompts)
+    return policies
 
 
 def fallback_policy(section: RefineSection) -> str:
@@ -76,15 +72,10 @@ def fallback_policy(section: RefineSection) -> str:
     return _name(FALLBACK, section)
 
 
-def _name(prompt: str, section: RefineSection) -> str:
+def _name(prompts: str, section: RefineSection) -> str:
     mixed = section.fuse_policies if section.candidate == "fuse" else ()
     others = f" with {' and '.join(mixed)}" if mixed else ""
-    return f"{prompt}{others}, {section.candidate}"
-
-
-def policy_as_json(policy: RefinePolicy) -> dict[str, Any]:
-    """A policy as JSON values."""
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(policy).items()}
+    return f"{prompts}{others}, {section.candidate}"
 
 
 def policies_by_class(
@@ -97,7 +88,7 @@ def policies_by_class(
         categories: All category ids.
     """
     off = choice["off"]
-    policy = RefinePolicy(**choice["policy"])
+    policy = policy_of_settings(choice["policy"])
     classes = set(off["classes"])
     return {
         (key, size): None if key in classes or size in off["sizes"] else policy

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.labels.rule import drop_reason
+from s4m_pipeline.labels.rule import drop_cause
 from s4m_pipeline.refinement.conflicts import settle_conflicts
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
-from s4m_pipeline.refinement.policies import NOT_HELPED
+from s4m_pipeline.refinement.reasons import Cause, Reason
 from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.rows import Row, refined, segmented, teacher_instance, unrefined
 
@@ -29,15 +29,15 @@ class ImagePredictions:
     Attributes:
         record: The image.
         rows: Rows of ``predictions`` to prompt for, N of them.
-        instances: The same, as the segmenter's room takes them.
-        reasons: Why each becomes no label; empty for a label.
+        instances: The same, as refinement takes them.
+        causes: Why each becomes no label; None for a label.
         dropped: Finished rows of ``refined`` of the others.
     """
 
     record: ImageRecord
     rows: list[Row] = field(default_factory=list)
     instances: list[TeacherInstance] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
+    causes: list[Cause | None] = field(default_factory=list)
     dropped: list[Row] = field(default_factory=list)
 
 
@@ -46,15 +46,15 @@ def read_images(task: RefineTask, shard: Shard) -> dict[int, ImagePredictions]:
     images = {key: ImagePredictions(task.records[key]) for key in shard.image_ids}
     for row in read_rows(task.predictions, "predictions", shard.image_ids):
         image = images[row["image_id"]]
-        reason = drop_reason(row, task.scores[row["category_id"]], task.min_area)
-        if reason and (task.policy is None or row["score"] < task.min_score):
-            image.dropped.append(unrefined(row, "dropped", reason))
+        cause = drop_cause(row, task.scores[row["category_id"]], task.min_area)
+        if cause and (task.policy is None or row["score"] < task.min_score):
+            image.dropped.append(unrefined(row, cause))
         else:
             image.rows.append(row)
             # by min_score, not by thresholds, so that moving those changes nobody's mask
             likely = row["score"] >= task.min_score
             image.instances.append(teacher_instance(row, is_neighbour=likely))
-            image.reasons.append(reason)
+            image.causes.append(cause)
     return images
 
 
@@ -73,17 +73,17 @@ def decided_rows(
         were settled, those of spare predictions too, as rows of ``segmented``.
     """
     if masks is None:
-        reason = "policy none" if task.policy is None else NOT_HELPED
-        masks = [kept_mask(instance, reason) for instance in image.instances]
+        kept = Cause.of(Reason.POLICY_NONE if task.policy is None else Reason.NOT_HELPED)
+        masks = [kept_mask(instance, kept) for instance in image.instances]
     rows = list(image.dropped)
-    labels = [n for n, reason in enumerate(image.reasons) if not reason]
+    labels = [n for n, cause in enumerate(image.causes) if cause is None]
     if labels:
         height, width = image.rows[0]["height"], image.rows[0]["width"]
         instances = [image.instances[n] for n in labels]
         final = settle_conflicts(instances, [masks[n] for n in labels], height, width, task.rules)
         rows += [refined(image.rows[n], mask) for n, mask in zip(labels, final, strict=True)]
-    spare = zip(image.rows, image.reasons, strict=True)
-    rows += [unrefined(row, "dropped", reason) for row, reason in spare if reason]
+    spare = zip(image.rows, image.causes, strict=True)
+    rows += [unrefined(row, cause) for row, cause in spare if cause]
     rows.sort(key=lambda row: row["instance_id"])
     if task.policy is None:
         return {"refined": rows}

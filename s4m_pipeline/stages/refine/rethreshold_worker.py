@@ -13,7 +13,7 @@ from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.base import Advance, ShardWorker
-from s4m_pipeline.labels.rule import drop_reason
+from s4m_pipeline.labels.rule import drop_cause
 from s4m_pipeline.refinement.instances import RefinedMask
 from s4m_pipeline.stages.refine.labels import decided_counts, decided_rows, read_images
 from s4m_pipeline.stages.refine.refine_task import RefineTask
@@ -47,7 +47,7 @@ def require_masks(task: RefineTask, called_with: str) -> None:
         part = ids[start : start + 1024]
         stored = {_key(row) for row in read_rows(stored_masks(task), "segmented", part, _KEY)}
         for row in read_rows(task.predictions, "predictions", part, _DECISIVE):
-            wanted = not drop_reason(row, task.scores[row["category_id"]], task.min_area)
+            wanted = not drop_cause(row, task.scores[row["category_id"]], task.min_area)
             missing += wanted and _key(row) not in stored
     if missing:
         low = min(task.scores.values())

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from s4m_pipeline.refinement.ask import RefinedMask, TeacherInstance
+from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, teacher_mask
+from s4m_pipeline.refinement.reasons import Cause
 
 Row = dict[str, Any]
 
 
 def teacher_instance(row: Mapping[str, Any], is_neighbour: bool = True) -> TeacherInstance:
-    """A row of ``predictions`` as the segmenter's room takes it."""
+    """A row of ``predictions`` as refinement takes it."""
     import numpy as np
 
-    from s4m_pipeline.refinement.ask import TeacherInstance
     from s4m_pipeline.refinement.soft_masks import decode_soft_mask
 
     box = tuple(row["soft_mask_box"])
@@ -34,49 +33,17 @@ def teacher_instance(row: Mapping[str, Any], is_neighbour: bool = True) -> Teach
     )
 
 
-def unrefined(row: Mapping[str, Any], decision: str, reason: str) -> Row:
-    """A row of ``refined`` that holds the teacher's mask."""
-    return {
-        **row,
-        "teacher_mask_rle": row["mask_rle"],
-        "candidate_ious": [],
-        "candidate": -1,
-        "agreement": 1.0,
-        "area_ratio": 1.0,
-        "decision": decision,
-        "reason": reason,
-    }
+def unrefined(row: Mapping[str, Any], cause: Cause) -> Row:
+    """A row of ``refined`` of a prediction that becomes no label and was not refined."""
+    bbox = tuple(row["bbox"])
+    return refined(row, teacher_mask(row["mask_rle"], bbox, row["area"], "dropped", cause))
 
 
 def refined(row: Mapping[str, Any], mask: RefinedMask) -> Row:
-    """A row of ``refined`` with the mask that was decided on."""
-    return {
-        **row,
-        "mask_rle": mask.mask_rle,
-        "bbox": mask.bbox,
-        "area": mask.area,
-        "teacher_mask_rle": row["mask_rle"],
-        "candidate_ious": mask.candidate_ious,
-        "candidate": mask.candidate,
-        "agreement": mask.agreement,
-        "area_ratio": mask.area_ratio,
-        "decision": mask.decision,
-        "reason": mask.reason,
-    }
+    """A row of ``refined``: a prediction with the mask that was decided on."""
+    return {**row, "teacher_mask_rle": row["mask_rle"], **mask.columns()}
 
 
 def segmented(row: Mapping[str, Any], mask: RefinedMask) -> Row:
     """A row of ``segmented``: what refinement made of a prediction by itself."""
-    return {
-        "image_id": row["image_id"],
-        "instance_id": row["instance_id"],
-        "mask_rle": mask.mask_rle,
-        "bbox": mask.bbox,
-        "area": mask.area,
-        "candidate_ious": mask.candidate_ious,
-        "candidate": mask.candidate,
-        "agreement": mask.agreement,
-        "area_ratio": mask.area_ratio,
-        "decision": mask.decision,
-        "reason": mask.reason,
-    }
+    return {name: row[name] for name in ("image_id", "instance_id")} | mask.columns()

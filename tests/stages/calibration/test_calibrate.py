@@ -8,15 +8,15 @@ from pycocotools import mask as mask_api
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
 from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.config_prompts import PROMPTS, PromptParts
 from s4m_pipeline.engine.perform import freshness, perform
-from s4m_pipeline.refinement.policies import RefinePolicy
 from s4m_pipeline.stages.calibration import calibrate
 from s4m_pipeline.stages.calibration.calibrate import Calibrate
 from s4m_pipeline.stages.calibration.choice import choice_of, measured
 from s4m_pipeline.stages.calibration.cross_fit import FOLDS, CrossFit
 from s4m_pipeline.stages.calibration.gains import ENOUGH, Measured
 from s4m_pipeline.stages.calibration.policies import S4M_RULE, calibration_policies
-from s4m_pipeline.stages.refine.settings import refine_policy
+from s4m_pipeline.stages.refine.settings import policy_of_settings, refine_policy
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.workflow.pipeline import run_all, stages_of
 
@@ -145,7 +145,7 @@ def test_the_choice_is_the_policy_with_the_surest_gain(calibrated):
     assert metrics["best"] == max(low, key=low.get)
     assert metrics["chosen"]
     policies = calibration_policies(run.config)
-    assert RefinePolicy(**metrics["policy"]) == policies[metrics["best"]]
+    assert policy_of_settings(metrics["policy"]) == policies[metrics["best"]]
     for name, mean in means.items():
         gain = read_manifest(run.folder(Calibrate())).metrics["gains"][name]["all"]["all"]
         assert gain["after"] - gain["before"] == pytest.approx(mean, abs=1e-6)
@@ -191,9 +191,21 @@ def test_the_configured_policy_is_compared_and_auto_changes_no_calibration(finis
 
 def test_in_the_mean_of_four_each_has_a_quarter(finished):
     policies = calibration_policies(finished.run("refine.fuse_weight=0.7").config)
-    (four,) = [p for p in policies.values() if p.fuse_policies == ("box", "box+mask")]
-    assert (four.policy, four.fuse_weight) == ("points", 0.25)
+    (four,) = [p for p in policies.values() if p.fuse_prompts == ("box", "box+mask")]
+    assert (four.prompts, four.fuse_weight) == ("points", 0.25)
     assert policies["points, fuse"].fuse_weight == 0.7
+
+
+def test_prompts_added_to_the_table_are_measured(calibrated, tmp_path, s4m, monkeypatch):
+    monkeypatch.setitem(PROMPTS, "mask", PromptParts(mask=True))
+    copy = calibrated.copy(tmp_path / "run")
+    assert freshness(copy.run(*SETTINGS), CrossFit()).state == "fresh"
+    code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *SETTINGS)
+    assert code == 0, err
+    own = measured(copy.run(*SETTINGS).folder(Calibrate()))
+    for name in ("mask, single", "mask, fuse"):
+        assert name in out
+        assert (own.policy == name).sum() == (own.policy == "box, single").sum() > 0
 
 
 def test_a_choice_by_too_few_instances_is_warned_of(calibrated, tmp_path, s4m):

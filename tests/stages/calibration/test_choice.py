@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from s4m_pipeline.refinement.policies import RefinePolicy
 from s4m_pipeline.review.calibration_tables import part_table
 from s4m_pipeline.stages.calibration.calibrate import Calibrate
 from s4m_pipeline.stages.calibration.choice import choice_of
 from s4m_pipeline.stages.calibration.gains import Measured
 from s4m_pipeline.stages.calibration.policies import calibration_policies, policies_by_class
+from s4m_pipeline.stages.refine.settings import policy_of_settings
 
 AREAS = {"small": 500, "medium": 5000, "large": 20000}
 
@@ -37,7 +37,7 @@ def refined(config, groups, categories):
     """The classes and sizes that are refined, and the choice."""
     choice = choice_of(measured(config, groups), categories, config)
     found = policies_by_class(choice, categories)
-    assert set(found.values()) <= {None, RefinePolicy(**choice["policy"])}
+    assert set(found.values()) <= {None, policy_of_settings(choice["policy"])}
     assert len(found) == 3 * len(categories)
     return {key for key, policy in found.items() if policy is not None}, choice
 
@@ -89,7 +89,7 @@ def test_the_table_shows_what_decided(config):
 def test_a_handful_of_instances_chooses_no_policy(config):
     few = choice_of(measured(config, [(1, "small", 9, -0.1)]), [1], config)
     assert (few["best"], few["chosen"]) == ("points, fuse", False)
-    assert RefinePolicy(**few["policy"]) == calibration_policies(config)["points, fuse"]
+    assert policy_of_settings(few["policy"]) == calibration_policies(config)["points, fuse"]
     assert few["off"] == {"classes": [], "sizes": []}
     enough = measured(config, [(1, "small", 10, 0.1)])
     enough.after[enough.policy == "box, single"] += 0.1

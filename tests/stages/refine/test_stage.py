@@ -121,6 +121,7 @@ def test_scores_are_per_class_and_spare_masks_are_kept(task: RefineTask, tmp_pat
     ]
     assert found[1, 4] == ("dropped", "score 0.40 <= 0.7")
     assert found[1, 5] == ("dropped", "score 0.20 <= 0.7")
+    assert [row["reason_code"] for row in tables["refined"]] == [""] * 4 + ["score"] * 3
     assert list(_reasons(tables["segmented"])) == [*((1, n) for n in range(5)), (2, 0)]
     labels = {r["instance_id"]: r for r in tables["refined"] if r["decision"] == "refined"}
     for row in tables["segmented"][:4]:
@@ -203,6 +204,8 @@ def test_policies_by_class_and_policy_none(task: RefineTask) -> None:
     assert found[1, 0] == found[1, 2] == ("kept", "policy none")
     assert found[1, 1][1].startswith("duplicate of instance 0: IoU")
     assert found[2, 0] == ("dropped", "score 0.40 <= 0.7")
+    codes = ["policy_none", "duplicate", "policy_none", *["score"] * 4]
+    assert [row["reason_code"] for row in plain["refined"]] == codes
 
 
 def test_a_section_becomes_a_policy_and_rules() -> None:
@@ -217,7 +220,7 @@ def test_a_section_becomes_a_policy_and_rules() -> None:
         duplicate_containment=0.8,
     )
     expected = RefinePolicy(
-        "box", 4, "closest", 0.3, fuse_policies=("points",), max_area_ratio=3, gate="drop"
+        "box", 4, "closest", 0.3, fuse_prompts=("points",), max_area_ratio=3, gate="drop"
     )
     assert refine_policy(section) == expected
     assert conflict_rules(section) == ConflictRules(
