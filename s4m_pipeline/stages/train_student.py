@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s4m_pipeline.artifacts.manifest import file_entry
-from s4m_pipeline.config import RunConfig, StudentSection, starts_from_teacher
-from s4m_pipeline.configs import may_have, names_module
+from s4m_pipeline.config import RunConfig, starts_from_teacher
+from s4m_pipeline.configs import may_have
+from s4m_pipeline.configs.losses import MASK2FORMER_HEAD, StudentLosses
 from s4m_pipeline.engine.registry import OfRound, model_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage, label_categories
@@ -29,19 +30,6 @@ from s4m_pipeline.stages.training import (
 from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
 PAGE = "labels.html"
-MASK2FORMER_ONLY = ("class_weight", "quality_weight", "ignore_score")
-"""Settings that only Mask2Former's head carries out."""
-MASK2FORMER_HEAD = "Mask2FormerHead"
-"""MMDetection's head, or ours of which its name is a part; mmdet's is replaced by ours."""
-IGNORE_SCORE = 0.3
-"""What ``student.ignore_score: auto`` is for a Mask2Former."""
-
-
-def ignored_from(section: StudentSection) -> float | None:
-    """The score from which predictions that became no label are ignore regions; None for none."""
-    if section.ignore_score != "auto":
-        return section.ignore_score
-    return IGNORE_SCORE if names_module(section.model, MASK2FORMER_HEAD) else None
 
 
 class TrainStudent(OfRound):
@@ -52,7 +40,7 @@ class TrainStudent(OfRound):
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The student's section, its model's content and the seed."""
         student = training_settings(config.student)
-        student["ignore_score"] = ignored_from(config.student)
+        student["ignore_score"] = StudentLosses.of(config.student).ignore_score
         student["start"] = "teacher" if starts_from_teacher(config) else "model"
         return {"seed": config.seed, "student": student}
 
@@ -81,7 +69,7 @@ class TrainStudent(OfRound):
             raise UsageError(
                 "student.batch_size must be at least 2: labelled and unlabelled images"
             )
-        asked = [n for n in MASK2FORMER_ONLY if getattr(section, n) not in (False, 0, None, "auto")]
+        asked = StudentLosses.of(section).for_mask2former()
         if asked and not may_have(section.model, MASK2FORMER_HEAD):
             raise UsageError(
                 f"student.{asked[0]} needs a Mask2Former model; '{section.model}' is none"
@@ -115,13 +103,9 @@ class TrainStudent(OfRound):
         extra = {
             "unlabelled": self._unlabelled(run, refined, learns_structure),
             "unlabelled_fraction": section.unlabelled_fraction,
-            "class_weight": section.class_weight,
-            "class_temperature": section.class_temperature,
+            "losses": StudentLosses.of(section),
             "paste": section.paste,
             "paste_min_area": section.paste_min_area,
-            "quality_weight": section.quality_weight,
-            "ignore_score": ignored_from(section),
-            "unlabelled_weight": section.unlabelled_weight,
             "ema": section.ema or None,
             "init_checkpoint": start,
         }

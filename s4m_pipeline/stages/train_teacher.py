@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig, TeacherSection
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.stages.structure import Structure
@@ -61,8 +62,7 @@ def teacher_extra(section: TeacherSection) -> dict[str, Any]:
     return {
         "unlabelled": None,
         "unlabelled_fraction": 0.0,
-        "class_weight": 0.0,
-        "unlabelled_weight": 0.0,
+        "losses": StudentLosses.of(section),
         "ema": None,
         "init_checkpoint": start_checkpoint(section),
     }

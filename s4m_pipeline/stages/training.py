@@ -39,7 +39,6 @@ _PASSED_ON = (
     "workers",
     "validation_interval",
     "checkpoint_interval",
-    "structure_weight",
 )
 """Settings that go to ``TrainingSpec`` as they are."""
 
