@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from s4m_pipeline.models.model_config import read_model_config
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingResult", "TrainingSpec", "newest_checkpoint", "resume_iteration", "train"]
 
-CHECKPOINT = "checkpoint.pth"
 WORK_FOLDER = "mmengine"
 PREFIX = "network."
 """What the training wrapper puts before the names of the network's tensors."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
 from s4m_pipeline.config import (
     RANDOM,
     LabelledSet,
@@ -28,8 +29,6 @@ from s4m_pipeline.wording import counted
 if TYPE_CHECKING:
     from s4m_pipeline.models.training import TrainingResult
 
-CHECKPOINT = "checkpoint.pth"
-LOG = "log.jsonl"
 CHECKPOINT_BYTES = 200_000_000
 _PASSED_ON = (
     "iterations",
