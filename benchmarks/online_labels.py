@@ -39,7 +39,7 @@ def teacher_queries(
     ``count`` by score are taken, among those whose mask is large enough.
 
     Args:
-        teacher: The averaged model, a ``S4MSegmentor``.
+        teacher: The averaged model, a ``TrainingWrapper``.
         samples: MMDetection's descriptions of the images.
         images: uint8 (3, H, W), BGR, weakly augmented.
         count: Queries an image.
@@ -47,7 +47,7 @@ def teacher_queries(
     bare = [DetDataSample(metainfo=dict(sample.metainfo)) for sample in samples]
     with torch.no_grad():
         data = teacher.data_preprocessor({"inputs": list(images), "data_samples": bare}, False)
-        network = teacher.segmentor
+        network = teacher.network
         features = network.extract_feat(data["inputs"])
         classes, masks = network.panoptic_head(features, data["data_samples"])
         found = []

@@ -108,17 +108,8 @@ def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
     schema = file.schema_arrow
     metadata = schema.metadata or {}
     version = metadata.get(b"format_version", b"none").decode()
-<<<<<<< HEAD
-    if version != str(FORMAT_VERSION):
-        raise ArtifactError(
-            f"{path}: format version {version}, this s4m reads {FORMAT_VERSION}.\n"
-            "Make the artifact again with --force on its stage."
-        )
-    missing = [name for name in TABLES[table].schema.names if name not in schema.names]
-=======
     check_format_version(version, path, path.parent.parent)
     missing = [name for name in TABLES[table].schema.names if name not in schema.names]
->>>>>>> w-segmenter
     if missing:
         raise ArtifactError(f"{path}: no {table} table, columns missing: {', '.join(missing)}")
     return file

@@ -14,6 +14,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from s4m_pipeline.configs import MODELS
+
 Pipeline = list[dict[str, Any]]
 
 OWN_STEPS = frozenset(
@@ -32,12 +34,8 @@ OWN_STEPS = frozenset(
 )
 """Transforms that are left out of a config's pipeline, because they are added here."""
 
-STRONG: Pipeline = [
-    dict(type="ColourJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, prob=0.8),
-    dict(type="RandomGrey", prob=0.2),
-    dict(type="GaussianBlur", sigma=(0.1, 2.0), prob=0.5),
-]
-"""S4M's strong augmentation of unlabelled images."""
+STRONG = MODELS / "_base_" / "strong_augmentation.py"
+"""The config with S4M's strong augmentation of unlabelled images."""
 
 TEST_META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "instances")
 
@@ -56,7 +54,7 @@ def train_pipeline(config: Config, strong: bool, paste: Pipeline | None = None) 
         dict(type="LoadStructure"),
         *_inner(config.train_pipeline),
         *(paste or []),
-        *(_inner(config.get("strong_pipeline", STRONG)) if strong else []),
+        *(_inner(_strong(config)) if strong else []),
         # Images from which every instance was cropped away stay, as background.
         dict(type="FilterInstances", min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True, keep_empty=False),
         dict(type="PackInstances"),
@@ -80,6 +78,14 @@ def test_pipeline(config: Config) -> Pipeline:
         dict(type="Resize", scale=tuple(config.test_scale), keep_ratio=True),
         dict(type="PackInstances", meta_keys=TEST_META),
     ]
+
+
+def _strong(config: Config) -> Sequence[Any]:
+    """A config's strong augmentation; S4M's, as the shipped configs have it, where it says none."""
+    if "strong_pipeline" not in config:
+        config = Config.fromfile(STRONG)
+    steps: Sequence[Any] = config.strong_pipeline
+    return steps
 
 
 def _inner(pipeline: Sequence[Any]) -> Pipeline:

@@ -79,18 +79,13 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
 
 
 def _model(spec: TrainingSpec, config: Config) -> Settings:
-    """The config of the training wrapper around the segmentor."""
+    """The config of the training wrapper around the network."""
     start = spec.init_checkpoint or config.get("start")
     return dict(
-        type="S4MSegmentor",
-        segmentor=config.model,
+        type="TrainingWrapper",
+        network=config.model,
+        losses=spec.losses,
         feature_module=config.get("feature_module", "panoptic_head.pixel_decoder"),
-        structure_weight=spec.structure_weight,
-        class_weight=spec.class_weight,
-        class_temperature=spec.class_temperature,
-        quality_weight=spec.quality_weight,
-        ignore_regions=spec.ignore_score is not None,
-        unlabelled_weight=spec.unlabelled_weight,
         start=None if start is None else str(start),
     )
 
@@ -150,11 +145,7 @@ def _unlabelled(spec: TrainingSpec, config: Config, count: int, folder: Path) ->
         ]
     settings = dict(spec.unlabelled or {})
     if settings.get("type") == "RefinedInstances":
-        settings["cache"] = str(folder / LABELS)
-    if spec.quality_weight:
-        settings["quality"] = True
-    if spec.ignore_score is not None:
-        settings["ignore_score"] = spec.ignore_score
+        settings |= {"losses": spec.losses, "cache": str(folder / LABELS)}
     return _dataset(spec, settings, pipelines.train_pipeline(config, strong=True, paste=paste))
 
 

@@ -20,7 +20,9 @@ from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
 from s4m_pipeline.models.vit_backbone import TimmViT
 
-PREFIXES = ("", "segmentor.", "module.")
+PREFIXES = ("", "network.", "segmentor.", "module.")
+"""What files put before a network's names: MMEngine's checkpoints of our training wrapper, those of
+0.1.0, and data-parallel training."""
 LEAST_SHARE = 0.9
 """Share of a backbone's parameters that a file must hold, and of a file's backbone that must be
 used: ImageNet files lack no more than the norms of a backbone's outputs."""

@@ -1,4 +1,4 @@
-"""Training of a segmentor, teacher or student, through MMEngine's Runner."""
+"""Training of a teacher or a student through MMEngine's Runner."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from s4m_pipeline.models.model_config import read_model_config
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingResult", "TrainingSpec", "newest_checkpoint", "resume_iteration", "train"]
 
-CHECKPOINT = "checkpoint.pth"
 WORK_FOLDER = "mmengine"
-PREFIX = "segmentor."
+PREFIX = "network."
+"""What the training wrapper puts before the names of the network's tensors."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,12 @@ def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoin
     """Collect what a trained runner leaves."""
     from mmengine.hooks import EMAHook
 
-    weights = _segmentor_weights(runner.model.state_dict())
+    weights = _network_weights(runner.model.state_dict())
     source = None
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):
             source = weights
-            weights = _segmentor_weights(hook.ema_model.module.state_dict())
+            weights = _network_weights(hook.ema_model.module.state_dict())
     return Checkpoint(
         weights=weights,
         source_weights=source,
@@ -136,8 +137,8 @@ def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoin
     )
 
 
-def _segmentor_weights(state: dict[str, Any]) -> dict[str, Any]:
-    """The wrapped segmentor's tensors under its own names."""
+def _network_weights(state: dict[str, Any]) -> dict[str, Any]:
+    """The wrapped network's tensors under its own names."""
     return {k[len(PREFIX) :]: v for k, v in state.items() if k.startswith(PREFIX)}
 
 

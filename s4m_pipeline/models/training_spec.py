@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from s4m_pipeline.configs.losses import StudentLosses
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,9 @@ class TrainingSpec:
         workers: Processes that load data; 0 loads in this one.
         validation_interval: Iterations between validations; there is one at the end as well.
         checkpoint_interval: Iterations between checkpoints; there is one at the end as well.
-        structure_weight: Weight of structural distillation.
-        class_weight: Weight of class distillation on the unlabelled side.
-        class_temperature: Of class distillation.
-        unlabelled_weight: Weight of the unlabelled side's loss.
+        losses: The losses beside the network's own.
         paste: "off", or how unlabelled images trade instances: "static" or "dynamic".
         paste_min_area: Least area of a mask that is traded, as a share of the model config's crop.
-        quality_weight: Weight each pseudo-label's loss by score times agreement.
-        ignore_score: Predictions that became no label cost nothing where they are, from this score
-            on; None for none.
         ema: Decay of the averaged weights; None or 0 for none.
         init_checkpoint: Weights to start from (see ``start_weights``), or None.
         on_step: Called after each step with the iteration (from 1) and its losses.
@@ -62,14 +58,9 @@ class TrainingSpec:
     workers: int = 0
     validation_interval: int = 1000
     checkpoint_interval: int = 500
-    structure_weight: float = 0.0
-    class_weight: float = 0.0
-    class_temperature: float = 1.0
-    unlabelled_weight: float = 2.0
+    losses: StudentLosses = field(default_factory=StudentLosses)
     paste: str = "off"
     paste_min_area: float = 0.00286
-    quality_weight: bool = False
-    ignore_score: float | None = None
     ema: float | None = None
     init_checkpoint: Path | None = None
     on_step: Callable[[int, dict[str, float]], None] | None = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from s4m_pipeline.artifacts.manifest import Manifest, read_manifest
 from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.review import refine_figures as counted
 from s4m_pipeline.review.ap_tables import ap_table
@@ -17,7 +18,6 @@ from s4m_pipeline.review.page import Extras, Gallery, write_page
 from s4m_pipeline.review.report_gallery import label_galleries, prediction_galleries
 from s4m_pipeline.review.table import Cell, Table
 
-LOG = "log.jsonl"
 DEFAULT_SCORE = 0.3
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
@@ -17,7 +18,6 @@ from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.detections import knows_detections
-from s4m_pipeline.stages.training import CHECKPOINT
 
 WORK = "s4m_pipeline.stages.evaluate_work:evaluate"
 CHECK_METRIC = "s4m_pipeline.metrics.scoring:check_metric"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.config import RunConfig, result_settings
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.image_sources import UNLABELLED
@@ -20,7 +21,6 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.prediction_settings import PredictionSettings
-from s4m_pipeline.stages.training import CHECKPOINT
 
 PREDICTION_WORKER = "s4m_pipeline.stages.pseudo_label_worker:PredictionWorker"
 """What predicts a stage's images; its argument is a `PredictionTask`."""

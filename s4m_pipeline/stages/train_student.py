@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.config import RunConfig, StudentSection, starts_from_teacher
-from s4m_pipeline.configs import may_have, names_module
+from s4m_pipeline.config import RunConfig, starts_from_teacher
+from s4m_pipeline.configs import may_have
+from s4m_pipeline.configs.losses import MASK2FORMER_HEAD, StudentLosses
 from s4m_pipeline.engine.registry import model_of_round, stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
@@ -23,19 +24,6 @@ from s4m_pipeline.stages.training import (
 from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
 WORK = "s4m_pipeline.stages.train_student_work:train_student"
-MASK2FORMER_ONLY = ("class_weight", "quality_weight", "ignore_score")
-"""Settings that only Mask2Former's head carries out."""
-MASK2FORMER_HEAD = "Mask2FormerHead"
-"""MMDetection's head, or ours of which its name is a part; mmdet's is replaced by ours."""
-IGNORE_SCORE = 0.3
-"""What ``student.ignore_score: auto`` is for a Mask2Former."""
-
-
-def ignored_from(section: StudentSection) -> float | None:
-    """The score from which predictions that became no label are ignore regions; None for none."""
-    if section.ignore_score != "auto":
-        return section.ignore_score
-    return IGNORE_SCORE if names_module(section.model, MASK2FORMER_HEAD) else None
 
 
 @dataclass(frozen=True)
@@ -47,7 +35,7 @@ class TrainStudent(Stage):
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The student's section, its model's content and the seed."""
         student = training_settings(config.student)
-        student["ignore_score"] = ignored_from(config.student)
+        student["ignore_score"] = StudentLosses.of(config.student).ignore_score
         student["start"] = "teacher" if starts_from_teacher(config) else "model"
         return {"seed": config.seed, "student": student}
 
@@ -76,7 +64,7 @@ class TrainStudent(Stage):
             raise UsageError(
                 "student.batch_size must be at least 2: labelled and unlabelled images"
             )
-        asked = [n for n in MASK2FORMER_ONLY if getattr(section, n) not in (False, 0, None, "auto")]
+        asked = StudentLosses.of(section).for_mask2former()
         if asked and not may_have(section.model, MASK2FORMER_HEAD):
             raise UsageError(
                 f"student.{asked[0]} needs a Mask2Former model; '{section.model}' is none"

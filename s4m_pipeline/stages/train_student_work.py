@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
+from s4m_pipeline.artifacts.training_files import CHECKPOINT
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.labels.page import write_label_page
 from s4m_pipeline.labels.warnings import check_labels
-from s4m_pipeline.stages.train_student import ignored_from
-from s4m_pipeline.stages.training import CHECKPOINT, start_checkpoint
+from s4m_pipeline.stages.training import start_checkpoint
 from s4m_pipeline.stages.training_work import train_stage
 
 PAGE = "labels.html"
@@ -36,13 +37,9 @@ def train_student(run: Run, stage: Stage, folder: Path) -> Outcome:
     extra = {
         "unlabelled": _unlabelled(run, refined, structure is not None),
         "unlabelled_fraction": section.unlabelled_fraction,
-        "class_weight": section.class_weight,
-        "class_temperature": section.class_temperature,
+        "losses": StudentLosses.of(section),
         "paste": section.paste,
         "paste_min_area": section.paste_min_area,
-        "quality_weight": section.quality_weight,
-        "ignore_score": ignored_from(section),
-        "unlabelled_weight": section.unlabelled_weight,
         "ema": section.ema or None,
         "init_checkpoint": start,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig, TeacherSection
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
@@ -74,8 +75,7 @@ def teacher_extra(section: TeacherSection) -> dict[str, Any]:
     return {
         "unlabelled": None,
         "unlabelled_fraction": 0.0,
-        "class_weight": 0.0,
-        "unlabelled_weight": 0.0,
+        "losses": StudentLosses.of(section),
         "ema": None,
         "init_checkpoint": start_checkpoint(section),
     }

@@ -15,8 +15,6 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.wording import counted
 
-CHECKPOINT = "checkpoint.pth"
-LOG = "log.jsonl"
 CHECKPOINT_BYTES = 200_000_000
 CHECK_START_WEIGHTS = "s4m_pipeline.models.start_weights:check_start_weights"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
 from s4m_pipeline.config import LabelledSet, StudentSection, TrainingSection
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet
 from s4m_pipeline.data.images import unreadable
@@ -16,7 +17,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.models.divergence import DivergedError
 from s4m_pipeline.models.training import TrainingResult, TrainingSpec, resume_iteration, train
-from s4m_pipeline.stages.training import CHECKPOINT, LOG, start_checkpoint, tensors_that_fit
+from s4m_pipeline.stages.training import start_checkpoint, tensors_that_fit
 
 _PASSED_ON = (
     "iterations",
@@ -26,7 +27,6 @@ _PASSED_ON = (
     "workers",
     "validation_interval",
     "checkpoint_interval",
-    "structure_weight",
 )
 """Settings that go to ``TrainingSpec`` as they are."""
 

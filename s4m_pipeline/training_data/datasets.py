@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from mmdet.registry import DATASETS
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.data.formats import coco, image_folder
 from s4m_pipeline.data.image_set import ImageRecord, check_same_categories
 from s4m_pipeline.errors import UsageError
@@ -98,10 +99,11 @@ class RefinedInstances(InstanceDataset):
     """Unlabelled images with the pseudo-labels of a refine artifact.
 
     Rows whose decision is ``refined`` or ``kept`` are labels; an image that the artifact set
-    aside is left out. With ``quality``, ``quality`` float32 (N,) holds score times agreement of
-    each instance over their mean over all the dataset's labels: a label counts the same whatever
-    batch it is in, and a label on average counts as 1. With ``ignore_score``, uncertain rows are
-    ignored instances (see ``label_batches``), which MMDetection carries along.
+    aside is left out. Where the losses weight labels by their quality, ``quality`` float32 (N,)
+    holds score times agreement of each instance, divided by the mean of that over all the dataset's
+    labels: a label counts the same in every batch, and the average label counts as 1. Where the
+    losses have an ``ignore_score``, uncertain rows are ignored instances (see ``label_batches``),
+    which MMDetection carries along.
 
     Labels are read from a ``LabelCache`` as they are asked for: the list of images holds none, and
     all data workers share the cache's pages.
@@ -118,8 +120,7 @@ class RefinedInstances(InstanceDataset):
         pipeline: Transforms.
         keep_empty: Keep images without any pseudo-label, as background.
         exclude: Ids of images to leave out, such as those an earlier stage set aside.
-        quality: Give each label its quality.
-        ignore_score: Least score of what is ignored; None ignores nothing.
+        losses: The training's losses, which decide what of the labels is needed.
         cache: File of the label cache, made where it is missing or another artifact's; None keeps
             the labels in memory.
         **kwargs: For MMEngine's ``BaseDataset``.
@@ -140,16 +141,15 @@ class RefinedInstances(InstanceDataset):
         pipeline: Sequence[Any] = (),
         keep_empty: bool = True,
         exclude: Sequence[int] = (),
-        quality: bool = False,
-        ignore_score: float | None = None,
+        losses: StudentLosses = StudentLosses(),
         cache: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         self._artifact, self._keep_empty = Path(artifact), keep_empty
-        self._quality, self._mean_quality = quality, np.float32(1)
+        self._quality, self._mean_quality = losses.quality_weight, np.float32(1)
         own = as_categories(categories)
         path = None if cache is None else Path(cache)
-        self._labels: LabelCache = open_labels(self._artifact, own, ignore_score, path)
+        self._labels: LabelCache = open_labels(self._artifact, own, losses.ignore_score, path)
         self._images = _image_records(images)
         self._exclude = frozenset(int(image_id) for image_id in exclude)
         super().__init__(categories, structure, branch, seed, pipeline, **kwargs)

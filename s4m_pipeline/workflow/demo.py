@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.config import LabelledSet, starts_from_teacher
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import RUNS, model_config_path
@@ -24,7 +25,6 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.review.demo_page import DemoSample, write_demo_page
-from s4m_pipeline.stages.training import CHECKPOINT
 from s4m_pipeline.workflow.label_quality import label_quality_of_run
 from s4m_pipeline.workflow.pipeline import stages_of
 

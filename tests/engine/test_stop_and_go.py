@@ -8,9 +8,9 @@ import time
 import pytest
 import torch
 
+from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.engine.perform import freshness, perform
 from s4m_pipeline.stages.train_teacher import TrainTeacher
-from s4m_pipeline.stages.training import CHECKPOINT
 
 
 def weights(folder):

@@ -12,8 +12,8 @@ from s4m_pipeline.models.divergence import DivergedError, NotFiniteError
 from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.mask2former.matching import match
 from s4m_pipeline.models.training import TrainingSpec, newest_checkpoint, resume_iteration, train
-from s4m_pipeline.models.training_wrapper import S4MSegmentor
-from tests.models.test_generic_segmentor import mask_rcnn as mask_rcnn
+from s4m_pipeline.models.training_wrapper import TrainingWrapper
+from tests.models.test_mask_rcnn import mask_rcnn as mask_rcnn
 
 
 def checkpoints(spec: TrainingSpec) -> list[Path]:
@@ -83,6 +83,6 @@ def test_the_size_of_weights_is_their_norm_and_tells_of_any_that_is_no_number(wr
     plain = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
     plain[0].bias.requires_grad = False
     norm = torch.cat([w.flatten() for w in plain.parameters() if w.requires_grad]).norm()
-    assert S4MSegmentor._size_of_weights(plain).item() == pytest.approx(norm.item())
+    assert TrainingWrapper._size_of_weights(plain).item() == pytest.approx(norm.item())
     plain[1].bias.data.fill_(wrong)
-    assert not math.isfinite(S4MSegmentor._size_of_weights(plain).item())
+    assert not math.isfinite(TrainingWrapper._size_of_weights(plain).item())

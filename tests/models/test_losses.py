@@ -9,6 +9,7 @@ from mmengine.model import BaseAveragedModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.ema import WarmUpAverage, effective_decay
 from s4m_pipeline.models.mask2former.class_losses import class_distillation_loss
 from s4m_pipeline.models.structure_loss import Geometry, structure_loss, warp_targets
@@ -244,10 +245,9 @@ def test_head_distils_the_last_layers_matches(tiny_model: Path) -> None:
     init_default_scope("mmdet")
     torch.manual_seed(0)
     settings = dict(
-        type="S4MSegmentor",
-        segmentor=read_model_config(tiny_model, 3).model,
-        class_weight=2.5,
-        unlabelled_weight=4.0,
+        type="TrainingWrapper",
+        network=read_model_config(tiny_model, 3).model,
+        losses=StudentLosses(class_weight=2.5, unlabelled_weight=4.0),
     )
     net = MODELS.build(settings)
     masks = np.zeros((2, 64, 64), np.uint8)
@@ -264,7 +264,7 @@ def test_head_distils_the_last_layers_matches(tiny_model: Path) -> None:
         for branch in ("labelled", "unlabelled")
     ]
     matches: list[tuple[torch.Tensor, torch.Tensor]] = []
-    head = net.segmentor.panoptic_head
+    head = net.network.panoptic_head
     matched = head._class_loss
 
     def watched(scores: torch.Tensor, truth: Any, found: Any) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.checkpoints import read_checkpoint
 from s4m_pipeline.models.openmmlab import prepare
 from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
@@ -30,12 +31,11 @@ from s4m_pipeline.models.precision import (  # noqa: E402
 EVERYTHING = dict(
     batch_size=6,
     unlabelled_fraction=0.67,
-    class_weight=1.0,
-    class_temperature=2.0,
+    losses=StudentLosses(
+        class_weight=1.0, class_temperature=2.0, quality_weight=True, ignore_score=0.3
+    ),
     paste="dynamic",
     paste_min_area=0.001,
-    quality_weight=True,
-    ignore_score=0.3,
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from s4m_pipeline.config import StudentSection
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.training import TrainingSpec, resume_iteration, train
 from tests.models.stopping import Stopped, stop_after, weights
@@ -26,12 +27,11 @@ def student(spec: TrainingSpec, refined: dict[str, Any]) -> TrainingSpec:
         unlabelled_fraction=0.67,
         iterations=5,
         checkpoint_interval=2,
-        class_weight=1.0,
-        class_temperature=2.0,
         paste="dynamic",
         paste_min_area=0.001,
-        quality_weight=True,
-        ignore_score=0.3,
+        losses=StudentLosses(
+            class_weight=1.0, class_temperature=2.0, quality_weight=True, ignore_score=0.3
+        ),
     )
 
 
@@ -40,16 +40,16 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     from s4m_pipeline.models.openmmlab import prepare
 
     prepare()
-    from s4m_pipeline.models.training_wrapper import S4MSegmentor
+    from s4m_pipeline.models.training_wrapper import TrainingWrapper
 
     seen: list[list[Any]] = []
-    loss = S4MSegmentor.loss
+    loss = TrainingWrapper.loss
 
     def watched(self: Any, inputs: torch.Tensor, samples: list[Any]) -> dict[str, Any]:
         seen.append(samples)
         return loss(self, inputs, samples)
 
-    monkeypatch.setattr(S4MSegmentor, "loss", watched)
+    monkeypatch.setattr(TrainingWrapper, "loss", watched)
     return seen
 
 
@@ -93,7 +93,8 @@ def test_paste_adds_instances_to_half_of_the_unlabelled_images(
     student: TrainingSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = watch(monkeypatch)
-    quiet = replace(student, ignore_score=None, iterations=4, batch_size=6)
+    losses = replace(student.losses, ignore_score=None)
+    quiet = replace(student, losses=losses, iterations=4, batch_size=6)
     train(replace(quiet, paste="off", folder=student.folder / "off"))
     off = [[len(s.gt_instances) for s in samples] for samples in seen]
     seen.clear()
@@ -107,31 +108,32 @@ def test_paste_adds_instances_to_half_of_the_unlabelled_images(
 
 @pytest.mark.slow
 def test_each_switch_changes_the_unlabelled_side_alone(student: TrainingSpec) -> None:
-    plain = dict(
-        class_weight=0.0,
-        class_temperature=1.0,
-        paste="off",
-        quality_weight=False,
-        ignore_score=None,
-    )
-    found: dict[str, dict[str, float]] = {}
+    plain = replace(student, paste="off", losses=StudentLosses(), iterations=1)
+    steps: dict[str, dict[str, float]] = {}
 
     def first_step(name: str, **changes: Any) -> dict[str, float]:
-        folder = student.folder / name
-        spec = replace(student, **{**plain, **changes}, folder=folder, iterations=1)
-        train(replace(spec, on_step=lambda _, losses: found.update({name: dict(losses)})))
-        return found[name]
+        spec = replace(plain, **changes, folder=student.folder / name)
+        train(replace(spec, on_step=lambda _, losses: steps.update({name: dict(losses)})))
+        return steps[name]
 
     base = first_step("base")
-    for name, value in (("paste", "static"), ("quality_weight", True), ("ignore_score", 0.3)):
-        losses = first_step(name, **{name: value})
+    switches: dict[str, dict[str, Any]] = {
+        "paste": {"paste": "static"},
+        "quality_weight": {"losses": StudentLosses(quality_weight=True)},
+        "ignore_score": {"losses": StudentLosses(ignore_score=0.3)},
+    }
+    for name, changes in switches.items():
+        losses = first_step(name, **changes)
         assert losses.keys() == base.keys()
         for key in base:
             if not key.startswith("unlabelled_") and key != "loss":
                 assert losses[key] == base[key], (name, key)
         assert losses["unlabelled_loss_mask"] != base["unlabelled_loss_mask"], name
     assert first_step("same", paste_min_area=0.5) == base
-    cold, warm = (first_step(f"T{t}", class_weight=1.0, class_temperature=t) for t in (1.0, 3.0))
+    cold, warm = (
+        first_step(f"T{t}", losses=StudentLosses(class_weight=1.0, class_temperature=t))
+        for t in (1.0, 3.0)
+    )
     assert cold["unlabelled_loss_cls"] == warm["unlabelled_loss_cls"]
     assert cold["loss_class_distillation"] != warm["loss_class_distillation"]
 

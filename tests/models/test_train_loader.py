@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
 from s4m_pipeline.models.training import TrainingSpec
@@ -31,7 +32,7 @@ def loader_of(spec: TrainingSpec) -> Any:
 def test_batches_of_workers_are_those_without(spec: TrainingSpec, refined: dict[str, Any]) -> None:
     mixed = replace(
         spec, unlabelled=refined, batch_size=4, paste="dynamic", paste_min_area=0.001,
-        quality_weight=True, ignore_score=0.3,
+        losses=StudentLosses(quality_weight=True, ignore_score=0.3),
     )  # fmt: skip
     alone, sent = (iter(loader_of(replace(mixed, workers=workers))) for workers in (0, 1))
     ignored = 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models import training
 from s4m_pipeline.models.checkpoints import read_checkpoint
@@ -119,7 +120,7 @@ def test_a_training_stopped_in_its_last_validation_validates_again(
 def test_log_and_result_tell_losses_and_validation(
     spec: TrainingSpec, scenes: dict[str, Any]
 ) -> None:
-    result = train(replace(spec, validation=scenes, validation_interval=1, structure_weight=0.0))
+    result = train(replace(spec, validation=scenes, validation_interval=1))
     log = read_log(spec.log_file)
     assert [line["iteration"] for line in log] == [1, 2, 2]
     assert log[1]["loss"] > 0
@@ -146,13 +147,12 @@ def test_both_sides_of_a_batch_are_trained_on(spec: TrainingSpec, scenes: dict[s
     unlabelled = {**scenes, "branch": "unlabelled"}
     seen: dict[str, float] = {}
     both = replace(spec, unlabelled=unlabelled, on_step=lambda _, losses: seen.update(losses))
-    heavy = train(replace(both, unlabelled_weight=3.0, iterations=1)).losses
+    heavy = train(replace(both, losses=StudentLosses(unlabelled_weight=3.0), iterations=1)).losses
     names = [n for n in seen if n.startswith("unlabelled_")]
     assert "unlabelled_loss_mask" in names
     assert {n.removeprefix("unlabelled_") for n in names} <= seen.keys()
-    light = train(
-        replace(both, unlabelled_weight=1.5, iterations=1, folder=spec.folder / "b"), resume=False
-    ).losses
+    half = replace(both, losses=StudentLosses(unlabelled_weight=1.5), folder=spec.folder / "b")
+    light = train(replace(half, iterations=1), resume=False).losses
     for name in names:
         assert heavy[name] == pytest.approx(2 * light[name], rel=1e-5)
     total = sum(v for k, v in heavy.items() if "loss" in k and k != "loss")
@@ -231,7 +231,7 @@ def test_wrong_use(spec: TrainingSpec, change: dict[str, Any], message: str) -> 
 def test_class_distillation_needs_a_query_model(spec: TrainingSpec) -> None:
     pytest.importorskip("timm")
     with pytest.raises(UsageError, match="class_weight"):
-        train(replace(spec, model="mask_rcnn_lite0", class_weight=1.0))
+        train(replace(spec, model="mask_rcnn_lite0", losses=StudentLosses(class_weight=1.0)))
 
 
 def test_empty_images_can_be_trained_on(spec: TrainingSpec, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mmdet.registry import MODELS
 from mmengine.registry import DefaultScope
 
 from s4m_pipeline.configs import model_config_path, model_names
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.data.images import read_image
 from s4m_pipeline.models.checkpoints import plain
 from s4m_pipeline.models.model_config import read_model_config
@@ -93,7 +94,6 @@ def test_a_recipe_takes_a_step_and_predicts_on_its_datas_layout(
             labelled=labelled,
             unlabelled={**labelled, "branch": "unlabelled"},
             iterations=1,
-            class_weight=0.0,
             ema=None,
             on_step=lambda _, losses: seen.update(losses),
         )
@@ -165,7 +165,7 @@ def test_rtmdet_trains_and_predicts_without_compiled_operators(
             iterations=1,
             labelled=structured,
             unlabelled={**structured, "branch": "unlabelled"},
-            structure_weight=1.0,
+            losses=StudentLosses(structure_weight=1.0),
             on_step=lambda _, losses: seen.update(losses),
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from s4m_pipeline.config_file import load_config
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.engine.stage import Outcome
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages import train_student, train_student_work
@@ -43,7 +45,7 @@ def run_of(folder: Path, **student: Any) -> Any:
 
 
 def training_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the stage hands to the training, beside what a teacher's training is told, too."""
+    """What the stage hands to the training beside what teacher and student share, losses apart."""
     seen: dict[str, Any] = {}
     monkeypatch.setattr(train_student_work, "_look_at_labels", lambda *_: None)
     monkeypatch.setattr(train_student_work, "file_entry", lambda folder, path: None)
@@ -54,7 +56,7 @@ def training_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(train_student_work, "train_stage", train)
     TrainStudent().make(run, run.config.work_dir)
-    return seen
+    return {**seen, **asdict(seen["losses"])}
 
 
 def test_all_settings_reach_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +70,7 @@ def test_defaults_are_those_of_the_training_itself(
     from s4m_pipeline.models.training_spec import TrainingSpec
 
     seen = training_of(run_of(tmp_path), monkeypatch)
-    fields = TrainingSpec.__dataclass_fields__
+    fields = TrainingSpec.__dataclass_fields__ | StudentLosses.__dataclass_fields__
     assert seen.keys() <= fields.keys()
     for name in ("paste", "paste_min_area", "class_temperature", "quality_weight"):
         assert seen[name] == fields[name].default

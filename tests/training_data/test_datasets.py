@@ -17,6 +17,7 @@ from s4m_pipeline.models.openmmlab import prepare
 prepare()
 
 from s4m_pipeline.artifacts.tables import write_table  # noqa: E402
+from s4m_pipeline.configs.losses import StudentLosses  # noqa: E402
 from s4m_pipeline.errors import ArtifactError, UsageError  # noqa: E402
 from s4m_pipeline.training_data.datasets import CocoInstances, RefinedInstances  # noqa: E402
 from s4m_pipeline.training_data.mixed_dataset import MixedDataset  # noqa: E402
@@ -217,7 +218,10 @@ def test_a_cache_file_changes_no_item_and_holds_what_workers_read(
     small_set: tuple[Path, Path], refine_artifact: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "work/labels.arrow"
-    settings: dict[str, Any] = {"pipeline": [*PIPELINE[:2], PIPELINE[-1]], "quality": True}
+    settings: dict[str, Any] = {
+        "pipeline": [*PIPELINE[:2], PIPELINE[-1]],
+        "losses": StudentLosses(quality_weight=True),
+    }
     source = (refine_artifact, _source(small_set), CATEGORIES)
     plain = RefinedInstances(*source, **settings)
     cached = RefinedInstances(*source, **settings, cache=cache)

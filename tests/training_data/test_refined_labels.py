@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.openmmlab import prepare
 
 prepare()
@@ -61,9 +62,8 @@ def dataset_of(artifact: Path, pipeline: list[dict[str, Any]], **settings: Any) 
 
 
 def test_quality_is_score_times_agreement_over_the_mean_of_the_labels(artifact: Path) -> None:
-    dataset = dataset_of(
-        artifact, [*LOAD, {"type": "PackInstances"}], quality=True, ignore_score=0.3
-    )
+    losses = StudentLosses(quality_weight=True, ignore_score=0.3)
+    dataset = dataset_of(artifact, [*LOAD, {"type": "PackInstances"}], losses=losses)
     found = [dataset[k]["data_samples"].gt_instances.quality.tolist() for k in range(3)]
     raw = [[0.9 * 0.8, 0.8 * 0.1], [0.75 * 0.4], []]
     mean = (0.72 + 0.08 + 0.3) / 3
@@ -81,7 +81,8 @@ def test_quality_is_score_times_agreement_over_the_mean_of_the_labels(artifact: 
 def test_uncertain_rows_are_ignored_instances(
     artifact: Path, score: float | None, ignored: list[list[int]]
 ) -> None:
-    dataset = dataset_of(artifact, [*LOAD, {"type": "PackInstances"}], ignore_score=score)
+    losses = StudentLosses(ignore_score=score)
+    dataset = dataset_of(artifact, [*LOAD, {"type": "PackInstances"}], losses=losses)
     labels = [[0, 2], [4], []]
     for number in range(3):
         sample = dataset[number]["data_samples"]
@@ -114,7 +115,8 @@ def test_ignored_instances_go_through_crop_flip_and_scale(artifact: Path) -> Non
         },
         {"type": "PackInstances"},
     ]
-    dataset = dataset_of(artifact, [*LOAD, *geometry], ignore_score=0.1, quality=True)
+    losses = StudentLosses(ignore_score=0.1, quality_weight=True)
+    dataset = dataset_of(artifact, [*LOAD, *geometry], losses=losses)
     seen = 0
     for draw in range(20):
         for number, places in enumerate([[1, 3], [5, 6], [9]]):

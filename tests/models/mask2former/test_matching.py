@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.openmmlab import prepare
 from tests.models.waiting import Waits, note_calls
 
@@ -178,25 +179,24 @@ def fake_match(costs: Any) -> list[Matches]:
     return found
 
 
-SWITCHES: tuple[dict[str, bool], ...] = (
-    {},
-    {"quality_weight": True, "class_distillation": True, "ignore_regions": True},
+SETTINGS = (
+    StudentLosses(),
+    StudentLosses(quality_weight=True, class_weight=1.0, ignore_score=0.3),
 )
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=["plain", "everything"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "everything"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nothing_but_the_matching_waits_for_a_gpu(
     head: Any,
     made: list[str],
     monkeypatch: pytest.MonkeyPatch,
-    switches: dict[str, bool],
+    settings: StudentLosses,
     dtype: torch.dtype,
 ) -> None:
     """On tensors without values on a GPU that need not be there: what asks for a value fails."""
     counts, samples = (2, 0, 3), samples_of((2, 0, 3), 4)
-    for name, value in switches.items():
-        setattr(head, name, value)
+    head.losses = settings
     with FakeTensorMode(allow_non_fake_inputs=False), Waits() as waits:
         shape, cuda = (len(counts), QUERIES), torch.device("cuda")
         scores = [torch.empty(*shape, CLASSES + 1, device=cuda, dtype=dtype) for _ in range(LAYERS)]
@@ -217,7 +217,7 @@ def test_nothing_but_the_matching_waits_for_a_gpu(
         monkeypatch.setattr(points, "_state", lambda _: None)
         monkeypatch.setattr(points, "_generator", lambda *_: None)
         losses = losses_of(head, (scores, masks), samples)
-    assert len(losses) == 3 * LAYERS + bool(switches)
+    assert len(losses) == 3 * LAYERS + bool(settings.class_weight)
     assert {value.device.type for value in losses.values()} == {"cuda"}
     assert {value.dtype for value in losses.values()} == {torch.float32}
     assert waits.seen == []

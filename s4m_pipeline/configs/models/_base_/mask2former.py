@@ -1,5 +1,7 @@
 """Mask2Former for instances. Class counts are set by code from the data's categories."""
 
+_base_ = ["./strong_augmentation.py"]
+
 model = dict(
     type="Mask2Former",
     data_preprocessor=dict(
@@ -113,12 +115,6 @@ model = dict(
     init_cfg=None,
 )
 feature_module = "panoptic_head.pixel_decoder"
-
-strong_pipeline = [
-    dict(type="ColourJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, prob=0.8),
-    dict(type="RandomGrey", prob=0.2),
-    dict(type="GaussianBlur", sigma=(0.1, 2.0), prob=0.5),
-]
 
 no_decay = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-"""A segmentor that is no query model, trained and run through the same code."""
+"""A network that is no query model, trained and run through the same code."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from s4m_pipeline.configs import model_config_path
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.data.images import read_image
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.predictor import Predictor
@@ -52,10 +53,9 @@ def test_a_module_that_makes_not_one_map_of_each_image_is_refused(
 ) -> None:
     config = mask_rcnn.read_text() + f'feature_module = "{module}"\n'
     mask_rcnn.write_text(config)
+    losses = StudentLosses(structure_weight=1.0)
     with pytest.raises(UsageError, match=fault):
-        train(
-            replace(spec, model=mask_rcnn, iterations=1, labelled=structured, structure_weight=1.0)
-        )
+        train(replace(spec, model=mask_rcnn, iterations=1, labelled=structured, losses=losses))
 
 
 def test_mask_rcnn_trains_and_predicts(
@@ -69,7 +69,7 @@ def test_mask_rcnn_trains_and_predicts(
             iterations=1,
             labelled=structured,
             unlabelled={**structured, "branch": "unlabelled"},
-            structure_weight=1.0,
+            losses=StudentLosses(structure_weight=1.0),
             on_step=lambda _, losses: seen.update(losses),
         )
     )
