@@ -10,6 +10,8 @@ PEERS := cityscapesScripts==2.3.0 pyquaternion==0.9.9
 SHARED ?= ../shared
 # SAM 2.1 large's file, for bench-gpu: without it weights are random and masks are speckles.
 CHECKPOINT ?=
+# Processes that share the tests out, each with one thread; 0 runs them in one process.
+WORKERS ?= 2
 
 setup: $(VENV)/.ready
 
@@ -30,7 +32,7 @@ demo: setup
 	$(BIN)/s4m demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ from s4m_pipeline.artifacts.shards import Shard, write_shard
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.devices.placement import Place
-from s4m_pipeline.engine import sharded
+from s4m_pipeline.engine import reading
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.metrics import scoring
@@ -45,7 +45,7 @@ from s4m_pipeline.stages.train_teacher import TrainTeacher
 AHEAD = "decode and scale images"
 """The part that threads do ahead of the rest."""
 PARTS: tuple[tuple[Any, str, str], ...] = (
-    (sharded, "read_sized_image", AHEAD),
+    (reading, "read_sized_image", AHEAD),
     (Predictor, "scaled", AHEAD),
     (Predictor, "predict", "teacher's network"),
     (Predictor, "detect", "network, masks and run-lengths"),

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.small_sets", "tests.workshop"]
+# One thread, here and in the commands that tests start: the same bits on every machine, and a
+# core for each of pytest's workers. It has to be said before torch is imported.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+pytest_plugins = ["tests.made_once", "tests.small_sets", "tests.workshop"]
 
 SHARED = Path(os.environ.get("S4M_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported out of the collections of garbage that every training asks for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import _utils
 
 from s4m_pipeline.cli import main
 from s4m_pipeline.config_file import load_config
@@ -15,6 +17,7 @@ from s4m_pipeline.configs import MODELS
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.data.scenes.scenes import generate_scenes
 from s4m_pipeline.engine.run import Run
+from s4m_pipeline.labels.page import write_label_page
 from s4m_pipeline.workflow.pipeline import run_all
 
 SIZE = 64
@@ -72,12 +75,30 @@ class Workshop:
         return Workshop(target)
 
 
-@pytest.fixture(scope="session", autouse=True)
+WorkshopOnce = Callable[[str, Workshop, Callable[[Workshop], object]], Workshop]
+
+
+@pytest.fixture(autouse=True)
 def _one_thread():
-    threads = torch.get_num_threads()
+    """Results to the last bit, whatever the test before has set."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_waits():
+    """Let a loader's workers see in half a second that nobody reads on; torch gives them five."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+        patch.setattr(_utils.worker, "MP_STATUS_CHECK_INTERVAL", 0.5)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_pages():
+    """Show two images on the page of a student's labels; each takes a fifth of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write_label_page, "__defaults__", (2,))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -91,11 +112,20 @@ def empty_workshop(tmp_path_factory) -> Workshop:
 
 
 @pytest.fixture(scope="session")
-def finished(empty_workshop, tmp_path_factory) -> Workshop:
+def workshop_once(made_once, tmp_path_factory) -> WorkshopOnce:
+    """Change a copy of a workshop once for all workers; gives this worker's own copy of that."""
+
+    def changed(name: str, workshop: Workshop, change: Callable[[Workshop], object]) -> Workshop:
+        folder = made_once(name, lambda folder: change(workshop.copy(folder / "run")))
+        return Workshop(folder / "run").copy(tmp_path_factory.mktemp(name) / "run")
+
+    return changed
+
+
+@pytest.fixture(scope="session")
+def finished(empty_workshop, workshop_once) -> Workshop:
     """The workshop with all stages made; tests that change it take a copy."""
-    workshop = empty_workshop.copy(tmp_path_factory.mktemp("finished") / "run")
-    run_all(workshop.run())
-    return workshop
+    return workshop_once("finished", empty_workshop, lambda own: run_all(own.run()))
 
 
 @pytest.fixture

@@ -43,11 +43,13 @@ def files_of(run, *tables):
 
 
 @pytest.fixture(scope="module")
-def refined(finished, tmp_path_factory):
+def refined(finished, workshop_once):
     """A run refined below its threshold."""
-    workshop = finished.copy(tmp_path_factory.mktemp("thresholds") / "run")
-    perform(workshop.run(*below(workshop)), Refine())
-    return workshop
+
+    def refine(workshop):
+        perform(workshop.run(*below(workshop)), Refine())
+
+    return workshop_once("refined-below", finished, refine)
 
 
 @pytest.fixture

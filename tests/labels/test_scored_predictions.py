@@ -21,10 +21,11 @@ BY_PRECISION = ("pseudo_label.thresholds=precision", "calibration.iterations=3")
 
 
 @pytest.fixture(scope="module")
-def cross_fitted(finished, tmp_path_factory):
-    workshop = finished.copy(tmp_path_factory.mktemp("scored") / "run")
-    perform(workshop.run(*BY_PRECISION), CrossFit())
-    return workshop
+def cross_fitted(finished, workshop_once):
+    def cross_fit(workshop):
+        perform(workshop.run(*BY_PRECISION), CrossFit())
+
+    return workshop_once("cross-fitted", finished, cross_fit)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.artifacts.tables import write_table
@@ -63,12 +62,6 @@ train_pipeline = [
 ]
 test_scale = (64, 64)
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Results to the last bit, whatever else the machine does."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import DefaultScope
 
 from s4m_pipeline.configs import model_config_path, model_names
@@ -77,7 +78,14 @@ def _smaller(value: Any) -> Any:
     return value // SHRINK if isinstance(value, int) and value > 100 else value
 
 
+@pytest.fixture
+def without_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write no checkpoint to resume from: gigabytes here, and removed at the training's end."""
+    monkeypatch.setattr(CheckpointHook, "_save_checkpoint", lambda self, runner: None)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_resuming")
 @pytest.mark.parametrize("backbone", list(CHANNELS))
 @pytest.mark.parametrize("data", ["coco", "cityscapes"])
 def test_a_recipe_takes_a_step_and_predicts_on_its_datas_layout(

@@ -1,6 +1,7 @@
 """All stages end to end, alone, again and in parts."""
 
 import json
+import multiprocessing
 import shutil
 
 import numpy as np
@@ -139,10 +140,19 @@ def test_each_inference_stage_alone_writes_the_same_bytes_again(finished, tmp_pa
         assert {f.path: f.sha256 for f in again.files} == digests
 
 
+@pytest.fixture
+def quick_workers(monkeypatch):
+    """Fork the workers off one process that has imported what each would import for itself."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["s4m_pipeline.models.training", "s4m_pipeline.segmenter.sam2"])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+
+
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("execution.workers=2",),
+        pytest.param(("execution.workers=2",), marks=pytest.mark.slow),
         ("segmenter.batch_size=1", "pseudo_label.batch_size=1"),
         ("segmenter.batch_size=5", "pseudo_label.batch_size=5"),
     ],

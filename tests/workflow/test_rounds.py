@@ -1,6 +1,7 @@
 """Rounds: whose labels a student learns from, when they stop, and what status shows."""
 
 import json
+import pickle
 
 import pytest
 
@@ -23,19 +24,23 @@ from s4m_pipeline.workflow import rounds
 from s4m_pipeline.workflow.pipeline import run_all, stages_of, stages_of_rounds, status
 from s4m_pipeline.workflow.rounds import RoundResult, run_rounds
 
+TOLD = "told.pickle"
 SHORT = ("pseudo_label.score=0.02", "student.start=teacher")
 
 
 @pytest.fixture(scope="module")
-def two_rounds(finished, tmp_path_factory):
+def two_rounds(finished, workshop_once):
     """A run of two rounds, whatever they bring."""
-    workshop = finished.copy(tmp_path_factory.mktemp("rounds") / "run")
-    run = workshop.run(*SHORT)
-    told = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RoundResult, "rose", True)
-        run_rounds(run, 2, on_round=told.append)
-    return workshop, told
+
+    def carry_out(workshop):
+        told = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RoundResult, "rose", True)
+            run_rounds(workshop.run(*SHORT), 2, on_round=told.append)
+        (workshop.folder / TOLD).write_bytes(pickle.dumps(told))
+
+    workshop = workshop_once("two-rounds", finished, carry_out)
+    return workshop, pickle.loads((workshop.folder / TOLD).read_bytes())
 
 
 def test_each_round_is_made_of_the_one_before(two_rounds):
@@ -98,7 +103,7 @@ def test_a_later_rounds_labels_have_a_page(two_rounds, tmp_path, s4m):
     pages = {}
     for number in (1, 2):
         pages[number] = tmp_path / f"{number}.html"
-        options = ("--round", str(number), "--out", pages[number])
+        options = ("--round", str(number), "--out", pages[number], "--limit", "2")
         code, _, err = s4m("report", "-c", workshop.config, *SHORT, *options)
         assert code == 0, err
         assert run.fingerprint(Refine(round=number)) in pages[number].read_text()

@@ -24,10 +24,11 @@ SETTINGS = ("refine.min_score=0.02", "calibration.iterations=20")
 
 
 @pytest.fixture(scope="module")
-def calibrated(finished, tmp_path_factory):
-    workshop = finished.copy(tmp_path_factory.mktemp("calibrated") / "run")
-    run_all(workshop.run(*SETTINGS), [CrossFit(), Calibrate()])
-    return workshop
+def calibrated(finished, workshop_once):
+    def calibrate_it(workshop):
+        run_all(workshop.run(*SETTINGS), [CrossFit(), Calibrate()])
+
+    return workshop_once("calibrated", finished, calibrate_it)
 
 
 def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
