@@ -38,6 +38,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy s4m_pipeline tools
+	$(BIN)/lint-imports --no-logo
 
 bench: setup
 	$(BIN)/python benchmarks/run_all.py --shared $(SHARED) --write docs/RESULTS.md

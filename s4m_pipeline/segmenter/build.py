@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.late import load
 from s4m_pipeline.segmenter.spec import SegmenterChoice, SegmenterSpec
 
 if TYPE_CHECKING:
@@ -88,4 +89,5 @@ def build_segmenter(
     """
     choice = SegmenterChoice(name, checkpoint, image_size, precision, compile_encoder)
     check_segmenter(choice)
-    return spec_of(name).build(choice, device)
+    segmenter: Segmenter = load(spec_of(name).build)(choice, device)
+    return segmenter

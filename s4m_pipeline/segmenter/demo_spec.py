@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.spec import SegmenterChoice, SegmenterSpec, check_multiple
-
-if TYPE_CHECKING:
-    from s4m_pipeline.segmenter.base import Segmenter
 
 DEMO_SIZE_STEP = 32
 """The side of the input must be a multiple of this many pixels."""
@@ -24,12 +20,9 @@ def _check(choice: SegmenterChoice) -> None:
         raise UsageError(f"segmenter demo: there is no checkpoint {choice.checkpoint}")
 
 
-def _build(choice: SegmenterChoice, device: str) -> Segmenter:
-    from s4m_pipeline.segmenter.demo import build_demo_segmenter
-
-    return build_demo_segmenter(choice, device)
-
-
 SPEC = SegmenterSpec(
-    {"demo": "a small SAM 2 whose weights come with the package"}, _check, _build, DEMO_WEIGHTS
+    {"demo": "a small SAM 2 whose weights come with the package"},
+    _check,
+    "s4m_pipeline.segmenter.demo:build_demo_segmenter",
+    DEMO_WEIGHTS,
 )

@@ -21,6 +21,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Embeddings, Frame
 from s4m_pipeline.segmenter.decoder import DecodingSegmenter, PromptDecoder, prompts_in_a_pass
 from s4m_pipeline.segmenter.mobilesam_spec import DECODER, ENCODER, IMAGE_SIZE
+from s4m_pipeline.segmenter.spec import SegmenterChoice
 
 STRIDE = 16
 WIDTH = 256
@@ -140,3 +141,8 @@ def _load_decoder(path: Path) -> tuple[PromptEncoder, MaskDecoder]:
 
 def _under(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def build_mobilesam_segmenter(choice: SegmenterChoice, device: str) -> MobileSam:
+    """MobileSAM of a checked choice, on a torch device."""
+    return MobileSam(Path(str(choice.checkpoint)), device)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.spec import SegmenterChoice, SegmenterSpec
-
-if TYPE_CHECKING:
-    from s4m_pipeline.segmenter.base import Segmenter
 
 IMAGE_SIZE = 1024
 """Side of the square input in pixels, the only one that its ONNX graph takes."""
@@ -29,12 +25,8 @@ def _check(choice: SegmenterChoice) -> None:
             raise UsageError(f"segmenter mobilesam: there is no {file} in {choice.checkpoint}")
 
 
-def _build(choice: SegmenterChoice, device: str) -> Segmenter:
-    from s4m_pipeline.segmenter.mobilesam import MobileSam
-
-    return MobileSam(Path(str(choice.checkpoint)), device)
-
-
 SPEC = SegmenterSpec(
-    {"mobilesam": "MobileSAM: TinyViT encoder as ONNX, SAM's decoder; for CPUs"}, _check, _build
+    {"mobilesam": "MobileSAM: TinyViT encoder as ONNX, SAM's decoder; for CPUs"},
+    _check,
+    "s4m_pipeline.segmenter.mobilesam:build_mobilesam_segmenter",
 )

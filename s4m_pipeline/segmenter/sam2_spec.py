@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s4m_pipeline.config import RANDOM
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.spec import SegmenterChoice, SegmenterSpec, check_multiple
-
-if TYPE_CHECKING:
-    from s4m_pipeline.segmenter.base import Segmenter
 
 STRIDE = 32
 """The side of the input must be a multiple of this many pixels."""
@@ -78,10 +74,8 @@ def _is_hub_id(checkpoint: str | Path) -> bool:
     )
 
 
-def _build(choice: SegmenterChoice, device: str) -> Segmenter:
-    from s4m_pipeline.segmenter.sam2 import build_sam2_segmenter
-
-    return build_sam2_segmenter(choice, device)
-
-
-SPEC = SegmenterSpec({name: _help(name) for name in SAM2_CONFIGS}, _check, _build)
+SPEC = SegmenterSpec(
+    {name: _help(name) for name in SAM2_CONFIGS},
+    _check,
+    "s4m_pipeline.segmenter.sam2:build_sam2_segmenter",
+)

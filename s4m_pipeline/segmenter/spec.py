@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from s4m_pipeline.errors import UsageError
-
-if TYPE_CHECKING:
-    from s4m_pipeline.segmenter.base import Segmenter
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +44,15 @@ class SegmenterSpec:
     Attributes:
         names: The names that a run's file may choose it by, each with a line of help.
         check: Refuses a choice that cannot be built (UsageError) without loading anything.
-        build: Makes the segmenter of a checked choice on a torch device, such as ``cuda:0``.
+        build: Names what makes the segmenter, as ``package.module:function``: it takes a checked
+            choice and a torch device such as ``cuda:0``, and is imported when it is called.
         own_weights: The file of the weights that it takes where a run names no checkpoint; None
             where it has none.
     """
 
     names: Mapping[str, str]
     check: Callable[[SegmenterChoice], None]
-    build: Callable[[SegmenterChoice, str], Segmenter]
+    build: str
     own_weights: Path | None = None
 
 

@@ -37,9 +37,11 @@ def _check(choice: SegmenterChoice) -> None:
         raise UsageError(f"segmenter discs takes 128 px only, not {choice.image_size}")
 
 
-def _build(choice: SegmenterChoice, device: str) -> Discs:
+def build(choice: SegmenterChoice, device: str) -> Discs:
     Discs.made.append(choice)
     return Discs()
 
 
-SPEC = SegmenterSpec({"discs": "a disc for every prompt"}, _check, _build, Path(__file__))
+SPEC = SegmenterSpec(
+    {"discs": "a disc for every prompt"}, _check, f"{__name__}:build", Path(__file__)
+)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from s4m_pipeline.config import RefineSection, RunConfig
 from s4m_pipeline.config_prompts import PROMPTS, PromptParts
 from s4m_pipeline.refinement.policies import RefinePolicy
-from s4m_pipeline.refinement.sizes import SIZES
-from s4m_pipeline.stages.refine.settings import policy_of_settings, refine_policy
+from s4m_pipeline.stages.refine.settings import refine_policy
 
 S4M_RULE = "S4M's rule"
 S4M_POINTS = 3
@@ -76,22 +73,3 @@ def _name(prompts: str, section: RefineSection) -> str:
     mixed = section.fuse_policies if section.candidate == "fuse" else ()
     others = f" with {' and '.join(mixed)}" if mixed else ""
     return f"{prompts}{others}, {section.candidate}"
-
-
-def policies_by_class(
-    choice: dict[str, Any], categories: Sequence[int]
-) -> dict[int | tuple[int, str], RefinePolicy | None]:
-    """The policy of each class and size, None where the teacher's mask is to stay.
-
-    Args:
-        choice: A calibration's metrics (``calibration_choice.choice_of``).
-        categories: All category ids.
-    """
-    off = choice["off"]
-    policy = policy_of_settings(choice["policy"])
-    classes = set(off["classes"])
-    return {
-        (key, size): None if key in classes or size in off["sizes"] else policy
-        for key in categories
-        for size in SIZES
-    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from s4m_pipeline.config import RefineSection
 from s4m_pipeline.refinement.conflicts import ConflictRules
 from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.sizes import SIZES
 
 _SETTINGS = {"prompts": "policy", "fuse_prompts": "fuse_policies"}
 """Fields of a policy whose setting has another name; what is prompted is ``refine.policy``."""
@@ -42,3 +43,22 @@ def settings_of_policy(policy: RefinePolicy) -> dict[str, Any]:
 def conflict_rules(section: RefineSection) -> ConflictRules:
     """What a section settles between the masks of an image."""
     return ConflictRules(**{f.name: getattr(section, f.name) for f in fields(ConflictRules)})
+
+
+def policies_by_class(
+    choice: dict[str, Any], categories: Sequence[int]
+) -> dict[int | tuple[int, str], RefinePolicy | None]:
+    """The policy of each class and size, None where the teacher's mask is to stay.
+
+    Args:
+        choice: A calibration's metrics (``calibration_choice.choice_of``).
+        categories: All category ids.
+    """
+    off = choice["off"]
+    policy = policy_of_settings(choice["policy"])
+    classes = set(off["classes"])
+    return {
+        (key, size): None if key in classes or size in off["sizes"] else policy
+        for key in categories
+        for size in SIZES
+    }

@@ -26,9 +26,8 @@ from s4m_pipeline.labels.threshold_settings import (
     threshold_upstream,
 )
 from s4m_pipeline.late import load
-from s4m_pipeline.stages.calibration.policies import policies_by_class
 from s4m_pipeline.stages.refine.refine_task import RefineTask
-from s4m_pipeline.stages.refine.settings import conflict_rules, refine_policy
+from s4m_pipeline.stages.refine.settings import conflict_rules, policies_by_class, refine_policy
 from s4m_pipeline.stages.segmenter_settings import (
     SegmenterSettings,
     check_segmenter_section,

@@ -7,8 +7,8 @@ from s4m_pipeline.review.calibration_tables import part_table
 from s4m_pipeline.stages.calibration.calibrate import Calibrate
 from s4m_pipeline.stages.calibration.choice import choice_of
 from s4m_pipeline.stages.calibration.gains import Measured
-from s4m_pipeline.stages.calibration.policies import calibration_policies, policies_by_class
-from s4m_pipeline.stages.refine.settings import policy_of_settings
+from s4m_pipeline.stages.calibration.policies import calibration_policies
+from s4m_pipeline.stages.refine.settings import policies_by_class, policy_of_settings
 
 AREAS = {"small": 500, "medium": 5000, "large": 20000}
 
