@@ -13,6 +13,7 @@ from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.review import refine_figures as counted
 from s4m_pipeline.review.ap_tables import ap_table
+from s4m_pipeline.review.charts import Figure
 from s4m_pipeline.review.curves import last_value, read_log, training_figures
 from s4m_pipeline.review.page import Extras, Gallery, write_page
 from s4m_pipeline.review.report_gallery import label_galleries, prediction_galleries
@@ -124,12 +125,7 @@ def _prediction_report(
         ("images with any of these", f"{100 * with_any / max(count, 1):.1f} %"),
         ("set aside", f"{manifest.counts.get('quarantined', 0):,}"),
     ]
-    charts = [
-        counted.score_chart(figures),
-        counted.per_image_chart(figures, above, count),
-        counted.per_class_chart(figures, above),
-    ]
-    charts[1].note = charts[2].note = f"Instances with a score above {score:g}."
+    charts = _prediction_charts(figures, above, count, score)
     summary = (
         f"The teacher's predictions on {count:,} images: {total:,} are stored, "
         f"{int(above.sum()):,} of them with a score above {score:g}."
@@ -145,6 +141,17 @@ def _prediction_report(
         galleries,
         Extras(facts=facts, figures=charts),
     )
+
+
+def _prediction_charts(
+    figures: counted.InstanceFigures, above: np.ndarray, count: int, score: float
+) -> list[Figure]:
+    """Scores of all predictions, and of those above a score the instances per image and class."""
+    note = f"Instances with a score above {score:g}."
+    per_image = counted.per_image_chart(figures, above, count)
+    per_class = counted.per_class_chart(figures, above)
+    per_image.note = per_class.note = note
+    return [counted.score_chart(figures), per_image, per_class]
 
 
 def _training_report(folder: Path, manifest: Manifest, out: Path) -> None:
