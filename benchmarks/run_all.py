@@ -38,6 +38,8 @@ SCRIPTS = (
     "evaluation",
     "encoder_calls",
     "uneven_workers",
+    "driver_rows",
+    "freshness",
     "crop_masks",
     "data_time",
     "matcher",

@@ -20,6 +20,8 @@ TINY: list[tuple[str, list[str], dict[str, Any]]] = [
     ("labels_size", [], {"IMAGES": 4}),
     ("labels_read", [], {"IMAGES": 16}),
     ("evaluation", [], {"IMAGES": 6}),
+    ("driver_rows", [], {"IMAGES": 4, "SHARD": 2, "POINTS": 4, "GRID": 8, "WORKERS": 1}),
+    ("freshness", [], {"ROUNDS": 3}),
     (
         "structure_size",
         ["--shared", "missing"],
