@@ -1,4 +1,4 @@
-"""MMEngine's Runner, put together for a training."""
+"""Builds MMEngine's Runner for a training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -117,7 +118,7 @@ def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoade
 
 
 def _pins(spec: TrainingSpec) -> bool:
-    """Whether a thread takes the workers' batches in and pins the images for their way to a GPU.
+    """Whether the loader pins the workers' batches, in a thread, for their copy to a GPU.
 
     Without workers there would be no such thread, only one more copy.
     """
@@ -197,8 +198,6 @@ def _custom_hooks(spec: TrainingSpec) -> list[Any]:
 
 def _begin_worker(worker: int) -> None:
     """Keep a data worker to one thread; its random numbers come with each item."""
-    import cv2
-
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     send_small_tensors_by_value()

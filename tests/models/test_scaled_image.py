@@ -1,4 +1,4 @@
-"""Images brought to the scale that a segmentor is tested at."""
+"""Images brought to the scale that a network is tested at."""
 
 from __future__ import annotations
 

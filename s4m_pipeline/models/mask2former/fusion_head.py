@@ -11,10 +11,10 @@ from torch import Tensor
 
 @MODELS.register_module()
 class ScoringFusionHead(MaskFormerFusionHead):
-    """MMDetection's MaskFormerFusionHead; its instances are the same, found in less memory.
+    """MMDetection's MaskFormerFusionHead; its instances are the same, in less memory.
 
-    A query's mask is binarised and scored once, whatever number of classes it is taken for, and on
-    a CPU alone, so that it stays in the cache. Boxes are found without waiting for the device.
+    A query's mask is binarised and scored once, however many classes it is chosen for. On a CPU the
+    masks are done one by one, so that each stays in the cache. Boxes do not wait for the device.
     """
 
     def instance_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> InstanceData:
