@@ -54,7 +54,7 @@ def encode_masks(masks: Tensor) -> list[bytes]:
     if not len(masks):
         return []
     pixels = masks.bool().contiguous().view(torch.uint8)
-    sides = [_span(pixels.amax(2)), _span(pixels.amax(1))]
+    sides = [line_spans(pixels.amax(2)), line_spans(pixels.amax(1))]
     windows = torch.stack([bound for side in sides for bound in side], dim=1).tolist()
     crops = [
         mask[top:bottom, left:right]
@@ -69,7 +69,7 @@ def encode_masks(masks: Tensor) -> list[bytes]:
     ]
 
 
-def _span(lines: Tensor) -> tuple[Tensor, Tensor]:
+def line_spans(lines: Tensor) -> tuple[Tensor, Tensor]:
     """Each mask's first line with a pixel and the one after the last; all lines of an empty mask.
 
     Args:

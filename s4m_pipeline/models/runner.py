@@ -48,15 +48,11 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
     """
     init_default_scope("mmdet")
     newest = newest_checkpoint(folder)
-    precision = resolved_precision(spec.precision, spec.device)
-    optimizer = optimizer_wrapper(config.optim_wrapper.to_dict(), precision)
-    if spec.learning_rate is not None:
-        optimizer["optimizer"]["lr"] = spec.learning_rate
     runner = Runner(
         model=_model(spec, config),
         work_dir=str(folder),
         train_dataloader=_train_loader(spec, config, folder),
-        optim_wrapper=optimizer,
+        optim_wrapper=_optimizer(spec, config),
         param_scheduler=schedulers(config, spec.iterations),
         train_cfg=dict(
             type="PositionedTrainLoop",
@@ -77,6 +73,15 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
     )
     _log_to_stderr(runner.logger)
     return runner
+
+
+def _optimizer(spec: TrainingSpec, config: Config) -> Settings:
+    """The config's optimizer wrapper, in the training's precision and with its learning rate."""
+    precision = resolved_precision(spec.precision, spec.device)
+    settings = optimizer_wrapper(config.optim_wrapper.to_dict(), precision)
+    if spec.learning_rate is not None:
+        settings["optimizer"]["lr"] = spec.learning_rate
+    return settings
 
 
 def _model(spec: TrainingSpec, config: Config) -> Settings:

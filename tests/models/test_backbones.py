@@ -61,9 +61,9 @@ def test_resampled_patches_and_positions_see_what_the_old_ones_saw(
     image = torch.rand(1, 3, grid[0] * 14, grid[1] * 14)
     with torch.no_grad():
         expected = peer.forward_features(image)[:, 1:].transpose(1, 2).unflatten(2, grid)
-        (found,) = backbone(enlarged_patches(image))
-    assert found.shape == (1, 384, *grid)
-    assert torch.allclose(found, expected, atol=1e-4)
+        (features,) = backbone(enlarged_patches(image))
+    assert features.shape == (1, 384, *grid)
+    assert torch.allclose(features, expected, atol=1e-4)
 
 
 def test_a_vit_starts_from_the_file_that_a_run_names(peer: Any, tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ def test_torchvisions_resnet_has_the_same_features(depth: int, tmp_path: Path) -
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         wanted = create_feature_extractor(theirs, list(STAGES))(image)
-    for stage, found in zip(STAGES, features_of(ours, image), strict=True):
+    for stage, features in zip(STAGES, features_of(ours, image), strict=True):
         largest = float(wanted[stage].abs().max())
         assert largest > 0.1
-        torch.testing.assert_close(found, wanted[stage], atol=1e-5 * largest, rtol=0)
+        torch.testing.assert_close(features, wanted[stage], atol=1e-5 * largest, rtol=0)
 
 
 def test_a_swin_in_its_authors_names_has_the_features_of_transformers(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_a_swin_in_its_authors_names_has_the_features_of_transformers(tmp_path: 
     image = torch.randn(2, 3, 72, 104)
     with torch.no_grad():
         wanted = theirs(image).feature_maps
-    for found, right in zip(features_of(ours, image), wanted, strict=True):
+    for features, right in zip(features_of(ours, image), wanted, strict=True):
         assert right.std() > 0.1
-        torch.testing.assert_close(found, right, atol=1e-4, rtol=0)
+        torch.testing.assert_close(features, right, atol=1e-4, rtol=0)
 
 
 def authors_names(model: Any, blocks: tuple[int, ...]) -> dict[str, Tensor]:

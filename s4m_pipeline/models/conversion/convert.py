@@ -75,19 +75,17 @@ def convert_checkpoint(
     """Convert a checkpoint and write it; every tensor is accounted for.
 
     A mean teacher's checkpoint holds two models, and both are kept unless one is asked for. In a
-    checkpoint of this program the teacher, which is an average of the student, is the averaged
-    weights and the student the last ones. In one of detectron2 their names begin with
-    ``modelTeacher.`` and ``modelStudent.``.
+    checkpoint of this program the teacher, an average of the student, is the averaged weights and
+    the student the last ones. Detectron2's have the prefixes ``modelTeacher.``, ``modelStudent.``.
 
     Args:
-        source: To "mmdet": a Mask2Former of detectron2 (``.pth``, ``.pkl``) or of MMDetection. To
-            "detectron2": a checkpoint of this program.
-        out: The file to write, replaced where it is there.
-        target: "mmdet", which is this program's checkpoint, or "detectron2".
+        source: A Mask2Former of detectron2 (``.pth``, ``.pkl``) or MMDetection, or, to
+            "detectron2", a checkpoint of this program.
+        out: The file to write; one that is there is replaced.
+        target: "mmdet" for this program's checkpoint, or "detectron2".
         model: Name or path of the model config; None to find it by the backbone. Only to "mmdet".
         which: "teacher" or "student", to write only one of two models.
-        categories: As of :func:`~s4m_pipeline.models.conversion.categories.classes_of`. Only to
-            "mmdet".
+        categories: As of ``classes_of``. Only to "mmdet".
 
     Raises:
         UsageError: The source is something else, or the options do not fit it.

@@ -8,6 +8,8 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from s4m_pipeline.models.detections import line_spans
+
 
 @MODELS.register_module()
 class ScoringFusionHead(MaskFormerFusionHead):
@@ -63,7 +65,7 @@ def _boxes(masks: Tensor) -> Tensor:
     pixels = masks.view(torch.uint8)
     sides = []
     for lines in (pixels.amax(1), pixels.amax(2)):
-        first, last = lines.argmax(1), lines.shape[1] - lines.flip(1).argmax(1)
+        first, last = line_spans(lines)
         sides.append((first, last.masked_fill(lines.amax(1) == 0, 0)))
     (x0, x1), (y0, y1) = sides
     return torch.stack([x0, y0, x1, y1], dim=1).float()

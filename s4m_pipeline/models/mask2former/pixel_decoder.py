@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,8 +66,7 @@ class SizedAttention(MultiScaleDeformableAttention):
             sums = multi_scale_deform_attn.multi_scale_deformable_attn_pytorch(
                 value, spatial_shapes, places, weights
             )
-        output: Tensor = self.dropout(self.output_proj(sums)) + query
-        return output
+        return cast(Tensor, self.dropout(self.output_proj(sums)) + query)
 
 
 @MODELS.register_module()
