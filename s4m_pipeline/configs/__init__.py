@@ -34,12 +34,12 @@ def model_config_path(model: str | Path) -> Path:
     """
     path = Path(model) if str(model).endswith(".py") else MODELS / f"{model}.py"
     if not path.is_file():
-        raise UsageError(f"model '{model}': {_not_found(model)}")
+        raise UsageError(f"model '{model}': {_unknown_model(model)}")
     return path
 
 
-def _not_found(model: str | Path) -> str:
-    """What to take in place of a model that there is not."""
+def _unknown_model(model: str | Path) -> str:
+    """What is wrong with a model's name or path, and which names are near it."""
     if str(model).endswith(".py"):
         return "no such file"
     names = model_names()
@@ -104,14 +104,14 @@ def backbone_weights(model: str | Path) -> dict[str, Path]:
         Paths by how the config writes them; each is relative to the config that does. They need not
         exist. Files inside packages (``package:...``) are left out.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for config in _with_bases(model)[0]:
         for node in ast.walk(_tree(config)):
-            for value in _given(node, "weights"):
+            for value in _values_of(node, "weights"):
                 text = value.value if isinstance(value, ast.Constant) else None
                 if isinstance(text, str) and not text.startswith(PACKAGE):
-                    found.setdefault(text, _beside(config, text))
-    return found
+                    files.setdefault(text, _beside(config, text))
+    return files
 
 
 def _with_bases(model: str | Path) -> tuple[list[Path], list[str]]:
@@ -152,9 +152,9 @@ def _assigned(config: Path, name: str) -> Any:
     """The literal that a config assigns to a name at its outermost level; () without one."""
     value: Any = ()
     for node in _tree(config).body:
-        for given in _given(node, name):
+        for expression in _values_of(node, name):
             try:
-                value = ast.literal_eval(given)
+                value = ast.literal_eval(expression)
             except (ValueError, TypeError, SyntaxError) as error:
                 raise UsageError(
                     f"{config}, line {node.lineno}: '{name}' must be written out, not computed:\n"
@@ -163,7 +163,7 @@ def _assigned(config: Path, name: str) -> Any:
     return value
 
 
-def _given(node: ast.AST, name: str) -> list[ast.expr]:
+def _values_of(node: ast.AST, name: str) -> list[ast.expr]:
     """The values that one node of a syntax tree gives to a variable, an argument or a key."""
     if isinstance(node, ast.keyword):
         return [node.value] if node.arg == name else []

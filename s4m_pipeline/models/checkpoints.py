@@ -1,8 +1,8 @@
 """The checkpoint that a training leaves: weights and all that is needed to run them.
 
-A file of ``torch.save`` with tensors and plain values only: ``state_dict`` (the averaged weights if
-there are any, under MMDetection's names), ``source_state_dict`` (the last weights, where they
-differ), and ``meta`` (format, model config, categories, test scale, iterations).
+A file written by ``torch.save``, with tensors and plain values only: ``state_dict`` (the averaged
+weights if there are any, under MMDetection's names), ``source_state_dict`` (the last weights, where
+they differ), and ``meta`` (format, model config, categories, test scale, iterations).
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mmcv.ops
 import torch
+from mmdet import registry as mmdet_registry
 from mmengine.config import ConfigDict
+from mmengine.registry import Registry, init_default_scope
+from mmengine.registry import root as mmengine_registry
 from torch import Tensor, nn
 
 from s4m_pipeline.errors import ArtifactError, UsageError
@@ -25,7 +29,7 @@ VERSION = 1
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A trained segmentor.
+    """A trained network.
 
     Attributes:
         weights: The model's tensors; the averaged ones, if the training averaged.
@@ -107,12 +111,9 @@ def build_model(checkpoint: Checkpoint, path: Path, averaged: bool = True) -> nn
     Raises:
         ArtifactError: The config names a module that is not registered, or the weights do not fit.
     """
-    from mmdet.registry import MODELS
-    from mmengine.registry import init_default_scope
-
     init_default_scope("mmdet")
     _check_types(checkpoint.model, path)
-    model: nn.Module = MODELS.build(ConfigDict(checkpoint.model))
+    model: nn.Module = mmdet_registry.MODELS.build(ConfigDict(checkpoint.model))
     weights = checkpoint.weights
     if not averaged and checkpoint.source_weights is not None:
         weights = checkpoint.source_weights
@@ -161,14 +162,11 @@ def _check_types(value: Any, path: Path) -> None:
 
 def _is_known(name: str) -> bool:
     """Whether a name is that of a registered module or of an operator of mmcv."""
-    from mmcv import ops
-    from mmdet import registry as detection
-    from mmengine.registry import Registry
-    from mmengine.registry import root as general
-
     name = name.removeprefix("mmdet.")
-    registries = [v for m in (detection, general) for v in vars(m).values()]
-    return name in ops.__all__ or any(
+    registries = [
+        v for module in (mmdet_registry, mmengine_registry) for v in vars(module).values()
+    ]
+    return name in mmcv.ops.__all__ or any(
         name in registry.module_dict for registry in registries if isinstance(registry, Registry)
     )
 

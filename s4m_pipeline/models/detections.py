@@ -1,4 +1,4 @@
-"""What a segmentor itself reports of an image, and its masks as run-lengths."""
+"""The instances that a network reports for an image, with their masks as run-lengths."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class Detections:
     rles: list[bytes]
 
     @classmethod
-    def of(cls, found: Any) -> Detections:
+    def of(cls, instances: Any) -> Detections:
         """Take a model's instances to the host.
 
         Args:
-            found: MMDetection's ``pred_instances`` with ``masks``.
+            instances: MMDetection's ``pred_instances`` with ``masks``.
         """
         return cls(
-            labels=found.labels.cpu().numpy().astype(np.int64),
-            scores=found.scores.float().cpu().numpy(),
-            boxes=found.bboxes.float().cpu().numpy(),
-            rles=encode_masks(found.masks),
+            labels=instances.labels.cpu().numpy().astype(np.int64),
+            scores=instances.scores.float().cpu().numpy(),
+            boxes=instances.bboxes.float().cpu().numpy(),
+            rles=encode_masks(instances.masks),
         )
 
 
 def encode_masks(masks: Tensor) -> list[bytes]:
-    """Encode masks; only the windows that hold them come to the host, in one copy.
+    """Encode masks. Only the window around each mask is copied to the host, all of them at once.
 
     Args:
         masks: bool (N, H, W), on any device.
@@ -54,7 +54,7 @@ def encode_masks(masks: Tensor) -> list[bytes]:
     if not len(masks):
         return []
     pixels = masks.bool().contiguous().view(torch.uint8)
-    sides = [_span(pixels.amax(2)), _span(pixels.amax(1))]
+    sides = [line_spans(pixels.amax(2)), line_spans(pixels.amax(1))]
     windows = torch.stack([bound for side in sides for bound in side], dim=1).tolist()
     crops = [
         mask[top:bottom, left:right]
@@ -69,11 +69,11 @@ def encode_masks(masks: Tensor) -> list[bytes]:
     ]
 
 
-def _span(lines: Tensor) -> tuple[Tensor, Tensor]:
-    """The first line of each mask with a pixel and the one behind the last; all where none has.
+def line_spans(lines: Tensor) -> tuple[Tensor, Tensor]:
+    """Each mask's first line with a pixel and the one after the last; all lines of an empty mask.
 
     Args:
-        lines: uint8 (N, L), 1 where a line has a pixel.
+        lines: uint8 (N, L), rows or columns, 1 where a line has a pixel.
     """
     return lines.argmax(1), lines.shape[1] - lines.flip(1).argmax(1)
 

@@ -1,4 +1,4 @@
-"""Trainings whose figures are no numbers any more. No torch."""
+"""Errors of trainings whose losses or weights are not finite. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from s4m_pipeline.errors import S4MError
 
 
 class NotFiniteError(ArithmeticError):
-    """Something that a training step computed is infinite or no number; the message names it."""
+    """A training step computed something that is not finite; the message names it."""
 
 
 class DivergedError(S4MError):

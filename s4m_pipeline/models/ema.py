@@ -36,13 +36,13 @@ class WarmUpAverage(BaseAveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Move all averages towards a model, in a few calls that take the parameters together.
+        """Move all averages towards a model, in a few calls for all parameters together.
 
-        What MMEngine's own does, which calls `avg_func` for each of them.
+        The result is that of MMEngine's own method, which calls `avg_func` for each parameter.
         """
         steps = int(self.steps)
-        found = model.state_dict() if self.update_buffers else dict(model.named_parameters())
-        pairs = [(own, found[name]) for name, own in self.avg_parameters.items()]
+        source = model.state_dict() if self.update_buffers else dict(model.named_parameters())
+        pairs = [(own, source[name]) for name, own in self.avg_parameters.items()]
         if steps == 0:
             _copy_all(pairs)
         elif steps % self.interval == 0:

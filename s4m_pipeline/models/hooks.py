@@ -1,4 +1,4 @@
-"""Hooks of the training: a log of JSON lines, and progress for whoever watches."""
+"""The training's own hook: it writes a log of JSON lines and reports progress."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class JsonLinesHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Cut off what comes after the iteration that the training starts from."""
-        kept = [line for line in read_log(self.path) if line["iteration"] <= runner.iter]
+        lines = [x for x in read_log(self.path) if x["iteration"] <= runner.iter]
         if runner.iter >= runner.max_iters and runner.val_loop is not None:
             # Only the last validation is left to do: see PositionedTrainLoop.
-            kept = [x for x in kept if x["iteration"] < runner.iter or "learning_rate" in x]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            lines = [x for x in lines if x["iteration"] < runner.iter or "learning_rate" in x]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         self._since = time.monotonic()
 
     def after_train_iter(

@@ -34,7 +34,7 @@ class LazyDataLoader(DataLoader):
 
 
 class _Batches:
-    """Batches, the first ``count`` of them None, and the time that was waited for them.
+    """An iterator over batches that gives None for the first ``count`` and times the waits.
 
     Attributes:
         waited: Seconds in which the training had nothing to do, since this was last set to 0.

@@ -16,7 +16,7 @@ OUR_TYPES = {
     "MaskFormerFusionHead": "ScoringFusionHead",
     "SyncBN": "BN",
 }
-"""What stands for which type of a model's config."""
+"""Types in a model config that are replaced, with what replaces them."""
 
 
 def read_model_config(model: str | Path, class_count: int) -> Config:

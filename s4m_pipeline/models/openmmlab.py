@@ -6,6 +6,9 @@ compiled mmcv it changes only that deformable attention is computed in float32. 
 MMEngine read its checkpoints with ``weights_only=True`` (see :mod:`s4m_pipeline.models.safe_load`)
 and registers this package's modules. Call it before a model is built from a config; importing any
 module of this package has already done its first part, :func:`make_importable`.
+
+OpenMMLab's packages are imported inside functions here, because their warnings have to be silenced
+and the stand-in has to be in place before.
 """
 
 from __future__ import annotations
@@ -19,9 +22,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+
+import torch
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.models.mask2former.deformable import Float32Function, deformable_attention
+from s4m_pipeline.models.operators import stand_in
 
 OPERATORS = "mmcv._ext"
 _done: set[str] = set()
@@ -69,7 +75,6 @@ def device_in_use(device: str) -> Iterator[str]:
     Raises:
         UsageError: CUDA is asked for and not available.
     """
-    import torch
     from mmengine.device import utils
 
     kind, _, number = device.partition(":")
@@ -136,24 +141,19 @@ def _compiled_operators_work() -> bool:
 
 def _serve_operators() -> None:
     """Put the stand-in for ``mmcv._ext`` in place."""
-    from s4m_pipeline.models import operators
-
-    stand_in: ModuleType = operators.stand_in(OPERATORS)
-    sys.modules[OPERATORS] = stand_in
-    importlib.import_module("mmcv")._ext = stand_in  # type: ignore[attr-defined]
+    served = stand_in(OPERATORS)
+    sys.modules[OPERATORS] = served
+    importlib.import_module("mmcv")._ext = served  # type: ignore[attr-defined]
     attention = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
     # The module asks these two before it takes the compiled kernel: without a kernel the PyTorch
     # form is right on every device.
     attention.IS_CUDA_AVAILABLE = False  # type: ignore[attr-defined]
     attention.IS_MLU_AVAILABLE = False  # type: ignore[attr-defined]
-    own = importlib.import_module("s4m_pipeline.models.mask2former.deformable").deformable_attention
-    attention.multi_scale_deformable_attn_pytorch = own  # type: ignore[attr-defined]
+    attention.multi_scale_deformable_attn_pytorch = deformable_attention  # type: ignore[attr-defined]
 
 
 def _attend_in_float32() -> None:
     """Keep bfloat16 out of mmcv's compiled deformable attention."""
-    from s4m_pipeline.models.mask2former.deformable import Float32Function
-
     attention = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
     function = attention.MultiScaleDeformableAttnFunction
     attention.MultiScaleDeformableAttnFunction = Float32Function(function)  # type: ignore[attr-defined]
@@ -161,7 +161,6 @@ def _attend_in_float32() -> None:
 
 def _read_checkpoints_safely() -> None:
     """Make every ``torch.load`` that MMEngine calls for a local file a safe one."""
-    import torch
     from mmengine.runner.checkpoint import CheckpointLoader
     from mmengine.utils import digit_version
 

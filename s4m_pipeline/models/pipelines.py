@@ -46,7 +46,8 @@ def train_pipeline(config: Config, strong: bool, paste: Pipeline | None = None) 
     Args:
         config: The model config.
         strong: Whether to add the strong augmentation, as for unlabelled images.
-        paste: What trades instances between images, before the strong augmentation.
+        paste: Transforms that trade instances between images; they come before the strong
+            augmentation.
     """
     return [
         dict(type="LoadImage"),
@@ -72,7 +73,7 @@ def crop_pixels(config: Config) -> int | None:
 
 
 def test_pipeline(config: Config) -> Pipeline:
-    """The validation pipeline; the truth goes along in ``instances``."""
+    """The validation pipeline; the true instances stay in the sample under ``instances``."""
     return [
         dict(type="LoadImage"),
         dict(type="Resize", scale=tuple(config.test_scale), keep_ratio=True),

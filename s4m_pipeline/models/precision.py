@@ -1,10 +1,10 @@
-"""bfloat16 in training: what computes in it, and how a step is taken.
+"""Training in bfloat16: what is computed in it, and how a step is taken.
 
 Weights, gradients and the optimizer's state stay float32, and so do checkpoints and the average.
-Autocast computes convolutions and matrix products of the forward pass in bfloat16. float32 are
-deformable attention's sampling, the regions that other models cut out of their maps, matching, all
-of Mask2Former's losses and the structural one; validation is as well. bfloat16 has float32's range,
-so losses are not scaled.
+Autocast computes convolutions and matrix products of the forward pass in bfloat16. These stay
+float32: the sampling of deformable attention, the regions that other models cut out of their maps,
+matching, all losses of Mask2Former, the structural loss and the whole validation. bfloat16 has
+float32's range, so losses are not scaled.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def extract_regions_in_float32(network: nn.Module) -> None:
             module.register_forward_pre_hook(_in_float32)
 
 
-def _in_float32(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    features, regions, *rest = given
+def _in_float32(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    features, regions, *rest = inputs
     return tuple(level.float() for level in features), regions.float(), *rest
 
 
@@ -102,7 +102,9 @@ class AutocastOptimWrapper(OptimWrapper):
         """Clip the gradients, where the config asks for it, and update the parameters."""
         if self.clip_grad_kwargs:
             groups = (group["params"] for group in self.optimizer.param_groups)
-            found = [p for group in groups for p in group if p.requires_grad and p.grad is not None]
-            if found:
-                self.clip_func(found, **self.clip_grad_kwargs)
+            parameters = [
+                p for group in groups for p in group if p.requires_grad and p.grad is not None
+            ]
+            if parameters:
+                self.clip_func(parameters, **self.clip_grad_kwargs)
         self.optimizer.step(**kwargs)

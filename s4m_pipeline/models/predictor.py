@@ -1,4 +1,4 @@
-"""Running a trained segmentor: predictions for pseudo-labels, and detections for evaluation."""
+"""Running a trained network: predictions for pseudo-labels, and detections for evaluation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from s4m_pipeline.models.detections import Detections
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 STRIDE = 4
 """Pixels of the network's input a cell, for models whose masks have no stride of their own."""
 LEAST_PROBABILITY = 1e-3
@@ -33,7 +33,7 @@ LEAST_PROBABILITY = 1e-3
 
 @dataclass(slots=True)
 class InstancePredictions:
-    """What a segmentor finds in an image, before any threshold.
+    """The instances that a network predicts in an image, before any threshold.
 
     Attributes:
         class_probs: float32 (N, K); a query model's softmax without its "no object" column, another
@@ -49,7 +49,7 @@ class InstancePredictions:
 
 
 class Predictor:
-    """A trained segmentor.
+    """A trained network.
 
     What comes out for an image does not depend on the other images of a call: each is scaled and
     padded by itself, and only images whose padded sizes are equal share a batch. On a CPU, where a
@@ -57,7 +57,7 @@ class Predictor:
     device's memory runs out, batches are halved and stay so.
 
     A call waits for the device many times (Mask2Former's pixel decoder reads sizes back from it),
-    so a caller with work of its own gives it a thread; one call at a time.
+    so a caller that has other work runs it in a thread, one call at a time.
 
     Args:
         checkpoint: A ``checkpoint.pth`` of a training.
@@ -68,7 +68,7 @@ class Predictor:
         categories: The classes, as COCO describes categories.
         iterations: Steps of the training.
         device: Where the model is.
-        warnings: What its user should know about how it runs: a smaller batch for lack of memory.
+        warnings: Messages about how it runs, such as a smaller batch for lack of memory.
 
     Raises:
         UsageError: The file is missing or not a checkpoint.
@@ -91,7 +91,7 @@ class Predictor:
         self._most_images = 1 << 30
 
     def scaled(self, image: np.ndarray) -> ScaledImage:
-        """An image as `predict` and `detect` begin with it; any thread may do that part ahead.
+        """Scale an image as `predict` and `detect` do first; any thread may do this ahead of them.
 
         Args:
             image: uint8 (H, W, 3) RGB.
@@ -116,7 +116,7 @@ class Predictor:
         return self._in_batches(images, self._predict_masks)
 
     def detect(self, images: Sequence[np.ndarray | ScaledImage]) -> list[Detections]:
-        """Find instances in images, with the model's own scoring and choice.
+        """Find instances in images, scored and chosen as the model itself does.
 
         Args:
             images: uint8 (H, W, 3) RGB, of any sizes, or what `scaled` made of them.
@@ -133,22 +133,22 @@ class Predictor:
     def _in_batches(
         self,
         images: Sequence[np.ndarray | ScaledImage],
-        run: Callable[[list[ScaledImage]], list[Found]],
-    ) -> list[Found]:
+        run: Callable[[list[ScaledImage]], list[Result]],
+    ) -> list[Result]:
         """Apply ``run`` to images that may share a batch; results in the images' order."""
         scaled = [one if isinstance(one, ScaledImage) else self.scaled(one) for one in images]
-        results: dict[int, Found] = {}
+        results: dict[int, Result] = {}
         # both hold for the calling thread alone
         with self._as_current_device(), torch.inference_mode():
             for group in self._groups(scaled):
                 while group:
                     batch = group[: self._most_images]
-                    found = attempt(partial(run, [scaled[place] for place in batch]), len(batch))
-                    if found is None:
+                    outputs = attempt(partial(run, [scaled[place] for place in batch]), len(batch))
+                    if outputs is None:
                         self._most_images = len(batch) // 2
                         self.warnings[:] = [f"memory ran out: {self._most_images} images a batch"]
                         continue
-                    results |= zip(batch, found, strict=True)
+                    results |= zip(batch, outputs, strict=True)
                     group = group[len(batch) :]
         return [results[place] for place in range(len(scaled))]
 
@@ -195,11 +195,11 @@ class Predictor:
     def _predict_masks(self, scaled: list[ScaledImage]) -> list[InstancePredictions]:
         results = []
         for image, sample in zip(scaled, self._run(scaled), strict=True):
-            found = sample.pred_instances
-            probs = np.zeros((len(found), len(self.categories)), np.float32)
-            labels = found.labels.cpu().numpy()
-            probs[np.arange(len(labels)), labels] = found.scores.float().cpu().numpy()
-            logits = mask_logits(found.masks, image.size).cpu().numpy()
+            instances = sample.pred_instances
+            probs = np.zeros((len(instances), len(self.categories)), np.float32)
+            labels = instances.labels.cpu().numpy()
+            probs[np.arange(len(labels)), labels] = instances.scores.float().cpu().numpy()
+            logits = mask_logits(instances.masks, image.size).cpu().numpy()
             results.append(InstancePredictions(probs, logits, _stride(image, STRIDE)))
         return results
 
@@ -237,6 +237,6 @@ def mask_logits(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _stride(image: ScaledImage, stride: float) -> float:
-    """Pixels of the original image a cell; the mean of both directions, which rounding parts."""
+    """Pixels of the original image a cell: the mean of both directions (rounding parts them)."""
     height, width = image.size
     return float(stride * math.sqrt(image.original[0] * image.original[1] / (height * width)))

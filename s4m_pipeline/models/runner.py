@@ -1,4 +1,4 @@
-"""MMEngine's Runner, put together for a training."""
+"""Builds MMEngine's Runner for a training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -47,15 +48,11 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
     """
     init_default_scope("mmdet")
     newest = newest_checkpoint(folder)
-    precision = resolved_precision(spec.precision, spec.device)
-    optimizer = optimizer_wrapper(config.optim_wrapper.to_dict(), precision)
-    if spec.learning_rate is not None:
-        optimizer["optimizer"]["lr"] = spec.learning_rate
     runner = Runner(
         model=_model(spec, config),
         work_dir=str(folder),
         train_dataloader=_train_loader(spec, config, folder),
-        optim_wrapper=optimizer,
+        optim_wrapper=_optimizer(spec, config),
         param_scheduler=schedulers(config, spec.iterations),
         train_cfg=dict(
             type="PositionedTrainLoop",
@@ -76,6 +73,15 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
     )
     _log_to_stderr(runner.logger)
     return runner
+
+
+def _optimizer(spec: TrainingSpec, config: Config) -> Settings:
+    """The config's optimizer wrapper, in the training's precision and with its learning rate."""
+    precision = resolved_precision(spec.precision, spec.device)
+    settings = optimizer_wrapper(config.optim_wrapper.to_dict(), precision)
+    if spec.learning_rate is not None:
+        settings["optimizer"]["lr"] = spec.learning_rate
+    return settings
 
 
 def _model(spec: TrainingSpec, config: Config) -> Settings:
@@ -117,7 +123,7 @@ def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoade
 
 
 def _pins(spec: TrainingSpec) -> bool:
-    """Whether a thread takes the workers' batches in and pins the images for their way to a GPU.
+    """Whether the loader pins the workers' batches, in a thread, for their copy to a GPU.
 
     Without workers there would be no such thread, only one more copy.
     """
@@ -197,8 +203,6 @@ def _custom_hooks(spec: TrainingSpec) -> list[Any]:
 
 def _begin_worker(worker: int) -> None:
     """Keep a data worker to one thread; its random numbers come with each item."""
-    import cv2
-
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     send_small_tensors_by_value()

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from s4m_pipeline.errors import UsageError
 
@@ -67,13 +69,13 @@ def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[st
 
     Raises:
         UsageError: There is no such file, it cannot be read, it is not a checkpoint, it holds
-            something else than a dictionary, or it asks for something that is not allowed.
+            something other than a dictionary, or it asks for something that is not allowed.
     """
     path = Path(path)
     try:
         if not path.is_file():
-            told = " (a folder, not a file)" if path.is_dir() else ""
-            raise UsageError(f"no checkpoint here: {path}{told}")
+            note = " (a folder, not a file)" if path.is_dir() else ""
+            raise UsageError(f"no checkpoint here: {path}{note}")
         if path.suffix == ".safetensors":
             return _load_safetensors(path)
         with torch.serialization.safe_globals(_allowed()):
@@ -91,9 +93,6 @@ def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[st
 
 def _load_safetensors(path: Path) -> dict[str, Any]:
     """Read a safetensors file; half-precision tensors become float32."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         tensors = load_file(path)
     except SafetensorError as error:
@@ -104,8 +103,8 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 def _reason(error: BaseException) -> str:
     """The first line of what the unpickler said, without torch's advice to read unsafely."""
     inner = error.__context__
-    said = inner if isinstance(inner, pickle.UnpicklingError) else error
-    return (str(said).strip().splitlines() or [type(said).__name__])[0][:200]
+    cause = inner if isinstance(inner, pickle.UnpicklingError) else error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
 
 
 def load_for_mmengine(filename: str, map_location: Any) -> dict[str, Any]:

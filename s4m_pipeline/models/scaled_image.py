@@ -1,4 +1,4 @@
-"""Images at the scale that a segmentor is tested at."""
+"""Images at the scale that a network is tested at."""
 
 from __future__ import annotations
 

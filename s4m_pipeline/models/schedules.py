@@ -1,4 +1,4 @@
-"""Learning-rate schedules, given by share of the training and not by iteration."""
+"""Learning-rate schedules in shares of the training's length, not in iterations."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def schedulers(config: Config, iterations: int) -> list[dict[str, Any]]:
     """
     schedule = config.get("schedule")
     if schedule is None:
-        found = config.get("param_scheduler", [])
-        return [dict(one) for one in (found if isinstance(found, list) else [found])]
+        own = config.get("param_scheduler", [])
+        return [dict(one) for one in (own if isinstance(own, list) else [own])]
     warmup = min(schedule.get("warmup", 0), int(iterations * WARMUP_SHARE))
     steps: list[dict[str, Any]] = []
     if warmup:

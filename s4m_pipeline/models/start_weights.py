@@ -30,22 +30,22 @@ used: ImageNet files lack no more than the norms of a backbone's outputs."""
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """A file's tensors under names of the model's.
+    """A file's tensors under the model's names.
 
     Attributes:
         tensors: Those that fit.
-        spare: Names of those that the model has not, or in another shape.
+        spare: Names of tensors that the model lacks or has in another shape.
     """
 
     tensors: dict[str, Tensor]
     spare: list[str]
 
 
-def load_start_weights(segmentor: nn.Module, path: Path) -> int:
+def load_start_weights(network: nn.Module, path: Path) -> int:
     """Load all tensors whose name and shape fit; a class layer of other size stays as it is.
 
     Args:
-        segmentor: The model. The file may be of a whole model or of its backbone.
+        network: The model. The file may be of a whole model or of its backbone.
         path: The file.
 
     Returns:
@@ -55,22 +55,22 @@ def load_start_weights(segmentor: nn.Module, path: Path) -> int:
         UsageError: The file is not a checkpoint, or its backbone is not the model's.
     """
     tensors = tensors_of(read_content(path), path)
-    own = segmentor.state_dict()
+    own = network.state_dict()
     options = [
         _fitting(own, tensors, prefix, inner) for prefix in PREFIXES for inner in ("", "backbone.")
     ]
     options.append(_fitting(own, in_our_names(tensors), "", ""))
-    vit = getattr(segmentor, "backbone", None)
-    if isinstance(vit, TimmViT):
-        options.append(_fitting(own, vit.own_tensors(tensors), "", "backbone."))
+    backbone = getattr(network, "backbone", None)
+    if isinstance(backbone, TimmViT):
+        options.append(_fitting(own, backbone.own_tensors(tensors), "", "backbone."))
     best = max(options, key=lambda option: len(option.tensors))
-    _refuse_another_backbone(segmentor, best, path)
-    segmentor.load_state_dict(best.tensors, strict=False)
+    _refuse_another_backbone(network, best, path)
+    network.load_state_dict(best.tensors, strict=False)
     return len(best.tensors)
 
 
 def check_start_weights(model: str | Path, classes: int, path: Path) -> tuple[int, int]:
-    """Refuse weights that a training could not start from, before there is one.
+    """Check, before a training, that it can start from a file of weights.
 
     Args:
         model: Name or path of the model config.
@@ -89,16 +89,16 @@ def check_start_weights(model: str | Path, classes: int, path: Path) -> tuple[in
     return load_start_weights(network, path), len(network.state_dict())
 
 
-def _refuse_another_backbone(segmentor: nn.Module, fit: _Fit, path: Path) -> None:
-    backbone = getattr(segmentor, "backbone", nn.Identity())
-    wanted = {f"backbone.{name}" for name, _ in backbone.named_parameters()}
-    found = len(wanted & set(fit.tensors))
+def _refuse_another_backbone(network: nn.Module, fit: _Fit, path: Path) -> None:
+    backbone = getattr(network, "backbone", nn.Identity())
+    parameters = {f"backbone.{name}" for name, _ in backbone.named_parameters()}
+    count = len(parameters & set(fit.tensors))
     parts = tuple(f"backbone.{name}." for name, _ in backbone.named_children())
     spare = [n for n in fit.spare if n.startswith(parts) and n.endswith((".weight", ".bias"))]
     fault = ""
-    if found < LEAST_SHARE * len(wanted):
-        fault = f"they hold {found} of the {len(wanted)} parameters of its backbone"
-    elif found < LEAST_SHARE * (found + len(spare)):
+    if count < LEAST_SHARE * len(parameters):
+        fault = f"they hold {count} of the {len(parameters)} parameters of its backbone"
+    elif count < LEAST_SHARE * (count + len(spare)):
         fault = f"{len(spare)} of their backbone's tensors have no place in it"
     if fault:
         raise UsageError(
@@ -109,7 +109,7 @@ def _refuse_another_backbone(segmentor: nn.Module, fit: _Fit, path: Path) -> Non
 def _fitting(
     own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], outer: str, inner: str
 ) -> _Fit:
-    """What fits once ``outer`` is cut off the names and ``inner`` is put before."""
+    """What fits once the prefix ``outer`` is replaced by the prefix ``inner``."""
     fit = _Fit({}, [])
     for name, value in tensors.items():
         if name.startswith(outer):

@@ -5,7 +5,7 @@ with that of every cell. It is stored on a lattice over the whole original image
 through the same crop, scale and flip as the image. The network's side is the same similarity in its
 own mask features. The loss is smooth L1 (beta 1), the mean over all points and cells.
 
-The host waits for the device once in a batch: for which points lie inside the images.
+The host waits for the device once a batch, to learn which points lie inside the images.
 """
 
 from __future__ import annotations
@@ -237,15 +237,15 @@ def _drawn(images: list[_Image], count: int) -> list[Tensor]:
     flags = torch.cat([image.inside for image in images])
     parts = flags.cpu().split([len(image.inside) for image in images])
     chosen = [draw_points(part, count) for part in parts]
-    sent = to_device(torch.cat(chosen), flags.device)
-    return list(sent.split([len(part) for part in chosen]))
+    places = to_device(torch.cat(chosen), flags.device)
+    return list(places.split([len(part) for part in chosen]))
 
 
 def draw_points(inside: Tensor, count: int) -> Tensor:
     """Draw a step's points: half from the union of the masks, half from the whole image.
 
-    The stored points' first half is the union's, as the segmenter's room writes them. Points
-    outside drop out; where too few of one half are left, the other makes up for them.
+    The first half of the stored points lies in the union of the masks. Points outside the image
+    drop out; where too few of one half are left, the other half makes up for them.
 
     Args:
         inside: bool (P,) on the host, the points that can be drawn.
@@ -259,4 +259,4 @@ def draw_points(inside: Tensor, count: int) -> Tensor:
     anywhere = places[places >= len(inside) // 2]
     first = min(len(union), max(count // 2, count - len(anywhere)))
     parts = ((union, first), (anywhere, min(len(anywhere), count - first)))
-    return torch.cat([part[torch.randperm(len(part))[:taken]] for part, taken in parts])
+    return torch.cat([part[torch.randperm(len(part))[:size]] for part, size in parts])

@@ -31,7 +31,7 @@ class TimmBackbone(BaseModule):
         norm: Batch normalisation: "frozen" (stored statistics, no gradient), "eval" (stored
             statistics, scale and shift are trained) or "train".
         frozen_levels: How many feature levels, from the finest, are not trained. Nothing is
-            computed for them on the way back, which is most of a backbone's cost.
+            computed for them in the backward pass, which saves most of a backbone's cost.
         options: Further arguments of ``timm.create_model``.
 
     Raises:

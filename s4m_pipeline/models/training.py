@@ -8,20 +8,22 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import EMAHook
+from mmengine.runner import Runner
 
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
 from s4m_pipeline.models.precision import resolved_precision
+from s4m_pipeline.models.runner import build_runner
 from s4m_pipeline.models.training_spec import TrainingSpec, iteration_of, newest_checkpoint
 from s4m_pipeline.training_data.worker_errors import unwrap
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
-    from mmengine.runner import Runner
 
 __all__ = ["TrainingResult", "TrainingSpec", "newest_checkpoint", "resume_iteration", "train"]
 
@@ -50,22 +52,20 @@ class TrainingResult:
 
 
 def train(spec: TrainingSpec, resume: bool = True) -> TrainingResult:
-    """Train, or go on training where an interrupted one stopped.
+    """Train, or resume a training that was interrupted.
 
     Args:
         spec: What to train.
-        resume: Go on from the newest whole checkpoint under ``folder/mmengine``; a finished
-            training is not done again. Otherwise start anew.
+        resume: Start from the newest whole checkpoint under ``folder/mmengine``, and do not repeat
+            a training that is finished. Otherwise start anew.
 
     Returns:
-        The result. ``folder`` then holds ``checkpoint.pth``; what a resume needs is gone.
+        The result. ``folder`` then holds ``checkpoint.pth``; the files for a resume are removed.
 
     Raises:
         UsageError: The model, the data or the weights cannot be used.
     """
     prepare()
-    from s4m_pipeline.models.hooks import read_log
-
     path = spec.folder / CHECKPOINT
     if not resume:
         _start_anew(spec)
@@ -96,8 +96,6 @@ def _last(lines: list[dict[str, float]]) -> dict[str, float]:
 
 def _train(spec: TrainingSpec, path: Path) -> None:
     """Run MMEngine's Runner to the end and write the checkpoint."""
-    from s4m_pipeline.models.runner import build_runner
-
     config = read_model_config(spec.model, len(spec.categories))
     work = spec.folder / WORK_FOLDER
     work.mkdir(parents=True, exist_ok=True)
@@ -113,8 +111,6 @@ def _train(spec: TrainingSpec, path: Path) -> None:
 
 def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoint:
     """Collect what a trained runner leaves."""
-    from mmengine.hooks import EMAHook
-
     weights = _network_weights(runner.model.state_dict())
     source = None
     for hook in runner.hooks:

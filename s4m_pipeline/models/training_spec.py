@@ -1,4 +1,4 @@
-"""What a training is told, and where one that was stopped goes on."""
+"""What a training is to do, and the checkpoint that a stopped one resumes from."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def newest_checkpoint(work: Path) -> Path | None:
 
     Only those that were written to their end count (a checkpoint's zip directory comes last).
     """
-    found = sorted(work.glob("iter_*.pth"), key=iteration_of, reverse=True)
-    return next((path for path in found if zipfile.is_zipfile(path)), None)
+    checkpoints = sorted(work.glob("iter_*.pth"), key=iteration_of, reverse=True)
+    return next((path for path in checkpoints if zipfile.is_zipfile(path)), None)
 
 
 def iteration_of(checkpoint: Path) -> int:

@@ -1,4 +1,4 @@
-"""Stage ``train-teacher``: an MMDetection segmentor on the labelled images."""
+"""Stage ``train-teacher``: a network of MMDetection on the labelled images."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ class RleMasks(LazyMasks):
 
     Args:
         rles: The source masks, all of one size.
-        rows: int64 (height,), source row of each output row; never turns around.
-        columns: int64 (width,), source column of each output column; never turns around.
-        boxes: int64 (N, 4), x, y, width, height of the source masks; None has them found.
+        rows: int64 (height,), source row of each output row, rising or falling throughout.
+        columns: int64 (width,), source column of each output column, likewise.
+        boxes: int64 (N, 4), x, y, width, height of the source masks; computed where it is None.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class RleMasks(LazyMasks):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RleMasks:
         """Copy the pixels, if there are any; run-lengths are never changed."""
-        made = self._taken(self._rows, self._columns)
+        copy = self._taken(self._rows, self._columns)
         if self.decoded:
-            made.masks = self.masks.copy()
-        return made
+            copy.masks = self.masks.copy()
+        return copy
 
     def __len__(self) -> int:
         """Number of masks."""
@@ -145,8 +145,8 @@ def _is_compressed(mask: Any, height: int, width: int) -> bool:
 def _nearest(places: np.ndarray, size: int) -> np.ndarray:
     """Resize a list of source rows or columns as MMDetection resizes a mask along one side."""
     line = np.arange(len(places), dtype=np.float32)[None]
-    taken = mmcv.imresize(line, (size, 1), interpolation="nearest", backend="cv2")
-    return places[taken[0].astype(np.int64)]
+    sources = mmcv.imresize(line, (size, 1), interpolation="nearest", backend="cv2")
+    return places[sources[0].astype(np.int64)]
 
 
 def _span(places: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[list[int], list[int]]:
@@ -169,5 +169,5 @@ def _gather(rle: RLEMask, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """uint8 (R, C): the pixels of a mask at some of its rows and columns."""
     top, bottom = sorted((int(rows[0]), int(rows[-1])))
     left, right = sorted((int(columns[0]), int(columns[-1])))
-    found = rle.crop([left, top, right - left + 1, bottom - top + 1]).to_array()
-    return found.take(rows - top, axis=0).take(columns - left, axis=1)
+    pixels = rle.crop([left, top, right - left + 1, bottom - top + 1]).to_array()
+    return pixels.take(rows - top, axis=0).take(columns - left, axis=1)

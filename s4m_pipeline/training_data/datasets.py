@@ -81,12 +81,10 @@ class CocoInstances(InstanceDataset):
             if image.id in self._exclude:
                 continue
             info, size = image_info(image), (image.height, image.width)
-            for found in self._set.instances.get(image.id, []):
-                info["instances"].append(
-                    instance_info(
-                        label[found.category_id], found.rle, found.bbox, size, found.iscrowd
-                    )
-                )
+            info["instances"] = [
+                instance_info(label[own.category_id], own.rle, own.bbox, size, own.iscrowd)
+                for own in self._set.instances.get(image.id, [])
+            ]
             if info["instances"] or self._keep_empty:
                 infos.append(info)
         if not infos:
@@ -180,17 +178,22 @@ class RefinedInstances(InstanceDataset):
             if self._quality:
                 info["quality"] = np.zeros(0, np.float32)
             return
-        found = self._labels.read(place)
+        labels = self._labels.read(place)
         size = (info["height"], info["width"])
-        columns = found.labels.tolist(), found.rles, found.boxes.tolist(), found.ignored.tolist()
         info["instances"] = [
             instance_info(label, rle, box, size, doubt)
-            for label, rle, box, doubt in zip(*columns, strict=True)
+            for label, rle, box, doubt in zip(
+                labels.labels.tolist(),
+                labels.rles,
+                labels.boxes.tolist(),
+                labels.ignored.tolist(),
+                strict=True,
+            )
         ]
-        if found.class_probs is not None:
-            info["class_probs"] = found.class_probs
+        if labels.class_probs is not None:
+            info["class_probs"] = labels.class_probs
         if self._quality:
-            info["quality"] = found.quality.astype(np.float32) / self._mean_quality
+            info["quality"] = labels.quality.astype(np.float32) / self._mean_quality
 
     def _has_label(self, place: int | None) -> bool:
         """Whether the image at a place of the cache has a label that is not ignored."""
@@ -198,8 +201,8 @@ class RefinedInstances(InstanceDataset):
 
     def _mean_of_labels(self, places: Sequence[int | None]) -> np.float32:
         """Mean quality of the images' labels, 1 without any; ignored instances do not count."""
-        found = (self._labels.read(place) for place in places if place is not None)
-        values = [one.quality[~one.ignored].astype(np.float32) for one in found]
+        images = (self._labels.read(place) for place in places if place is not None)
+        values = [labels.quality[~labels.ignored].astype(np.float32) for labels in images]
         mean = float(np.mean(np.concatenate(values))) if any(map(len, values)) else 0.0
         return np.float32(mean or 1.0)
 

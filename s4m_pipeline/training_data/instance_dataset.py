@@ -38,8 +38,8 @@ class InstanceDataset(BaseDetDataset):
     ) -> None:
         self.branch, self.seed = branch, seed
         self.structure = None if structure is None else str(structure)
-        kept = [{"id": int(c["id"]), "name": str(c["name"])} for c in categories]
-        metainfo = {"classes": tuple(c["name"] for c in kept), "categories": kept}
+        own = [{"id": int(c["id"]), "name": str(c["name"])} for c in categories]
+        metainfo = {"classes": tuple(c["name"] for c in own), "categories": own}
         # without a Runner there is no scope, and "Resize" would be mmcv's, not MMDetection's
         with DefaultScope.overwrite_default_scope("mmdet"):
             super().__init__(metainfo=metainfo, pipeline=list(pipeline), **kwargs)

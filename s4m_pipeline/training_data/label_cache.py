@@ -144,7 +144,7 @@ def open_labels(
     ignore_score: float | None = None,
     path: Path | None = None,
 ) -> LabelCache:
-    """Open the label cache of a refine artifact; make it first where it is missing or another's.
+    """Open the label cache of a refine artifact, and make it first where there is none of it.
 
     It is written under a name of its own and renamed, so that a file that is there is whole and
     processes that make it at once do not disturb each other.
@@ -166,11 +166,11 @@ def open_labels(
         _write(sink, batches, "")
         return LabelCache(sink.getvalue())
     key = _key(artifact, categories, ignore_score)
-    found = _usable(path, key)
-    if found is None:
+    cache = _usable(path, key)
+    if cache is None:
         _write_file(path, batches, key)
-        found = LabelCache(path)
-    return found
+        cache = LabelCache(path)
+    return cache
 
 
 def _mapped(path: Path) -> pa.MemoryMappedFile:
@@ -178,12 +178,12 @@ def _mapped(path: Path) -> pa.MemoryMappedFile:
 
 
 def _usable(path: Path, key: str) -> LabelCache | None:
-    """The cache in a file; None where it is missing, damaged or of something else."""
+    """The cache in a file; None where it is missing, damaged or another artifact's."""
     try:
-        found = LabelCache(path)
+        cache = LabelCache(path)
     except ArtifactError:
         return None
-    return found if found.key == key else None
+    return cache if cache.key == key else None
 
 
 def _key(artifact: Path, categories: Sequence[Category], ignore_score: float | None) -> str:

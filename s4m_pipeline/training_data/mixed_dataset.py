@@ -82,7 +82,7 @@ class MixedDataset(Dataset[dict[str, Any]]):
     def _trade(self, items: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         """Make a batch's unlabelled items, given as (place among the unlabelled, draw).
 
-        All are made up to the paste, then each from there on.
+        First all go through the pipeline as far as the paste, then each through the rest.
         """
         if not items:
             return []
@@ -90,7 +90,7 @@ class MixedDataset(Dataset[dict[str, Any]]):
         begun = [side.prepare_until(index, draw, PasteInstances) for index, draw in items]
         partner = dict(trading_pairs(len(items), side.seed, items[0][1]))
         partner |= {second: first for first, second in partner.items()}
-        made = []
+        batch = []
         for place, (index, draw) in enumerate(items):
             results = begun[place]
             if results is not None:
@@ -98,8 +98,8 @@ class MixedDataset(Dataset[dict[str, Any]]):
                 mixed = results if other is None else {**results, "mix_results": [other]}
                 results = side.finish_from(mixed, draw, PasteInstances)
             # an image that a transform refuses is replaced, as it is without a partner
-            made.append(side[(index, draw)] if results is None else results)
-        return made
+            batch.append(side[(index, draw)] if results is None else results)
+        return batch
 
     def full_init(self) -> None:
         """Load both lists now, before workers are started."""

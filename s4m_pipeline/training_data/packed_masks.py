@@ -1,4 +1,4 @@
-"""Masks that a data worker hands over as bits, to be taken apart where they are used.
+"""Masks that a data worker hands over as bits, which become pixels where they are used.
 
 What a worker makes is read from a pipe by the training, byte by byte; only tensors come by shared
 memory, at a fixed cost each. So a batch's masks, by far the most of its bytes, go as one tensor of
@@ -25,8 +25,8 @@ from s4m_pipeline.training_data.pinning import Samples
 class LazyMasks(BitmapMasks):
     """``BitmapMasks`` whose pixels are made when they are first asked for.
 
-    From then on they are what counts, as they may be changed in place. Masks go to another process
-    as bits.
+    From then on the pixels are what counts, since they may be changed in place. Masks go to another
+    process as bits.
 
     Args:
         height: In pixels.
@@ -125,16 +125,16 @@ class PackedMasks(LazyMasks):
         return np.unpackbits(self.bits(), axis=-1, count=self.width)
 
 
-def pack(found: Sequence[BitmapMasks]) -> list[BitmapMasks]:
-    """Make bits of masks, in one tensor; those whose pixels are not all 0 or 1 become bitmaps.
+def pack(masks: Sequence[BitmapMasks]) -> list[BitmapMasks]:
+    """Pack masks as bits of one tensor; those with other pixels than 0 and 1 become bitmaps.
 
     Args:
-        found: The masks; they are not changed.
+        masks: They are not changed.
 
     Returns:
         As many, ``PackedMasks`` or ``BitmapMasks``.
     """
-    packs = [np.packbits(one.masks, axis=-1) if _is_binary(one.masks) else None for one in found]
+    packs = [np.packbits(one.masks, axis=-1) if _is_binary(one.masks) else None for one in masks]
     parts = [np.zeros(0, np.uint8) if rows is None else rows.ravel() for rows in packs]
     store = torch.from_numpy(np.concatenate([np.zeros(0, np.uint8), *parts]))
     firsts = accumulate((part.size for part in parts), initial=0)
@@ -142,7 +142,7 @@ def pack(found: Sequence[BitmapMasks]) -> list[BitmapMasks]:
         BitmapMasks(one.masks, one.height, one.width)
         if rows is None
         else PackedMasks(store, first, one.masks.shape, one.height, one.width)
-        for one, rows, first in zip(found, packs, firsts, strict=False)
+        for one, rows, first in zip(masks, packs, firsts, strict=False)
     ]
 
 
@@ -187,10 +187,10 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _holders(items: Sequence[dict[str, Any]]) -> list[Any]:
-    """What of the images' data samples has bitmaps."""
+    """The parts of the images' data samples that have bitmaps."""
     samples = [item["data_samples"] for item in items]
-    found = [one.get(name) for one in samples for name in ("gt_instances", "ignored_instances")]
-    return [one for one in found if one is not None and isinstance(one.get("masks"), BitmapMasks)]
+    holders = [one.get(name) for one in samples for name in ("gt_instances", "ignored_instances")]
+    return [one for one in holders if one is not None and isinstance(one.get("masks"), BitmapMasks)]
 
 
 def _is_binary(pixels: np.ndarray) -> bool:

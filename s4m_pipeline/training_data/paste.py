@@ -51,13 +51,12 @@ class Patch:
 class PasteInstances(BaseTransform):
     """Paste another image's instances into this one.
 
-    The other image is the results dict in ``mix_results[0]`` (MMDetection's key for mixing
-    transforms, which ``MultiImageMixDataset`` fills), which is not changed; without it nothing
-    happens. Ignored instances and small ones
-    do not move. A pasted instance occludes what is under it: older masks, ignored ones included,
-    are cut and dropped where nothing is left, and all boxes are taken from the masks anew. Labels,
-    flags, class distributions and quality come along. ``pasted``, bool (H, W), marks the changed
-    pixels: structural targets are not true there.
+    The other image is the results dict in ``mix_results[0]``, MMDetection's key for mixing
+    transforms, which ``MultiImageMixDataset`` fills. It is not changed; without it nothing is done.
+    Ignored instances and small ones do not move. A pasted instance occludes what is under it: older
+    masks, ignored ones included, are cut, those of which nothing is left are dropped, and all boxes
+    are computed anew from the masks. Labels, flags, class distributions and quality come along.
+    ``pasted``, bool (H, W), marks the changed pixels, where structural targets do not hold.
 
     ``static`` pastes at the same pixels, all instances at once, cut at the image's border.
     ``dynamic`` rescales each by a factor from 0.8 to 1.2 and puts it anywhere that it fits, one
@@ -66,8 +65,8 @@ class PasteInstances(BaseTransform):
     Args:
         mode: "static" or "dynamic".
         min_area: Least area of a mask that moves, as a share of the canvas.
-        canvas: Pixels of the training's crop, which smaller images are padded to; None takes the
-            image that the mask is in.
+        canvas: Pixels of the training's crop, which smaller images are padded to; None for
+            the pixels of the image that the mask is in.
     """
 
     def __init__(self, mode: str, min_area: float = 0.00286, canvas: int | None = None) -> None:

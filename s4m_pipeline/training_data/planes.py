@@ -19,6 +19,6 @@ def planes(image: np.ndarray, backwards: bool = False) -> np.ndarray:
         (C, H, W) of the same type, contiguous.
     """
     height, width, channels = image.shape
-    found = np.empty((channels, height, width), image.dtype)
-    cv2.split(image, list(found[::-1] if backwards else found))
-    return found
+    channels_first = np.empty((channels, height, width), image.dtype)
+    cv2.split(image, list(channels_first[::-1] if backwards else channels_first))
+    return channels_first

@@ -105,8 +105,8 @@ def _labels_of(
 ) -> pa.RecordBatch:
     """Turn a refined table into a batch of ``LABELS``."""
     ignored = _uncertain(table, ignore_score)
-    taken = np.flatnonzero(ignored | _is_in(table["decision"], TAKEN))
-    table, ignored = table.take(pa.array(taken)), ignored[taken]
+    rows = np.flatnonzero(ignored | _is_in(table["decision"], TAKEN))
+    table, ignored = table.take(pa.array(rows)), ignored[rows]
     rles = _masks(table, ignored)
     boxes, areas = _boxes_areas(table, rles)
     kept = np.flatnonzero(areas > 0)  # an empty mask teaches nothing

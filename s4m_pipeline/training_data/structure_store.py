@@ -82,10 +82,10 @@ class StructureStore:
 
     def _place(self, image_id: int) -> tuple[int, int, int] | None:
         """An image's file, row group and row in the group."""
-        found = int(np.searchsorted(self._ids, image_id))
-        if found == len(self._ids) or self._ids[found] != image_id:
+        at = int(np.searchsorted(self._ids, image_id))
+        if at == len(self._ids) or self._ids[at] != image_id:
             return None
-        number, group, row = self._places[found].tolist()
+        number, group, row = self._places[at].tolist()
         return number, group, row
 
     def __contains__(self, image_id: int) -> bool:
@@ -102,10 +102,10 @@ class StructureStore:
         Raises:
             ArtifactError: The row is damaged.
         """
-        found = self._place(image_id)
-        if found is None:
+        place_of_row = self._place(image_id)
+        if place_of_row is None:
             return None
-        number, group, row = found
+        number, group, row = place_of_row
         try:
             batches = self._file(number).iter_batches(
                 batch_size=1, row_groups=[group], columns=COLUMNS, use_threads=False
@@ -148,8 +148,8 @@ def _places(path: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _only_ids(groups: Sequence[pq.RowGroupMetaData], column: int) -> np.ndarray | None:
     """The ids where each group is one row, from the statistics, int64 (N,); else None."""
-    found = [group.column(column).statistics for group in groups if group.num_rows == 1]
-    known = [one.min for one in found if one is not None and one.has_min_max]
+    statistics = [group.column(column).statistics for group in groups if group.num_rows == 1]
+    known = [one.min for one in statistics if one is not None and one.has_min_max]
     if len(known) < len(groups):
         return None
     return np.array(known, np.int64)

@@ -98,8 +98,8 @@ class FilterInstances(FilterAnnotations):
         filtered = super().transform(results)
         if filtered is None:
             return None
-        kept = filtered["gt_bboxes_labels"]
-        filtered["gt_bboxes_labels"], filtered["gt_instances_ids"] = labels[kept], ids[kept]
+        left = filtered["gt_bboxes_labels"]
+        filtered["gt_bboxes_labels"], filtered["gt_instances_ids"] = labels[left], ids[left]
         return filtered
 
 

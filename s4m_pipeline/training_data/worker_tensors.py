@@ -16,11 +16,11 @@ from torch.multiprocessing.reductions import reduce_tensor
 BY_VALUE = 65536
 """Most bytes of a tensor that goes through the pipe."""
 PLAIN = frozenset({torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64})
-"""What NumPy can hold."""
+"""Types that NumPy has too."""
 
 
 def send_small_tensors_by_value() -> None:
-    """Let small tensors that this process puts into queues go as values; for data workers."""
+    """Make this process, a data worker, send small tensors by value."""
     ForkingPickler.register(Tensor, _reduced)
 
 

@@ -61,21 +61,21 @@ def test_resampled_patches_and_positions_see_what_the_old_ones_saw(
     image = torch.rand(1, 3, grid[0] * 14, grid[1] * 14)
     with torch.no_grad():
         expected = peer.forward_features(image)[:, 1:].transpose(1, 2).unflatten(2, grid)
-        (found,) = backbone(enlarged_patches(image))
-    assert found.shape == (1, 384, *grid)
-    assert torch.allclose(found, expected, atol=1e-4)
+        (features,) = backbone(enlarged_patches(image))
+    assert features.shape == (1, 384, *grid)
+    assert torch.allclose(features, expected, atol=1e-4)
 
 
 def test_a_vit_starts_from_the_file_that_a_run_names(peer: Any, tmp_path: Path) -> None:
-    segmentor = nn.Module()
-    segmentor.backbone = TimmViT(NAME, options=SHALLOW)
+    network = nn.Module()
+    network.backbone = TimmViT(NAME, options=SHALLOW)
     path = authors_file(peer, tmp_path / "dinov2.pth")
-    assert load_start_weights(segmentor, path) == len(segmentor.state_dict())
-    first = segmentor.backbone.network.blocks[0].attn.qkv.weight
+    assert load_start_weights(network, path) == len(network.state_dict())
+    first = network.backbone.network.blocks[0].attn.qkv.weight
     assert torch.equal(first, peer.blocks[0].attn.qkv.weight)
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "resnet.pth")
     with pytest.raises(UsageError, match="do not fit"):
-        load_start_weights(segmentor, tmp_path / "resnet.pth")
+        load_start_weights(network, tmp_path / "resnet.pth")
 
 
 def test_a_file_of_another_kind_has_nothing_for_a_vit() -> None:

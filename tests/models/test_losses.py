@@ -267,9 +267,9 @@ def test_head_distils_the_last_layers_matches(tiny_model: Path) -> None:
     head = net.network.panoptic_head
     matched = head._class_loss
 
-    def watched(scores: torch.Tensor, truth: Any, found: Any) -> torch.Tensor:
-        matches.append((scores[0, found.queries], probs[found.instances]))  # of one image
-        return matched(scores, truth, found)
+    def watched(scores: torch.Tensor, truth: Any, pairs: Any) -> torch.Tensor:
+        matches.append((scores[0, pairs.queries], probs[pairs.instances]))  # of one image
+        return matched(scores, truth, pairs)
 
     head._class_loss = watched
     losses = net(torch.randn(2, 3, 64, 64), samples, mode="loss")

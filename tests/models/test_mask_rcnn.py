@@ -79,11 +79,11 @@ def test_mask_rcnn_trains_and_predicts(
     predictor = Predictor(result.checkpoint, "cpu")
     folder = Path(spec.labelled["images"])
     image = read_image(next(folder.rglob("*.jpg")))
-    found = predictor.predict([image])[0]
+    predictions = predictor.predict([image])[0]
     detected = predictor.detect([image])[0]
-    assert len(found.class_probs) == len(detected.labels) > 0
+    assert len(predictions.class_probs) == len(detected.labels) > 0
     rows = np.arange(len(detected.labels))
-    assert np.allclose(found.class_probs[rows, detected.labels], detected.scores)
-    assert np.allclose(found.class_probs.sum(1), detected.scores)
-    assert found.mask_logits.shape == (len(rows), 16, 16)
-    assert found.stride == 4
+    assert np.allclose(predictions.class_probs[rows, detected.labels], detected.scores)
+    assert np.allclose(predictions.class_probs.sum(1), detected.scores)
+    assert predictions.mask_logits.shape == (len(rows), 16, 16)
+    assert predictions.stride == 4

@@ -55,9 +55,9 @@ def test_nms_equals_a_plain_loop() -> None:
     for i in scores.argsort(descending=True).tolist():
         if all(overlaps[i, j] <= 0.3 for j in kept):
             kept.append(i)
-    found, indices = mmcv.ops.nms(boxes, scores, 0.3)
+    rows, indices = mmcv.ops.nms(boxes, scores, 0.3)
     assert indices.tolist() == kept
-    assert torch.equal(found[:, 4], scores[kept])
+    assert torch.equal(rows[:, 4], scores[kept])
 
 
 def test_batched_nms_keeps_classes_apart() -> None:

@@ -79,25 +79,25 @@ def test_cityscapes_scales_the_short_side_by_steps_and_crops_twice_as_wide_as_hi
     steps = {int(1024 * share / 10 + 1e-9) for share in range(5, 21)}
     assert sorted(resize.scales) == [(4096, short) for short in sorted(steps)]
     assert {512, 2048} <= steps
-    found = [augmented(config, 512, 1024, seed) for seed in range(24)]
-    assert {result["img_shape"] for result in found} == {(512, 1024)}
-    shorts = {round(result["scale_factor"][1] * 512) for result in found}
+    results = [augmented(config, 512, 1024, seed) for seed in range(24)]
+    assert {result["img_shape"] for result in results} == {(512, 1024)}
+    shorts = {round(result["scale_factor"][1] * 512) for result in results}
     assert len(shorts) > 8
     assert shorts <= steps
-    assert {result["flip"] for result in found} == {True, False}
+    assert {result["flip"] for result in results} == {True, False}
     long = augmented(config, 256, 4096, 3)  # too long: its long side is what limits it
     assert long["scale_factor"][0] == pytest.approx(1.0)
 
 
 def test_coco_jitters_the_scale_and_ends_on_a_square_of_1024() -> None:
     config = read_model_config("mask2former_r50_coco", 80)
-    found = [augmented(config, 600, 800, seed) for seed in range(150)]
-    ratios = np.array([result["scale"][0] / 1024 for result in found])
+    results = [augmented(config, 600, 800, seed) for seed in range(150)]
+    ratios = np.array([result["scale"][0] / 1024 for result in results])
     assert 0.1 <= ratios.min() < 0.2
     assert 1.9 < ratios.max() <= 2.0
     assert np.quantile(ratios, 0.5) == pytest.approx(1.05, abs=0.25)
-    assert all(max(result["img_shape"]) <= 1024 for result in found)
-    assert 0.35 < np.mean([result["flip"] for result in found]) < 0.65
+    assert all(max(result["img_shape"]) <= 1024 for result in results)
+    assert 0.35 < np.mean([result["flip"] for result in results]) < 0.65
     prepare()
     with DefaultScope.overwrite_default_scope("mmdet"):
         preprocessor = MODELS.build(config.model.data_preprocessor)
@@ -173,7 +173,7 @@ def rates(data: str, iterations: int, at: list[int]) -> list[float]:
     """Learning rates that a training of this length has at some iterations."""
     config = read_model_config(f"mask2former_r50_{data}", 3)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-4)
-    found = []
+    values = []
     with DefaultScope.overwrite_default_scope("mmdet"):
         steps = [
             PARAM_SCHEDULERS.build({**s, "optimizer": optimizer})
@@ -181,11 +181,11 @@ def rates(data: str, iterations: int, at: list[int]) -> list[float]:
         ]
     for iteration in range(iterations):
         if iteration in at:
-            found.append(optimizer.param_groups[0]["lr"])
+            values.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         for step in steps:
             step.step()
-    return found
+    return values
 
 
 def test_cityscapes_rate_falls_by_a_power_of_what_is_left() -> None:
@@ -198,8 +198,8 @@ def test_cocos_rate_falls_twice() -> None:
     (steps,) = schedulers(read_model_config("mask2former_r50_coco", 3), 368750)
     assert steps["milestones"] == [327778, 355092]
     assert not steps["by_epoch"]
-    found = rates("coco", 1000, [0, 888, 890, 962, 964])
-    assert found == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
+    values = rates("coco", 1000, [0, 888, 890, 962, 964])
+    assert values == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
 
 
 @pytest.mark.parametrize(

@@ -40,17 +40,17 @@ EVERYTHING = dict(
 
 
 def first_losses(spec: TrainingSpec, precision: str) -> dict[str, float]:
-    found: list[dict[str, float]] = []
+    steps: list[dict[str, float]] = []
     train(
         replace(
             spec,
             precision=precision,
             iterations=1,
             folder=spec.folder / precision,
-            on_step=lambda _, losses: found.append(dict(losses)),
+            on_step=lambda _, losses: steps.append(dict(losses)),
         )
     )
-    return found[0]
+    return steps[0]
 
 
 def test_a_students_losses_in_bfloat16_are_near_float32s(
@@ -79,9 +79,9 @@ def test_weights_gradients_and_checkpoints_stay_float32(
         step(self, **kwargs)
 
     def watched_product(self: Any, x: torch.Tensor) -> torch.Tensor:
-        found = product(self, x)
-        kinds["products"].add(found.dtype)
-        return found
+        values = product(self, x)
+        kinds["products"].add(values.dtype)
+        return values
 
     def watched_loss(self: Any, loss: torch.Tensor, **kwargs: Any) -> None:
         kinds["losses"].add(loss.dtype)
@@ -99,8 +99,8 @@ def test_weights_gradients_and_checkpoints_stay_float32(
     stored = read_checkpoint(result.checkpoint)
     assert result.precision == stored.info["precision"] == "bfloat16"
     assert stored.source_weights is not None
-    for found in (stored.weights, stored.source_weights):
-        assert torch.bfloat16 not in {value.dtype for value in found.values()}
+    for tensors in (stored.weights, stored.source_weights):
+        assert torch.bfloat16 not in {value.dtype for value in tensors.values()}
 
 
 def test_a_training_in_bfloat16_goes_on_to_the_same_bits(

@@ -74,9 +74,10 @@ def test_queries_below_a_score_are_left_out_and_the_others_keep_order_and_bits(
 def test_detections_lie_in_the_image_and_are_the_models_own(
     checkpoint: Path, images: list[np.ndarray]
 ) -> None:
-    for image, found in zip(images, Predictor(checkpoint, "cpu").detect(images), strict=True):
-        assert len(found.rles) == len(found.labels) == len(found.scores) == len(found.boxes)
-        for box, rle in zip(found.boxes, found.rles, strict=True):
+    for image, detections in zip(images, Predictor(checkpoint, "cpu").detect(images), strict=True):
+        columns = (detections.rles, detections.labels, detections.scores, detections.boxes)
+        assert len(set(map(len, columns))) == 1
+        for box, rle in zip(detections.boxes, detections.rles, strict=True):
             mask = coco_mask.decode({"size": list(image.shape[:2]), "counts": rle})
             assert mask.shape == image.shape[:2]
             if mask.any():
@@ -119,16 +120,16 @@ def test_batches_are_halved_until_they_fit_and_stay_so(
     tried = _sharing(predictor, most)
     for sizes in (first, later):
         tried.clear()
-        found = predictor.predict(given)
+        predictions = predictor.predict(given)
         assert tried == sizes
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(predictions, expected, strict=True):
             np.testing.assert_allclose(one.class_probs, other.class_probs, atol=1e-5)
             np.testing.assert_allclose(one.mask_logits, other.mask_logits, atol=1e-3)
     told = [] if most == 4 else [f"memory ran out: {most} images a batch"]
     assert predictor.warnings == told
     detected = Predictor(checkpoint, "cpu").detect(given)
-    assert [found.labels.tolist() for found in predictor.detect(given)] == [
-        found.labels.tolist() for found in detected
+    assert [detections.labels.tolist() for detections in predictor.detect(given)] == [
+        detections.labels.tolist() for detections in detected
     ]
 
 
@@ -156,9 +157,9 @@ def test_another_threads_predictions_are_the_same_to_the_last_bit(
 
     predictor._predict_queries = noting  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(predictor.predict, images).result()
+        predictions = pool.submit(predictor.predict, images).result()
     assert modes == [(False, True)] * len(images)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(predictions, expected, strict=True):
         assert np.array_equal(one.mask_logits, other.mask_logits)
         assert np.array_equal(one.class_probs, other.class_probs)
 

@@ -96,7 +96,7 @@ def test_a_file_that_may_not_be_read(
 
     # Whoever runs the tests may be root, who may read everything.
     monkeypatch.setattr("torch.load", refuse)
-    monkeypatch.setattr("safetensors.torch.load_file", refuse)
+    monkeypatch.setattr("s4m_pipeline.models.safe_load.load_file", refuse)
     with pytest.raises(UsageError, match=r"cannot read .*Permission denied"):
         load_checkpoint_file(path)
 

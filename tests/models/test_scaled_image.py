@@ -1,4 +1,4 @@
-"""Images brought to the scale that a segmentor is tested at."""
+"""Images brought to the scale that a network is tested at."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_values_are_those_of_opencv_on_the_bgr_image(
     height, width = (int(side * factor + 0.5) for side in shape)
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     expected = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)
-    found = scale_image(image, scale).tensor.permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(found, expected)
+    values = scale_image(image, scale).tensor.permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(values, expected)
     flipped = scale_image(image[:, ::-1], scale).tensor  # not contiguous
     np.testing.assert_array_equal(flipped, scale_image(image[:, ::-1].copy(), scale).tensor)

@@ -16,7 +16,7 @@ from tests.models.conversion import hugging_face
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-class Segmentor(nn.Module):
+class Network(nn.Module):
     """All that is asked of a model here: a backbone, and one layer above it."""
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -25,13 +25,13 @@ class Segmentor(nn.Module):
         self.head = nn.Linear(2, 2)
 
 
-def resnet(depth: int) -> Segmentor:
-    return Segmentor(ResNet(depth, norm_eval=True, style="pytorch"))
+def resnet(depth: int) -> Network:
+    return Network(ResNet(depth, norm_eval=True, style="pytorch"))
 
 
-def features_of(segmentor: Segmentor, image: Tensor) -> list[Tensor]:
+def features_of(network: Network, image: Tensor) -> list[Tensor]:
     with torch.no_grad():
-        return list(segmentor.eval().backbone(image))
+        return list(network.eval().backbone(image))
 
 
 @pytest.mark.parametrize("depth", [50, 101])
@@ -48,10 +48,10 @@ def test_torchvisions_resnet_has_the_same_features(depth: int, tmp_path: Path) -
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         wanted = create_feature_extractor(theirs, list(STAGES))(image)
-    for stage, found in zip(STAGES, features_of(ours, image), strict=True):
+    for stage, features in zip(STAGES, features_of(ours, image), strict=True):
         largest = float(wanted[stage].abs().max())
         assert largest > 0.1
-        torch.testing.assert_close(found, wanted[stage], atol=1e-5 * largest, rtol=0)
+        torch.testing.assert_close(features, wanted[stage], atol=1e-5 * largest, rtol=0)
 
 
 def test_a_swin_in_its_authors_names_has_the_features_of_transformers(tmp_path: Path) -> None:
@@ -71,18 +71,18 @@ def test_a_swin_in_its_authors_names_has_the_features_of_transformers(tmp_path: 
     hugging_face.randomise(theirs.swin)
     torch.save({"model": authors_names(theirs, blocks)}, tmp_path / "swin.pth")
     backbone = SwinTransformer(embed_dims=12, depths=blocks, num_heads=heads, window_size=7)
-    ours = Segmentor(backbone)
+    ours = Network(backbone)
     load_start_weights(ours, tmp_path / "swin.pth")
     image = torch.randn(2, 3, 72, 104)
     with torch.no_grad():
         wanted = theirs(image).feature_maps
-    for found, right in zip(features_of(ours, image), wanted, strict=True):
+    for features, right in zip(features_of(ours, image), wanted, strict=True):
         assert right.std() > 0.1
-        torch.testing.assert_close(found, right, atol=1e-4, rtol=0)
+        torch.testing.assert_close(features, right, atol=1e-4, rtol=0)
 
 
 def authors_names(model: Any, blocks: tuple[int, ...]) -> dict[str, Tensor]:
-    """An ImageNet file of Swin's authors, with the classifier that no segmentor has."""
+    """An ImageNet file of Swin's authors, with the classifier that no segmentation network has."""
     state = {name: value.clone() for name, value in model.swin.state_dict().items()}
     moved: dict[str, Tensor] = {}
 
@@ -188,8 +188,8 @@ def test_a_resnet_of_another_depth_is_refused(file: int, model: int, tmp_path: P
 
 
 def test_a_swin_of_another_depth_is_refused(tmp_path: Path) -> None:
-    def swin(depths: tuple[int, ...]) -> Segmentor:
-        return Segmentor(SwinTransformer(embed_dims=12, depths=depths, num_heads=(1, 2, 3, 4)))
+    def swin(depths: tuple[int, ...]) -> Network:
+        return Network(SwinTransformer(embed_dims=12, depths=depths, num_heads=(1, 2, 3, 4)))
 
     torch.save(swin((2, 2, 6, 2)).state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(UsageError, match="of its backbone"):

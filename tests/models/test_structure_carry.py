@@ -169,8 +169,8 @@ def test_carried_maps_are_the_maps_of_transformed_features(
             inside += 1
             assert tuple(at[0]) == divmod(own[k], grid), "the point's cell went where its pixel did"
             expected = cosine(moved, *at[0])
-            found = target[k].reshape(grid, grid)[:rows, :columns]
-            assert np.abs(found - expected).max() <= 0.51 * structure.scale[k].item() + 1e-5
+            similarity = target[k].reshape(grid, grid)[:rows, :columns]
+            assert np.abs(similarity - expected).max() <= 0.51 * structure.scale[k].item() + 1e-5
     assert inside >= 4
 
 

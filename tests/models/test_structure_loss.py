@@ -131,9 +131,9 @@ def test_a_batchs_points_come_to_the_host_once(monkeypatch: pytest.MonkeyPatch) 
 
     def drawn(inside: torch.Tensor, count: int) -> torch.Tensor:
         made_before = len(made)
-        found = draw_points(inside, count)
+        places = draw_points(inside, count)
         host.extend(made[made_before:])
-        return found
+        return places
 
     monkeypatch.setattr(module, "draw_points", drawn)
     made = note_calls(monkeypatch)

@@ -68,9 +68,9 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(100)}, tmp_path / "iter_5.pth")
     whole = (tmp_path / "iter_5.pth").read_bytes()
     (tmp_path / "iter_10.pth").write_bytes(whole[: len(whole) // 2])
-    found = newest_checkpoint(tmp_path)
-    assert found is not None
-    assert found.name == "iter_5.pth"
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest.name == "iter_5.pth"
     work = tmp_path / "training" / training.WORK_FOLDER
     assert resume_iteration(tmp_path / "training") == 0
     work.mkdir(parents=True)

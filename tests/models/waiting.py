@@ -36,13 +36,13 @@ class Waits(TorchDispatchMode):
             given = [i for i in args[1] if isinstance(i, Tensor)]
             self.seen += [name for index in given if index.dtype in (torch.bool, torch.uint8)]
             self.seen += ["index from the host" for i in given if i.device != args[0].device]
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         if (
             name in ("_to_copy", "copy_")
-            and found.device != args[-1 if name == "copy_" else 0].device
+            and result.device != args[-1 if name == "copy_" else 0].device
         ):
             self.seen.append(name)
-        return found
+        return result
 
 
 def note_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:

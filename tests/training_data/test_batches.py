@@ -18,9 +18,9 @@ def test_unlabelled_share() -> None:
 @pytest.mark.parametrize(("count", "pairs"), [(4, 1), (8, 2), (16, 4)])
 def test_a_quarter_trades_with_another_quarter(count: int, pairs: int) -> None:
     for draw in range(50):
-        found = trading_pairs(count, 0, draw)
-        assert len(found) == pairs
-        places = list(chain(*found))
+        trading = trading_pairs(count, 0, draw)
+        assert len(trading) == pairs
+        places = list(chain(*trading))
         assert len(set(places)) == 2 * pairs
         assert set(places) <= set(range(count))
 

@@ -89,11 +89,11 @@ def test_coco_instances_follow_mmdet(small_set: tuple[Path, Path]) -> None:
     info = dataset.get_data_info(1)
     assert info["img_path"] == str(small_set[1] / "picture 1.png")
     assert (info["height"], info["width"], info["img_id"]) == (*SIZES[1], 10)
-    for found, (category_id, (x, y, w, h)) in zip(info["instances"], boxes_of(1), strict=True):
-        assert found["bbox"] == [x, y, x + w, y + h]
-        assert found["bbox_label"] == {3: 0, 1: 1}[category_id]
-        assert isinstance(found["mask"]["counts"], str)
-        assert found["ignore_flag"] == 0
+    for instance, (category_id, (x, y, w, h)) in zip(info["instances"], boxes_of(1), strict=True):
+        assert instance["bbox"] == [x, y, x + w, y + h]
+        assert instance["bbox_label"] == {3: 0, 1: 1}[category_id]
+        assert isinstance(instance["mask"]["counts"], str)
+        assert instance["ignore_flag"] == 0
     assert len(CocoInstances(*small_set, keep_empty=False)) == 5
 
 
@@ -122,7 +122,7 @@ def test_labels_do_not_depend_on_the_order_in_the_file(small_set: tuple[Path, Pa
     def labels() -> list[list[int]]:
         dataset = CocoInstances(*small_set, categories=CATEGORIES)
         infos = [dataset.get_data_info(place) for place in range(len(dataset))]
-        return [[found["bbox_label"] for found in info["instances"]] for info in infos]
+        return [[instance["bbox_label"] for instance in info["instances"]] for info in infos]
 
     expected = [[{3: 0, 1: 1}[key] for key, _ in boxes_of(number)] for number in range(6)]
     content = coco_content()
@@ -171,7 +171,7 @@ def test_class_probs_follow_the_order_of_categories(
     dataset = RefinedInstances(refine_artifact, _source(small_set), CATEGORIES[::-1])
     info = dataset.get_data_info(1)
     assert info["class_probs"].tolist() == [[0.75, 0.25]] * 2
-    assert [found["bbox_label"] for found in info["instances"]] == [1, 0]
+    assert [instance["bbox_label"] for instance in info["instances"]] == [1, 0]
 
 
 def test_what_does_not_fit_the_artifact(

@@ -71,7 +71,7 @@ def expected_rows(
     folder: Path, classes: list[Category], ignore_score: float | None
 ) -> dict[int, list[dict[str, Any]]]:
     """The labels by image, row by row from the Parquet files."""
-    found = defaultdict(list)
+    by_image = defaultdict(list)
     for path in sorted((folder / "refined").glob("*.parquet")):
         for row in pq.read_table(path).to_pylist():
             doubt = (
@@ -91,7 +91,7 @@ def expected_rows(
             if not mask.any():
                 continue
             by_id = dict(zip([c["id"] for c in CATEGORIES], row["class_probs"], strict=False))
-            found[row["image_id"]].append(
+            by_image[row["image_id"]].append(
                 {
                     "label": [c.id for c in classes].index(row["category_id"]),
                     "mask": mask,
@@ -101,7 +101,7 @@ def expected_rows(
                     "ignored": doubt,
                 }
             )
-    return found
+    return by_image
 
 
 def check_equal(cache: LabelCache, folder: Path, classes: list[Category], ignore: Any) -> int:
@@ -111,21 +111,21 @@ def check_equal(cache: LabelCache, folder: Path, classes: list[Category], ignore
     assert len(cache) == len(images)
     assert all(name == f"{image}.png" for image, name in images.items())
     for place, image in enumerate(images):
-        found, rows = cache.read(place), expected[image]
-        assert found.labels.tolist() == [row["label"] for row in rows]
-        assert found.quality.tolist() == [row["quality"] for row in rows], "to the last bit"
-        assert found.ignored.tolist() == [row["ignored"] for row in rows]
-        for rle, box, row in zip(found.rles, found.boxes.tolist(), rows, strict=True):
+        labels, rows = cache.read(place), expected[image]
+        assert labels.labels.tolist() == [row["label"] for row in rows]
+        assert labels.quality.tolist() == [row["quality"] for row in rows], "to the last bit"
+        assert labels.ignored.tolist() == [row["ignored"] for row in rows]
+        for rle, box, row in zip(labels.rles, labels.boxes.tolist(), rows, strict=True):
             assert row["rle"] in (None, rle)
             coded = {"size": list(row["mask"].shape), "counts": rle}
             assert np.array_equal(mask_api.decode(coded), row["mask"])
             assert box == mask_api.toBbox(coded).tolist()
         if any(row["probs"] is None for row in rows):
-            assert found.class_probs is None
+            assert labels.class_probs is None
         else:
-            assert found.class_probs is not None
-            assert found.class_probs.dtype == np.float32
-            assert found.class_probs.tolist() == [row["probs"] for row in rows]
+            assert labels.class_probs is not None
+            assert labels.class_probs.dtype == np.float32
+            assert labels.class_probs.tolist() == [row["probs"] for row in rows]
     return sum(map(len, expected.values()))
 
 

@@ -119,13 +119,13 @@ def test_pairs_trade_both_ways(small_set: tuple[Path, Path], unlabelled: dict[st
         expected = [{k} for k in own]
         for a, b in trading_pairs(8, 5, 10 * number + 2):
             expected[a], expected[b] = {own[a], own[b]}, {own[a], own[b]}
-        assert sum(len(found) == 2 for found in expected) == 4, "a quarter and another quarter"
+        assert sum(len(pair) == 2 for pair in expected) == 4, "a quarter and another quarter"
         assert [greys(item) for item in batch[2:]] == expected
         for item, numbers in zip(batch[2:], expected, strict=True):
             sample = item["data_samples"]
-            found = sample.gt_instances
-            assert sorted((found.class_probs[:, 0] * 20).round().tolist()) == sorted(numbers)
-            masks = found.masks.masks.any(0)
+            instances = sample.gt_instances
+            assert sorted((instances.class_probs[:, 0] * 20).round().tolist()) == sorted(numbers)
+            masks = instances.masks.masks.any(0)
             assert np.array_equal(masks, item["inputs"].numpy()[0] > 0)
             if len(numbers) == 2:
                 came = next(iter(numbers - {sample.metainfo["img_id"]}))

@@ -128,8 +128,8 @@ def test_what_is_changed_in_place_is_what_counts() -> None:
     packed.masks[1] = 0
     packed.masks[0, 2:4] = 1
     expected = packed.masks.copy()
-    for found in (packed.pad((12, 20)).crop(np.array([0, 0, 10, 9])), copy.deepcopy(packed)):
-        assert np.array_equal(found.masks, expected)
+    for masks in (packed.pad((12, 20)).crop(np.array([0, 0, 10, 9])), copy.deepcopy(packed)):
+        assert np.array_equal(masks.masks, expected)
     assert np.array_equal(packed.to_tensor(torch.uint8, "cpu").numpy(), expected)
     packed.masks = expected[:2]
     assert len(packed) == 2
@@ -139,12 +139,12 @@ def test_what_is_changed_in_place_is_what_counts() -> None:
 def test_what_bits_cannot_hold_stays_as_it_is() -> None:
     grey = BitmapMasks(np.full((2, 5, 6), 255, np.uint8), 5, 6)
     flags = BitmapMasks(np.ones((2, 5, 6), bool), 5, 6)
-    for given, found in zip(
+    for given, masks in zip(
         (grey, flags, bitmaps((2, 5, 6))), pack([grey, flags, bitmaps((2, 5, 6))]), strict=True
     ):
-        assert isinstance(found, PackedMasks) == (given not in (grey, flags))
-        assert found.masks.dtype == given.masks.dtype
-        assert np.array_equal(found.masks, given.masks)
+        assert isinstance(masks, PackedMasks) == (given not in (grey, flags))
+        assert masks.masks.dtype == given.masks.dtype
+        assert np.array_equal(masks.masks, given.masks)
     [packed] = pack([bitmaps((2, 5, 6))])
     packed.masks[:] = 7
     copied = pickle.loads(pickle.dumps(packed))
@@ -163,9 +163,9 @@ def test_without_a_worker_nothing_is_packed() -> None:
 @pytest.mark.parametrize("width", range(1, 18))
 def test_bits_become_the_pixels_that_numpy_packed(width: int) -> None:
     pixels = np.random.default_rng(width).integers(0, 2, (3, 4, width), dtype=np.uint8)
-    found = unpacked(torch.from_numpy(np.packbits(pixels, axis=-1)), width)
-    assert found.dtype == torch.uint8
-    assert np.array_equal(found.numpy(), pixels)
+    values = unpacked(torch.from_numpy(np.packbits(pixels, axis=-1)), width)
+    assert values.dtype == torch.uint8
+    assert np.array_equal(values.numpy(), pixels)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -176,9 +176,9 @@ def test_a_union_is_that_of_the_pixels_and_decodes_none(shape: tuple[int, int, i
     expected = np.zeros(shape[1:], bool)
     for mask in masks.masks:
         expected |= mask == 1
-    found = union(packed)
-    assert found.dtype == bool
-    assert np.array_equal(found, expected)
+    joined = union(packed)
+    assert joined.dtype == bool
+    assert np.array_equal(joined, expected)
     assert isinstance(packed, PackedMasks)
     assert not packed.decoded
     assert np.array_equal(union(masks), expected)

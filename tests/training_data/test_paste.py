@@ -26,11 +26,11 @@ from tests.small_sets import rectangle  # noqa: E402
 
 def boxes_by_loop(masks: np.ndarray) -> np.ndarray:
     """x1, y1, x2, y2 of each mask, one by one."""
-    found = []
+    boxes = []
     for mask in masks:
         ys, xs = np.nonzero(mask)
-        found.append([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-    return np.array(found, np.float32).reshape(-1, 4)
+        boxes.append([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+    return np.array(boxes, np.float32).reshape(-1, 4)
 
 
 def results_of(
@@ -93,9 +93,9 @@ def test_mmdetections_own_mixing_dataset_pastes_without_our_loading() -> None:
     np.random.seed(4)
     with DefaultScope.overwrite_default_scope("mmdet"):
         mixed = MultiImageMixDataset(Two(), [step])
-        found = [mixed[0] for _ in range(8)]
+        items = [mixed[0] for _ in range(8)]
     plain = Two()[0]
-    changed = [f for f in found if not np.array_equal(f["img"], plain["img"])]
+    changed = [f for f in items if not np.array_equal(f["img"], plain["img"])]
     assert changed, "the partner was drawn at least once"
     for results in changed:
         count = len(results["gt_masks"].masks)
@@ -239,13 +239,13 @@ def test_dynamic_paste_equals_full_planes_pasted_in_turn(
         with seeded(3, draw):
             result = PasteInstances("dynamic", 0.0)({**own, "mix_results": [partner]})
         kept = np.array([plane.any() for plane in planes])
-        found = result["gt_masks"].masks
-        assert found.dtype == np.uint8
-        assert np.array_equal(found, np.stack(planes)[kept])
+        masks = result["gt_masks"].masks
+        assert masks.dtype == np.uint8
+        assert np.array_equal(masks, np.stack(planes)[kept])
         assert np.array_equal(result["img"], image)
         assert result["pasted"].dtype == bool
         assert np.array_equal(result["pasted"], pasted)
-        assert np.array_equal(result["gt_bboxes"].tensor.numpy(), boxes_by_loop(found))
+        assert np.array_equal(result["gt_bboxes"].tensor.numpy(), boxes_by_loop(masks))
         labels = [*own["gt_bboxes_labels"], *partner["gt_bboxes_labels"][moving]]
         assert result["gt_bboxes_labels"].tolist() == np.array(labels)[kept].tolist()
         for results, pixels in zip((own, partner), before, strict=True):
@@ -310,14 +310,14 @@ def test_what_belongs_to_instances_is_packed_with_them() -> None:
     with DefaultScope.overwrite_default_scope("mmdet"):
         filtered = FilterInstances(min_gt_bbox_wh=(2, 2), keep_empty=False)(result)
         packed = PackInstances()(filtered)["data_samples"]
-    found = packed.gt_instances
-    assert 3 <= len(found.labels) <= len(ids)
+    instances = packed.gt_instances
+    assert 3 <= len(instances.labels) <= len(ids)
     assert len(packed.ignored_instances.labels) == filtered["gt_ignore_flags"].sum()
-    first = torch.where(found.quality >= 200, 200, 100)
-    assert torch.equal(found.class_probs[:, 0] - first, 2 * (found.quality - first))
+    first = torch.where(instances.quality >= 200, 200, 100)
+    assert torch.equal(instances.class_probs[:, 0] - first, 2 * (instances.quality - first))
     known = {100 + 5 - k: label for k, label in enumerate(own["gt_bboxes_labels"])}
     known |= {200 + 5 - k: label for k, label in enumerate(partner["gt_bboxes_labels"])}
-    assert [known[int(q)] for q in found.quality] == found.labels.tolist()
+    assert [known[int(q)] for q in instances.quality] == instances.labels.tolist()
 
 
 def test_a_table_that_one_side_lacks_is_left_out() -> None:

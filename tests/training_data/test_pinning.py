@@ -69,18 +69,18 @@ def test_every_tensor_of_a_batch_is_pinned_and_has_its_values(
     images = [torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8) for _ in range(2)]
     items = [{"inputs": image, "data_samples": sample_of()} for image in images]
     before = copy.deepcopy(items)
-    found = pin_memory(collate(items))
-    tensors = tensors_of(found)
+    batch = pin_memory(collate(items))
+    tensors = tensors_of(batch)
     expected = tensors_of({key: [item[key] for item in before] for key in before[0]})
     assert len(expected) == 2 + 2 * 6
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors.items())
     assert {id(tensor) for tensor in tensors.values()} == {id(tensor) for tensor in pinned}
-    for sample, old in zip(found["data_samples"], before, strict=True):
+    for sample, old in zip(batch["data_samples"], before, strict=True):
         assert type(sample) is DetDataSample
         assert sample.metainfo == META
         assert np.array_equal(
             sample.gt_instances.masks.masks, old["data_samples"].gt_instances.masks.masks
         )
-    prepared = DetDataPreprocessor(non_blocking=True)(found, True)
+    prepared = DetDataPreprocessor(non_blocking=True)(batch, True)
     assert [sample.img_id for sample in prepared["data_samples"]] == [1, 1]

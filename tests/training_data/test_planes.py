@@ -16,8 +16,8 @@ def test_planes_are_the_transposed_image(shape: tuple[int, int, int], dtype: Any
     image = (np.random.default_rng(0).random(shape) * 255).astype(dtype)
     views = [image, image[::-1], image[:, ::-1], np.asfortranarray(image), image[..., ::-1]]
     for view in views:
-        found = planes(view)
-        assert found.dtype == dtype
-        assert found.flags.c_contiguous
-        assert np.array_equal(found, view.transpose(2, 0, 1))
+        result = planes(view)
+        assert result.dtype == dtype
+        assert result.flags.c_contiguous
+        assert np.array_equal(result, view.transpose(2, 0, 1))
         assert np.array_equal(planes(view, backwards=True), view.transpose(2, 0, 1)[::-1])

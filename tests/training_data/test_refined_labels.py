@@ -64,12 +64,12 @@ def dataset_of(artifact: Path, pipeline: list[dict[str, Any]], **settings: Any) 
 def test_quality_is_score_times_agreement_over_the_mean_of_the_labels(artifact: Path) -> None:
     losses = StudentLosses(quality_weight=True, ignore_score=0.3)
     dataset = dataset_of(artifact, [*LOAD, {"type": "PackInstances"}], losses=losses)
-    found = [dataset[k]["data_samples"].gt_instances.quality.tolist() for k in range(3)]
+    quality = [dataset[k]["data_samples"].gt_instances.quality.tolist() for k in range(3)]
     raw = [[0.9 * 0.8, 0.8 * 0.1], [0.75 * 0.4], []]
     mean = (0.72 + 0.08 + 0.3) / 3
-    for values, expected in zip(found, raw, strict=True):
+    for values, expected in zip(quality, raw, strict=True):
         assert values == pytest.approx([value / mean for value in expected], rel=1e-5)
-    assert np.mean([value for values in found for value in values]) == pytest.approx(1)
+    assert np.mean([value for values in quality for value in values]) == pytest.approx(1)
     plain = dataset_of(artifact, [*LOAD, {"type": "PackInstances"}])
     assert "quality" not in plain[0]["data_samples"].gt_instances
 

@@ -49,15 +49,15 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-def assert_is(found: Any, image_id: int) -> None:
+def assert_is(row: Any, image_id: int) -> None:
     expected = row_of(image_id)
-    assert found is not None
-    assert (found.height, found.width) == (expected["height"], expected["width"])
-    assert found.similarity.tobytes() == expected["similarity"]
-    assert found.similarity.shape == (3, 4, 4)
-    assert np.array_equal(found.points.ravel(), expected["points"])
-    assert np.array_equal(found.scale, expected["scale"])
-    assert np.array_equal(found.offset, expected["offset"])
+    assert row is not None
+    assert (row.height, row.width) == (expected["height"], expected["width"])
+    assert row.similarity.tobytes() == expected["similarity"]
+    assert row.similarity.shape == (3, 4, 4)
+    assert np.array_equal(row.points.ravel(), expected["points"])
+    assert np.array_equal(row.scale, expected["scale"])
+    assert np.array_equal(row.offset, expected["offset"])
 
 
 def test_each_image_has_the_row_that_was_written(folder: Path) -> None:

@@ -121,8 +121,8 @@ def test_points_and_matrix_follow_the_image(marked: tuple[Path, Path, Path, np.n
             ys, xs = np.mgrid[0 : image.shape[1], 0 : image.shape[2]] + 0.5
             near = np.hypot(xs - x, ys - y) < margin
             total = (weight * near).sum()
-            found = (weight * near * xs).sum() / total, (weight * near * ys).sum() / total
-            assert np.hypot(found[0] - x, found[1] - y) < 0.4
+            centre = (weight * near * xs).sum() / total, (weight * near * ys).sum() / total
+            assert np.hypot(centre[0] - x, centre[1] - y) < 0.4
     assert seen > 15
 
 
@@ -157,8 +157,8 @@ def test_a_point_stays_on_its_pixel(
         at = np.floor(item["data_samples"].structure.points.numpy()).astype(int)
         inside = ((at >= 0) & (at < [to[0] - 5, to[1] - 3])).all(1)
         assert inside.sum() >= (to[0] - 5) * (to[1] - 3) / max(1, scale) ** 2 * 0.7
-        found = augmented[at[inside, 1], at[inside, 0], :2]
-        assert np.array_equal(found, points[inside].astype(int) // side)
+        colours = augmented[at[inside, 1], at[inside, 0], :2]
+        assert np.array_equal(colours, points[inside].astype(int) // side)
 
 
 def test_structure_of_the_right_image(marked: tuple[Path, Path, Path, np.ndarray]) -> None:
@@ -214,17 +214,22 @@ def test_class_probs_stay_with_their_instances(tmp_path: Path) -> None:
     dropped = 0
     for draw in range(20):
         sample = dataset[(0, draw)]["data_samples"]
-        found = sample.gt_instances
-        assert len(found.class_probs) == len(found.labels) == len(found.bboxes) == len(found.masks)
-        assert found.class_probs.dtype == torch.float32
-        numbers = (found.class_probs[:, 0] * 20).round().long()
+        instances = sample.gt_instances
+        assert (
+            len(instances.class_probs)
+            == len(instances.labels)
+            == len(instances.bboxes)
+            == len(instances.masks)
+        )
+        assert instances.class_probs.dtype == torch.float32
+        numbers = (instances.class_probs[:, 0] * 20).round().long()
         dropped += 12 - len(numbers)
         # CATEGORIES puts id 3 at label 0 and id 1 at label 1
-        assert torch.equal(found.labels, 1 - numbers % 2)
+        assert torch.equal(instances.labels, 1 - numbers % 2)
         places = (numbers % 4, numbers // 4)
         order = numbers.argsort()
         assert torch.equal(order, torch.arange(len(numbers)))
-        boxes = found.bboxes.tensor
+        boxes = instances.bboxes.tensor
         for axis, place in enumerate(places):
             for k in range(1, len(numbers)):
                 if place[k] > place[k - 1]:
@@ -313,10 +318,10 @@ def test_pixels_are_packed_as_mmdetection_packs_them(view: tuple[slice, slice]) 
     pixels = np.random.default_rng(0).integers(0, 255, (5, 4, 3), dtype=np.uint8)[view]
     results = {"img": pixels, "img_id": 3}
     with DefaultScope.overwrite_default_scope("mmdet"):
-        found = PackInstances()(results)["inputs"]
+        packed = PackInstances()(results)["inputs"]
         expected = PackDetInputs(meta_keys=("img_id",))(results)["inputs"]
-    assert torch.equal(found, expected)
-    assert found.is_contiguous()
+    assert torch.equal(packed, expected)
+    assert packed.is_contiguous()
     assert results["img"] is pixels
 
 

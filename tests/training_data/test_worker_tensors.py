@@ -43,8 +43,8 @@ def begin(_worker: int) -> None:
 @pytest.fixture(scope="module")
 def arrived() -> dict[str, Tensor]:
     data: Any = Dicts()
-    [[found]] = DataLoader(data, 1, num_workers=1, collate_fn=list, worker_init_fn=begin)
-    return found
+    [[tensor]] = DataLoader(data, 1, num_workers=1, collate_fn=list, worker_init_fn=begin)
+    return tensor
 
 
 def test_values_types_and_shapes_are_kept(arrived: dict[str, Tensor]) -> None:

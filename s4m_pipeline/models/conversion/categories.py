@@ -59,7 +59,7 @@ KNOWN = _known()
 
 
 def classes_of(categories: str | None, count: int) -> Classes:
-    """Find what a checkpoint's labels mean.
+    """Say what a checkpoint's labels mean.
 
     Args:
         categories: A name in :data:`KNOWN`, a COCO file that lists the classes (detectron2 orders
@@ -70,19 +70,18 @@ def classes_of(categories: str | None, count: int) -> Classes:
         UsageError: Nothing is known, or the number of classes differs.
     """
     if categories is None:
-        found = next((known for known in KNOWN.values() if len(known.categories) == count), None)
-        if found is None:
+        classes = next((known for known in KNOWN.values() if len(known.categories) == count), None)
+        if classes is None:
             raise UsageError(
                 f"the checkpoint has {count} classes, of which nothing is known.\n"
                 f"Give --categories: {', '.join(KNOWN)}, or a COCO file that lists them."
             )
-        return found
-    found = KNOWN.get(categories) or _from_file(Path(categories))
-    if len(found.categories) != count:
-        raise UsageError(
-            f"the checkpoint has {count} classes, but {found.source} has {len(found.categories)}"
-        )
-    return found
+        return classes
+    classes = KNOWN.get(categories) or _from_file(Path(categories))
+    listed = len(classes.categories)
+    if listed != count:
+        raise UsageError(f"the checkpoint has {count} classes, but {classes.source} has {listed}")
+    return classes
 
 
 def _from_file(path: Path) -> Classes:

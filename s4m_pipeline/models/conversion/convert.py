@@ -26,7 +26,7 @@ from s4m_pipeline.models.conversion.network import (
     fitted,
     known_model,
     network_config,
-    told,
+    shortened,
 )
 from s4m_pipeline.models.conversion.source import (
     ONLY,
@@ -74,19 +74,18 @@ def convert_checkpoint(
 ) -> Conversion:
     """Convert a checkpoint and write it; every tensor is accounted for.
 
-    A mean teacher's checkpoint holds two models. Both are kept unless one is asked for: here the
-    teacher, an average of the student, stands as the averaged weights and the student as the last
-    ones, there under ``modelTeacher.`` and ``modelStudent.``.
+    A mean teacher's checkpoint holds two models, and both are kept unless one is asked for. In a
+    checkpoint of this program the teacher, an average of the student, is the averaged weights and
+    the student the last ones. Detectron2's have the prefixes ``modelTeacher.``, ``modelStudent.``.
 
     Args:
-        source: To "mmdet": a Mask2Former of detectron2 (``.pth``, ``.pkl``) or of MMDetection. To
-            "detectron2": a checkpoint of this program.
-        out: The file to write, replaced where it is there.
-        target: "mmdet", which is this program's checkpoint, or "detectron2".
+        source: A Mask2Former of detectron2 (``.pth``, ``.pkl``) or MMDetection, or, to
+            "detectron2", a checkpoint of this program.
+        out: The file to write; one that is there is replaced.
+        target: "mmdet" for this program's checkpoint, or "detectron2".
         model: Name or path of the model config; None to find it by the backbone. Only to "mmdet".
         which: "teacher" or "student", to write only one of two models.
-        categories: As of :func:`~s4m_pipeline.models.conversion.categories.classes_of`. Only to
-            "mmdet".
+        categories: As of ``classes_of``. Only to "mmdet".
 
     Raises:
         UsageError: The source is something else, or the options do not fit it.
@@ -146,7 +145,7 @@ def _write_ours(
     )
     write_checkpoint(out, checkpoint)
     named = f"{len(classes.categories)} classes ({classes.source})"
-    return Conversion(layout, _told(models), sum(map(len, done)), model, named)
+    return Conversion(layout, _in_words(models), sum(map(len, done)), model, named)
 
 
 def _ours(tensors: Mapping[str, Tensor], layout: Layout) -> Renamed:
@@ -154,9 +153,9 @@ def _ours(tensors: Mapping[str, Tensor], layout: Layout) -> Renamed:
 
 
 def _take_class_weights(tensors: dict[str, Tensor]) -> list[float] | None:
-    """Take the loss's weights of the classes, which are no weight of the network, out."""
-    found = tensors.pop(CLASS_WEIGHTS, None)
-    return None if found is None else [float(value) for value in found.flatten()]
+    """Take out the classes' weights in the loss, which are no weights of the network."""
+    weights = tensors.pop(CLASS_WEIGHTS, None)
+    return None if weights is None else [float(value) for value in weights.flatten()]
 
 
 def _write_detectron2(source: Path, out: Path, which: str | None) -> Conversion:
@@ -174,7 +173,7 @@ def _write_detectron2(source: Path, out: Path, which: str | None) -> Conversion:
         if renamed.unmatched:
             raise ArtifactError(
                 f"{source}: {len(renamed.unmatched)} tensors have no counterpart in detectron2:\n"
-                f"{told(renamed.unmatched)}"
+                f"{shortened(renamed.unmatched)}"
             )
         tensors |= {PREFIXES[name] + inner: value for inner, value in renamed.tensors.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -183,8 +182,9 @@ def _write_detectron2(source: Path, out: Path, which: str | None) -> Conversion:
     os.replace(unfinished, out)
     model = str(stored.info.get("config", stored.model["type"]))
     classes = f"{len(stored.categories)} classes"
-    return Conversion("s4m", _told(models), len(tensors), model, classes)
+    return Conversion("s4m", _in_words(models), len(tensors), model, classes)
 
 
-def _told(models: Models) -> str:
+def _in_words(models: Models) -> str:
+    """Which models a file holds."""
     return " and ".join(models) or "one model"

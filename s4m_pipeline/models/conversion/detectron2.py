@@ -1,9 +1,9 @@
-"""Mask2Former as its authors publish it (detectron2): names, and what stands in no weight.
+"""Mask2Former as its authors publish it (detectron2): the names of its tensors.
 
 Levels run from coarse to fine in both layouts, "no object" is the last class in both, and attention
 keeps its query, key and value in one matrix in both, so that names are all that differs in the
-head. Checkpoints of before the code's second version call the queries' features ``static_query``
-and leave ``pixel_decoder`` out of names; both are understood, not written.
+head. Checkpoints older than the second version of that code call the queries' features
+``static_query`` and leave ``pixel_decoder`` out of names: such are read, but not written.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ def _rename(
     renamed = Renamed()
     for name, value in tensors.items():
         for pattern, target, change in known:
-            found = pattern.fullmatch(name)
-            other = _fill(target, found.groups()) if found else None
+            match = pattern.fullmatch(name)
+            other = _fill(target, match.groups()) if match else None
             if other is not None and other not in renamed.tensors:
                 renamed.tensors[other] = value if change is None else change(value)
                 break

@@ -38,7 +38,8 @@ NAMES = (
 CLASSES = "panoptic_head.cls_embed.bias"
 QUERIES = "panoptic_head.query_feat.weight"
 INDEX = "relative_position_index"
-TOLD = 6
+LISTED = 6
+"""Most names that a message lists."""
 
 
 def class_count(tensors: Mapping[str, Tensor], path: Path) -> int:
@@ -157,7 +158,7 @@ def fitted(
     filled.update(tensors)
     faults = _faults(own, filled, unmatched)
     if faults:
-        lines = [f"{len(names)} {what}: {told(names)}" for what, names in faults.items()]
+        lines = [f"{len(names)} {what}: {shortened(names)}" for what, names in faults.items()]
         raise ArtifactError(f"{path} does not fit model '{model}':\n" + "; ".join(lines))
     return {name: filled[name] for name in own}
 
@@ -172,25 +173,25 @@ def _faults(
         if name in filled
     }
     indices = [
-        name for name, (found, wanted) in shapes.items() if INDEX in name and found == wanted
+        name for name, (shape, wanted) in shapes.items() if INDEX in name and shape == wanted
     ]
     faults = {
         "without a place": [*unmatched, *(name for name in filled if name not in own)],
         "missing": [name for name in own if name not in filled],
         "of another shape": [
-            f"{name} {found} for {wanted}"
-            for name, (found, wanted) in shapes.items()
-            if found != wanted
+            f"{name} {shape} for {wanted}"
+            for name, (shape, wanted) in shapes.items()
+            if shape != wanted
         ],
         "of another window": [n for n in indices if not torch.equal(filled[n].to(own[n]), own[n])],
     }
     return {what: names for what, names in faults.items() if names}
 
 
-def told(names: list[str]) -> str:
+def shortened(names: list[str]) -> str:
     """The first of some names, and how many more there are."""
-    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-    return ", ".join(names[:TOLD]) + more
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _required(tensors: Mapping[str, Tensor], name: str, path: Path) -> Tensor:

@@ -112,9 +112,9 @@ def _reconstruct(owner: object, _shape: object, _kind: object) -> _Array:
 
 def _from_buffer(data: bytes, kind: object, shape: tuple[int, ...], order: str) -> _Array:
     """Stands for numpy's ``_frombuffer``, of pickle protocol 5."""
-    found = _Array()
-    found.values = _checked(kind).array(data, shape, order == "F")
-    return found
+    array = _Array()
+    array.values = _checked(kind).array(data, shape, order == "F")
+    return array
 
 
 def _scalar(kind: object, data: bytes) -> Any:

@@ -33,7 +33,7 @@ def _merge_to_theirs(values: Tensor) -> Tensor:
 
 
 def _holds_pixels(values: Tensor) -> bool:
-    """Whether the last axis is 4C long; a tensor of another shape fits no model, and is told of."""
+    """Whether the last axis is 4C long. Other tensors fit no model; the check of shapes says so."""
     return values.ndim > 0 and values.numel() > 0 and values.shape[-1] % len(PIXELS) == 0
 
 

@@ -53,8 +53,8 @@ def class_loss(
         divisor: A scalar.
     """
     if type(loss) is not CrossEntropyLoss or loss.class_weight is None:
-        found: Tensor = loss(scores, labels, weights, avg_factor=divisor)
-        return found
+        value: Tensor = loss(scores, labels, weights, avg_factor=divisor)
+        return value
     value = loss.cls_criterion(
         scores,
         labels,

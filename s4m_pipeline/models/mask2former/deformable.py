@@ -15,7 +15,7 @@ from torch import Tensor
 from s4m_pipeline.models.mask2former.triton_attention import triton_attention
 
 CACHED_BYTES = 2 * 2**20
-"""Of samples that a CPU makes, weights and sums before it makes the next."""
+"""Bytes of samples that a CPU makes at a time, so that they are in its cache when it sums them."""
 
 
 def deformable_attention(
@@ -77,11 +77,14 @@ def in_pytorch(
 
 
 def know_sizes(shapes: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Let levels' sizes on a device be told without a look at it: marks and gives ``shapes``.
+    """Attach the levels' sizes to their tensor, so that no one has to read them from the device.
 
     Args:
         shapes: int64 (L, 2), height and width of each level; not to be changed.
         sizes: The same on the host.
+
+    Returns:
+        ``shapes``.
     """
     shapes.sizes_on_host = list(sizes)  # type: ignore[attr-defined]
     return shapes
@@ -109,7 +112,7 @@ def _sampled_sum(grids: Tensor, weights: Tensor, *maps: Tensor) -> Tensor:
 
 
 class Float32Function:
-    """Stands for mmcv's compiled function and gives it float32, whatever autocast made.
+    """mmcv's compiled function, called in float32 whatever autocast chose.
 
     Args:
         function: ``MultiScaleDeformableAttnFunction``, which rounds places to the values' type.
@@ -129,7 +132,7 @@ class Float32Function:
     ) -> Tensor:
         """Apply it; arguments as mmcv's module gives them."""
         with torch.autocast(value.device.type, enabled=False):
-            found: Tensor = self.function.apply(
+            sums: Tensor = self.function.apply(
                 value.float(), shapes, starts, locations.float(), weights.float(), step
             )
-        return found
+        return sums

@@ -8,13 +8,15 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from s4m_pipeline.models.detections import line_spans
+
 
 @MODELS.register_module()
 class ScoringFusionHead(MaskFormerFusionHead):
-    """MMDetection's MaskFormerFusionHead; its instances are the same, found in less memory.
+    """MMDetection's MaskFormerFusionHead; its instances are the same, in less memory.
 
-    A query's mask is binarised and scored once, whatever number of classes it is taken for, and on
-    a CPU alone, so that it stays in the cache. Boxes are found without waiting for the device.
+    A query's mask is binarised and scored once, however many classes it is chosen for. On a CPU the
+    masks are done one by one, so that each stays in the cache. Boxes do not wait for the device.
     """
 
     def instance_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> InstanceData:
@@ -63,7 +65,7 @@ def _boxes(masks: Tensor) -> Tensor:
     pixels = masks.view(torch.uint8)
     sides = []
     for lines in (pixels.amax(1), pixels.amax(2)):
-        first, last = lines.argmax(1), lines.shape[1] - lines.flip(1).argmax(1)
+        first, last = line_spans(lines)
         sides.append((first, last.masked_fill(lines.amax(1) == 0, 0)))
     (x0, x1), (y0, y1) = sides
     return torch.stack([x0, y0, x1, y1], dim=1).float()

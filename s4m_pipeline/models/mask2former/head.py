@@ -103,12 +103,12 @@ class DistillingMask2FormerHead(Mask2FormerHead):
             ]
         )
         divisor = self._divisor(truth, scores[0])
-        found = [
+        by_layer = [
             self._layer_losses(*layer, truth, pairs, partial(points.uncertain, number), divisor)
             for number, (layer, pairs) in enumerate(zip(layers, matches, strict=True))
         ]
-        losses = dict(zip(NAMES, found[-1], strict=True))
-        for number, values in enumerate(found[:-1]):
+        losses = dict(zip(NAMES, by_layer[-1], strict=True))
+        for number, values in enumerate(by_layer[:-1]):
             losses |= zip((f"d{number}.{name}" for name in NAMES), values, strict=True)
         if self.losses.class_weight:
             losses[CLASS_LOSS] = self._class_loss(scores[-1], truth, matches[-1])
@@ -162,7 +162,7 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         scores: Tensor,
         masks: Tensor,
         truth: BatchTruth,
-        found: Matches,
+        matches: Matches,
         choose: Callable[[Tensor], Tensor],
         divisor: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,16 +172,16 @@ class DistillingMask2FormerHead(Mask2FormerHead):
             scores: float (B, Q, K + 1).
             masks: float (B, Q, h, w) logits.
             truth: The batch's instances.
-            found: Which queries have which.
+            matches: Which queries have which instances.
             choose: Chooses the points of the mask losses for logits (M, h, w).
             divisor: Number of masks to divide by.
         """
-        quality = None if truth.quality is None else truth.quality[found.instances]
-        loss_class = self._layer_class_loss(scores, masks, truth, found, quality)
-        predicted = masks[found.images, found.queries].float()
+        quality = None if truth.quality is None else truth.quality[matches.instances]
+        loss_class = self._layer_class_loss(scores, masks, truth, matches, quality)
+        predicted = masks[matches.images, matches.queries].float()
         if not len(predicted):
             return loss_class, predicted.sum(), predicted.sum()
-        logits, targets = self._at_points(predicted, truth, found, choose)
+        logits, targets = self._at_points(predicted, truth, matches, choose)
         loss_dice = self.loss_dice(logits, targets, weight=quality, avg_factor=divisor)
         loss_mask = self.loss_mask(
             logits.flatten(),
@@ -196,36 +196,36 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         scores: Tensor,
         masks: Tensor,
         truth: BatchTruth,
-        found: Matches,
+        matches: Matches,
         quality: Tensor | None,
     ) -> Tensor:
         """Class loss over all queries of one layer, those in doubt left out."""
-        labels = found.queries.new_full(scores.shape[:2], self.num_classes)
-        labels[found.images, found.queries] = truth.labels[found.instances]
+        labels = matches.queries.new_full(scores.shape[:2], self.num_classes)
+        labels[matches.images, matches.queries] = truth.labels[matches.instances]
         weights = torch.ones_like(scores[..., 0])
         if quality is not None:
-            weights[found.images, found.queries] = quality
-        counted = self._shares[labels]
+            weights[matches.images, matches.queries] = quality
+        divisors = self._shares[labels]
         for image, where in enumerate(truth.doubtful):
             if where is not None:
                 inside = mostly_inside(masks[image].detach(), where)
                 excused = inside & (labels[image] == self.num_classes)
                 weights[image].masked_fill_(excused, 0)
-                counted[image].masked_fill_(excused, 0)
+                divisors[image].masked_fill_(excused, 0)
         return class_loss(
             self.loss_cls,
             scores.flatten(0, 1),
             labels.flatten(),
             weights.flatten(),
             self._shares,
-            counted.sum(),
+            divisors.sum(),
         )
 
     def _at_points(
         self,
         predicted: Tensor,
         truth: BatchTruth,
-        found: Matches,
+        matches: Matches,
         choose: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Logits and targets (M, P) of the matched queries at points.
@@ -233,24 +233,24 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         Args:
             predicted: float (M, h, w) logits, image after image.
             truth: The batch's instances.
-            found: The pairs.
+            matches: The pairs.
             choose: Chooses the points.
         """
-        parts, doubted = predicted.split(list(found.counts)), truth.doubtful
-        certain = all(where is None for where in doubted)
+        parts, doubtful = predicted.split(list(matches.counts)), truth.doubtful
+        certain = all(where is None for where in doubtful)
         with torch.no_grad():
-            seen = predicted if certain else torch.cat(_without_doubt(parts, doubted))
+            seen = predicted if certain else torch.cat(_without_doubt(parts, doubtful))
             points = choose(seen)
-            targets = _at_own_points(truth.masks, found.instances, points)
+            targets = _at_own_points(truth.masks, matches.instances, points)
         logits = point_sample(predicted.unsqueeze(1), points).squeeze(1)
         if certain:
             return logits, targets
-        return hide_points(logits, targets, _doubt_at_points(doubted, found.counts, points))
+        return hide_points(logits, targets, _doubt_at_points(doubtful, matches.counts, points))
 
-    def _class_loss(self, scores: Tensor, truth: BatchTruth, found: Matches) -> Tensor:
+    def _class_loss(self, scores: Tensor, truth: BatchTruth, matches: Matches) -> Tensor:
         """Distillation over what the last layer matches; 0 where that is nothing."""
         logits, teacher = [], []
-        for image, (queries, instances) in enumerate(found.by_image()):
+        for image, (queries, instances) in enumerate(matches.by_image()):
             stored = truth.class_probs[image]
             if stored is not None and len(queries):
                 logits.append(scores[image, queries])
@@ -286,11 +286,11 @@ def _doubt_at_points(
     doubtful: Sequence[Tensor | None], counts: Sequence[int], points: Tensor
 ) -> Tensor:
     """Doubtful pixels of each mask's image at its points (M, P, 2 in 0 to 1): float (M, P)."""
-    found = []
+    parts = []
     for pixels, places in zip(doubtful, points.split(list(counts)), strict=True):
         if pixels is None:
-            found.append(places.new_zeros(places.shape[:2]))
+            parts.append(places.new_zeros(places.shape[:2]))
         else:
             shared = pixels[None, None].float().expand(len(places), 1, *pixels.shape)
-            found.append(point_sample(shared, places).squeeze(1))
-    return torch.cat(found)
+            parts.append(point_sample(shared, places).squeeze(1))
+    return torch.cat(parts)

@@ -58,7 +58,7 @@ def match(costs: Sequence[Sequence[Tensor]]) -> list[Matches]:
     values = flat.cpu().numpy()
     if not np.isfinite(values).all():
         raise NotFiniteError("the loss is not finite")
-    found: list[np.ndarray] = []
+    by_layer: list[np.ndarray] = []
     counts: list[tuple[int, ...]] = []
     start = 0
     for layer in costs:
@@ -70,11 +70,11 @@ def match(costs: Sequence[Sequence[Tensor]]) -> list[Matches]:
             rows, columns = linear_sum_assignment(part)
             pairs.append(np.stack([np.full_like(rows, image), rows, first + columns]))
             first += instances
-        found += pairs
+        by_layer += pairs
         counts.append(tuple(part.shape[1] for part in pairs))
-    sent = to_device(torch.from_numpy(np.concatenate(found, axis=1)), flat.device)
-    layers = sent.split([sum(each) for each in counts], dim=1)
+    on_device = to_device(torch.from_numpy(np.concatenate(by_layer, axis=1)), flat.device)
+    layers = on_device.split([sum(of_layer) for of_layer in counts], dim=1)
     return [
-        Matches(layer[0], layer[1], layer[2], each)
-        for layer, each in zip(layers, counts, strict=True)
+        Matches(layer[0], layer[1], layer[2], of_layer)
+        for layer, of_layer in zip(layers, counts, strict=True)
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -59,22 +59,21 @@ class SizedAttention(MultiScaleDeformableAttention):
         sides = spatial_shapes.flip(1)[None, None, None, :, None]
         places = reference_points[:, :, None, :, None] + offsets / sides
         if multi_scale_deform_attn.IS_CUDA_AVAILABLE and value.is_cuda:
-            found = multi_scale_deform_attn.MultiScaleDeformableAttnFunction.apply(
+            sums = multi_scale_deform_attn.MultiScaleDeformableAttnFunction.apply(
                 value, spatial_shapes, level_start_index, places, weights, self.im2col_step
             )
         else:
-            found = multi_scale_deform_attn.multi_scale_deformable_attn_pytorch(
+            sums = multi_scale_deform_attn.multi_scale_deformable_attn_pytorch(
                 value, spatial_shapes, places, weights
             )
-        added: Tensor = self.dropout(self.output_proj(found)) + query
-        return added
+        return cast(Tensor, self.dropout(self.output_proj(sums)) + query)
 
 
 @MODELS.register_module()
 class SizedPixelDecoder(MSDeformAttnPixelDecoder):
     """``MSDeformAttnPixelDecoder``, whose arguments, weights and values it has.
 
-    Its host never waits for the device, where mmcv's operators are compiled or not.
+    The host never waits for the device, whether mmcv's operators are compiled or not.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,14 +93,14 @@ class SizedPixelDecoder(MSDeformAttnPixelDecoder):
             The mask features, float (B, C, h, w), and the maps for the transformer, the coarsest
             first.
         """
-        given = list(feats)[: self.num_input_levels][::-1][: self.num_encoder_levels]
-        sizes = [(found.shape[2], found.shape[3]) for found in given]
-        shapes = know_sizes(to_device(torch.tensor(sizes), given[0].device), sizes)
-        maps = [conv(found) for conv, found in zip(self.input_convs, given, strict=False)]
+        levels = list(feats)[: self.num_input_levels][::-1][: self.num_encoder_levels]
+        sizes = [(level.shape[2], level.shape[3]) for level in levels]
+        shapes = know_sizes(to_device(torch.tensor(sizes), levels[0].device), sizes)
+        maps = [conv(level) for conv, level in zip(self.input_convs, levels, strict=False)]
         references = torch.cat([self._middles(n, size, shapes) for n, size in enumerate(sizes)])
         memory = self.encoder(
             query=_rows(maps),
-            query_pos=_rows([self._positions(n, found) for n, found in enumerate(given)]),
+            query_pos=_rows([self._positions(n, level) for n, level in enumerate(levels)]),
             key_padding_mask=None,
             spatial_shapes=shapes,
             reference_points=references[None, :, None].repeat(len(maps[0]), 1, len(maps), 1),
@@ -116,10 +115,10 @@ class SizedPixelDecoder(MSDeformAttnPixelDecoder):
             outs.append(self.output_convs[place](finer + coarser))
         return self.mask_feature(outs[-1]), outs[: self.num_outs]
 
-    def _positions(self, level: int, found: Tensor) -> Tensor:
+    def _positions(self, level: int, features: Tensor) -> Tensor:
         """Encoding of the level and of each place of its map, float (B, C, h, w)."""
-        images, _, height, width = found.shape
-        inside = found.new_zeros((images, height, width), dtype=torch.bool)
+        images, _, height, width = features.shape
+        inside = features.new_zeros((images, height, width), dtype=torch.bool)
         encoded: Tensor = self.postional_encoding(inside)
         return self.level_encoding.weight[level].view(1, -1, 1, 1) + encoded
 
@@ -133,15 +132,15 @@ class SizedPixelDecoder(MSDeformAttnPixelDecoder):
 
 
 def sized(config: dict[str, Any]) -> dict[str, Any]:
-    """A pixel decoder's config, with `SizedPixelDecoder` where it has MMDetection's own."""
+    """A pixel decoder's config, with `SizedPixelDecoder` in place of MMDetection's own."""
     own = MSDeformAttnPixelDecoder
     if config["type"] not in (own, own.__name__, f"mmdet.{own.__name__}"):
         return config
-    made = copy.deepcopy(config)
-    made["type"] = SizedPixelDecoder
-    return made
+    ours = copy.deepcopy(config)
+    ours["type"] = SizedPixelDecoder
+    return ours
 
 
 def _rows(maps: Sequence[Tensor]) -> Tensor:
     """All levels' cells one after another, row by row: float (B, N, C) of (B, C, h, w)."""
-    return torch.cat([found.flatten(2).transpose(1, 2) for found in maps], dim=1)
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)

@@ -3,8 +3,8 @@
 MMDetection draws, layer after layer, the points that queries and instances are matched at, image
 after image, and then the candidates for the points that the layer's losses are taken at. Here all
 layers are matched before any loss. How many candidates there are is known before the matching, so
-they are drawn in their turn and dropped, and drawn again, from the generator's state at that
-place, when they are needed: a layer's candidates are all that is held at a time.
+they are drawn in their turn and dropped. When they are needed, they are drawn again from the
+generator's state of that moment, so that only one layer's candidates are in memory at a time.
 """
 
 from __future__ import annotations

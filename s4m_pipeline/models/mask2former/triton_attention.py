@@ -38,9 +38,10 @@ def triton_attention(device: torch.device) -> Attention | None:
     except ImportError:
         return None
     except Exception as error:  # of Triton, the compiler it starts, or deformops itself
-        told = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warnings.warn(
-            f"deformops' kernels do not run here ({told}); PyTorch's are used instead", stacklevel=2
+            f"deformops' kernels do not run here ({reason}); PyTorch's are used instead",
+            stacklevel=2,
         )
         return None
     return attend
@@ -56,8 +57,8 @@ def attend(value: Tensor, shapes: Tensor, places: Tensor, weights: Tensor) -> Te
 
     starts = F.pad(shapes.prod(1).cumsum(0)[:-1], (1, 0))
     with torch.autocast(value.device.type, enabled=False):
-        found: Tensor = msda(value.float(), shapes, starts, places.float(), weights.float())
-    return found
+        sums: Tensor = msda(value.float(), shapes, starts, places.float(), weights.float())
+    return sums
 
 
 def _try(device: torch.device) -> None:

@@ -93,9 +93,9 @@ def test_logits_and_masks_are_those_of_transformers(
     classes.append(wanted.class_queries_logits)
     masks.append(wanted.masks_queries_logits)
     assert len(found_classes) == len(classes) == hugging_face.DECODER_LAYERS
-    for found, right in zip([*found_classes, *found_masks], [*classes, *masks], strict=True):
+    for ours, right in zip([*found_classes, *found_masks], [*classes, *masks], strict=True):
         assert right.std() > 0.1
-        torch.testing.assert_close(found, right, atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours, right, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -219,14 +219,16 @@ def test_the_result_predicts_in_the_colours_that_the_authors_normalise(
     source = saved(tmp_path / "theirs.pth", tensors["resnet"])
     convert_checkpoint(source, tmp_path / "ours.pth", **options("resnet"))
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    (found,) = Predictor(tmp_path / "ours.pth", "cpu").predict([image])
+    (predictions,) = Predictor(tmp_path / "ours.pth", "cpu").predict([image])
     mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])  # RGB
     pixels = torch.tensor((image - mean) / std, dtype=torch.float32).permute(2, 0, 1)[None]
     with torch.no_grad():
         wanted = peers["resnet"](pixel_values=pixels)
     classes = wanted.class_queries_logits[0].softmax(1)[:, :-1].numpy()
-    np.testing.assert_allclose(found.class_probs, classes, atol=1e-4)
-    np.testing.assert_allclose(found.mask_logits, wanted.masks_queries_logits[0].numpy(), atol=1e-3)
+    np.testing.assert_allclose(predictions.class_probs, classes, atol=1e-4)
+    np.testing.assert_allclose(
+        predictions.mask_logits, wanted.masks_queries_logits[0].numpy(), atol=1e-3
+    )
 
 
 def test_tensors_without_a_place_missing_or_of_another_shape_are_named(

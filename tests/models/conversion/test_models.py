@@ -35,10 +35,10 @@ def test_published_backbones_are_known_by_their_shape(
             tensors[f"backbone.{place if kind == 'layer' else other}"] = torch.zeros(1)
     path = Path("a.pth")
     assert known_model(tensors, "coco", path) == f"{name}_coco"
-    found = known_model(tensors, "cityscapes", path)
-    assert found == f"{name}_cityscapes"
+    known = known_model(tensors, "cityscapes", path)
+    assert known == f"{name}_cityscapes"
     weights = [1.0] * 8 + [0.25]
-    model = network_config(found, tensors, weights, path).model
+    model = network_config(known, tensors, weights, path).model
     assert model.panoptic_head.num_queries == 200
     assert model.panoptic_head.num_things_classes == 8
     assert list(model.panoptic_head.loss_cls.class_weight) == weights
@@ -71,11 +71,11 @@ def test_a_class_layer_for_no_object_alone_has_no_classes() -> None:
 @pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 7), (3, 0)])
 def test_a_swin_with_misshapen_merging_keeps_it_for_the_comparison(shape: tuple[int, ...]) -> None:
     name = "backbone.layers.0.downsample.reduction.weight"
-    found = from_detectron2({name: torch.ones(shape)}).tensors
-    assert {n: tuple(v.shape) for n, v in found.items()} == {
+    renamed = from_detectron2({name: torch.ones(shape)}).tensors
+    assert {n: tuple(v.shape) for n, v in renamed.items()} == {
         "backbone.stages.0.downsample.reduction.weight": shape
     }
-    assert to_detectron2(found, [1.0]).tensors[name].shape == shape
+    assert to_detectron2(renamed, [1.0]).tensors[name].shape == shape
 
 
 def test_a_file_with_cityscapes_classes_gets_its_recipe(tmp_path: Path) -> None:

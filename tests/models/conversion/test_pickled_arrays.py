@@ -43,13 +43,13 @@ def test_arrays_of_every_kind_and_order_come_out_as_numpy_reads_them(
     content |= {"none": np.zeros((0, 3), "f4"), "one": np.array(2.5), "slice": draw.random((4, 6))}
     content["slice"] = content["slice"][::2, 1:4]
     nested = {"model": OrderedDict(content), "list": [np.float64(0.5), 3, "text", None, (True,)]}
-    found = read_pickled_arrays(written(tmp_path / "a.pkl", nested, protocol))
-    assert found["list"] == [0.5, 3, "text", None, (True,)]
-    assert found["model"].keys() == content.keys()
+    arrays = read_pickled_arrays(written(tmp_path / "a.pkl", nested, protocol))
+    assert arrays["list"] == [0.5, 3, "text", None, (True,)]
+    assert arrays["model"].keys() == content.keys()
     for name, value in content.items():
-        assert found["model"][name].shape == value.shape, name
+        assert arrays["model"][name].shape == value.shape, name
         native = value.astype(value.dtype.newbyteorder("="))
-        assert torch.equal(found["model"][name], torch.from_numpy(native.copy(order="C"))), name
+        assert torch.equal(arrays["model"][name], torch.from_numpy(native.copy(order="C"))), name
 
 
 def test_a_pickle_of_python_2_is_read(tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ def pixels() -> list[np.ndarray]:
     return [draw.integers(0, 2, shape, dtype=np.uint8) for shape in SHAPES]
 
 
-def samples_of(found: list[Any]) -> list[DetDataSample]:
+def samples_of(masks_of_images: list[Any]) -> list[DetDataSample]:
     """Samples on the CPU, padded as MMDetection's preprocessor does it."""
     samples = []
-    for number, masks in enumerate(found):
+    for number, masks in enumerate(masks_of_images):
         sample = DetDataSample(metainfo=dict(batch_input_shape=SIZE, branch="unlabelled"))
         labels = number * 10 + torch.arange(len(masks))
         sample.gt_instances = InstanceData(labels=labels, masks=masks.pad(SIZE))

@@ -64,12 +64,12 @@ def test_heads_sampled_one_by_one_or_together_give_the_same_bits(
 ) -> None:
     tensors = [tensor.requires_grad_() for tensor in given(images)]
     value, places, weights = tensors
-    found = []
+    sums = []
     for size in (0, deformable.CACHED_BYTES):
         monkeypatch.setattr(deformable, "CACHED_BYTES", size)
         ours = deformable_attention(value, SHAPES, places, weights)
-        found.append([ours, *torch.autograd.grad(ours.square().sum(), tensors)])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        sums.append([ours, *torch.autograd.grad(ours.square().sum(), tensors)])
+    assert all(torch.equal(a, b) for a, b in zip(*sums, strict=True))
 
 
 def test_mmcvs_layer_calls_it() -> None:
@@ -100,10 +100,10 @@ def test_the_compiled_function_is_given_float32() -> None:
 
     value, places, weights = given()
     with torch.autocast("cpu", torch.bfloat16):
-        found = Float32Function(Compiled).apply(
+        sums = Float32Function(Compiled).apply(
             value.bfloat16(), SHAPES, SHAPES[:, 0], places, weights.bfloat16(), 64
         )
-    assert found.dtype == torch.float32
+    assert sums.dtype == torch.float32
     ((first, shapes, _, where, share, step, cast),) = seen
     assert {first.dtype, where.dtype, share.dtype} == {torch.float32}
     assert shapes is SHAPES

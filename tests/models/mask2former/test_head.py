@@ -127,11 +127,11 @@ def matches_of(
     """Label and quality of each matched query."""
     truth = head.truth_of([sample])
     torch.manual_seed(5)
-    (found,) = match([head._costs(scores, masks, truth, torch.rand(1, head.num_points, 2))])
+    (matches,) = match([head._costs(scores, masks, truth, torch.rand(1, head.num_points, 2))])
     quality = sample.gt_instances.get("quality", torch.ones(len(truth.labels)))
     return {
         int(q): (int(truth.labels[k]), float(quality[k]))
-        for q, k in zip(found.queries, found.instances, strict=True)
+        for q, k in zip(matches.queries, matches.instances, strict=True)
     }
 
 
@@ -218,12 +218,12 @@ def test_an_image_with_doubt_and_no_label_can_be_trained_on(head: Any) -> None:
 def test_doubt_is_the_ignored_pixels_that_no_label_covers() -> None:
     overlapping = (slice(10, 40), slice(10, 40))
     sample = sample_of(ignored=(DOUBT, overlapping))
-    found = doubtful_pixels(sample)
+    doubtful = doubtful_pixels(sample)
     expected = np.zeros((SIDE, SIDE), bool)
     expected[DOUBT] = expected[overlapping] = True
     expected[LEFT] = expected[RIGHT] = False
-    assert found is not None
-    assert np.array_equal(found.numpy(), expected)
+    assert doubtful is not None
+    assert np.array_equal(doubtful.numpy(), expected)
     assert doubtful_pixels(sample_of(ignored=(DOUBT,), branch="labelled")) is None
     assert doubtful_pixels(sample_of()) is None
     cropped = sample_of(ignored=(DOUBT,))
@@ -239,13 +239,13 @@ def test_doubt_of_a_workers_bits_is_that_of_the_pixels() -> None:
     for sample in (plain, packed):  # ignored masks are padded only here
         ignored = sample.ignored_instances
         ignored.masks = ignored.masks.crop(np.array([0, 0, 50, 45]))
-    for found in (packed.gt_instances, packed.ignored_instances):
-        [found.masks] = pack([found.masks])
-    expected, found = doubtful_pixels(plain), doubtful_pixels(packed)
+    for instances in (packed.gt_instances, packed.ignored_instances):
+        [instances.masks] = pack([instances.masks])
+    expected, doubtful = doubtful_pixels(plain), doubtful_pixels(packed)
     assert expected is not None
-    assert found is not None
+    assert doubtful is not None
     assert expected.any()
-    assert torch.equal(found, expected)
+    assert torch.equal(doubtful, expected)
     assert not packed.gt_instances.masks.decoded
 
 

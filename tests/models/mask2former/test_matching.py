@@ -74,8 +74,8 @@ def predictions(images: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
     return [*scores.requires_grad_().unbind()], [*masks.requires_grad_().unbind()]
 
 
-def losses_of(head: Any, found: Any, samples: list[DetDataSample]) -> dict[str, Tensor]:
-    head.forward = lambda x, batch: found
+def losses_of(head: Any, predicted: Any, samples: list[DetDataSample]) -> dict[str, Tensor]:
+    head.forward = lambda x, batch: predicted
     torch.manual_seed(5)
     losses: dict[str, Tensor] = head.loss((), samples)
     return losses
@@ -86,12 +86,12 @@ def test_losses_and_gradients_are_mmdetections(
     head: Any, peer: Any, counts: tuple[int, ...]
 ) -> None:
     samples = samples_of(counts, 0)
-    found = predictions(len(counts), 1)
-    ours, theirs = losses_of(head, found, samples), losses_of(peer, found, samples)
+    predicted = predictions(len(counts), 1)
+    ours, theirs = losses_of(head, predicted, samples), losses_of(peer, predicted, samples)
     assert list(ours) == list(theirs)
     for name in theirs:
         torch.testing.assert_close(ours[name].sum(), theirs[name].sum(), rtol=1e-6, atol=1e-7)
-    wanted = [*found[0], *found[1]]
+    wanted = [*predicted[0], *predicted[1]]
     for mine, other in zip(
         torch.autograd.grad(sum(v.sum() for v in ours.values()), wanted),
         torch.autograd.grad(sum(v.sum() for v in theirs.values()), wanted),
@@ -104,7 +104,7 @@ def test_losses_and_gradients_are_mmdetections(
 def test_assignments_are_mmdetections(
     head: Any, peer: Any, counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples, found = samples_of(counts, 2), predictions(len(counts), 3)
+    samples, predicted = samples_of(counts, 2), predictions(len(counts), 3)
     ours: list[list[int]] = []
     theirs: list[list[int]] = []
 
@@ -124,17 +124,17 @@ def test_assignments_are_mmdetections(
 
     monkeypatch.setattr(mask2former, "match", noted)
     monkeypatch.setattr(peer, "_get_targets_single", noted_single)
-    losses_of(head, found, samples)
-    losses_of(peer, found, samples)
+    losses_of(head, predicted, samples)
+    losses_of(peer, predicted, samples)
     assert len(ours) == LAYERS * len(counts)
     assert ours == theirs
 
 
 def test_the_generator_ends_where_mmdetections_does(head: Any, peer: Any) -> None:
-    samples, found = samples_of((2, 0, 1), 2), predictions(3, 3)
+    samples, predicted = samples_of((2, 0, 1), 2), predictions(3, 3)
     ends = []
     for one in (head, peer):
-        losses_of(one, found, samples)
+        losses_of(one, predicted, samples)
         ends.append(torch.get_rng_state())
     assert torch.equal(*ends)
 
@@ -143,11 +143,11 @@ def test_pairs_are_those_of_least_cost_and_numbered_through_the_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     shapes = ((5, 3), (5, 0), (5, 7))
     costs = [[torch.randn(s, generator=generator) for s in shapes] for _ in range(2)]
-    for layer, found in zip(costs, match(costs), strict=True):
-        assert found.counts == (3, 0, 5)
-        assert found.images.tolist() == [0] * 3 + [2] * 5
+    for layer, matches in zip(costs, match(costs), strict=True):
+        assert matches.counts == (3, 0, 5)
+        assert matches.images.tolist() == [0] * 3 + [2] * 5
         for cost, first, (queries, instances) in zip(
-            layer, (0, 3, 3), found.by_image(), strict=True
+            layer, (0, 3, 3), matches.by_image(), strict=True
         ):
             rows, columns = linear_sum_assignment(cost.numpy())
             assert queries.tolist() == rows.tolist()
@@ -163,20 +163,20 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_matching_comes_to_the_host_once(made: list[str]) -> None:
     costs = [[torch.rand(6, 3), torch.rand(6, 0)], [torch.rand(6, 3), torch.rand(6, 0)]]
     with Waits() as waits:
-        found = match(costs)
-    assert len(found) == 2
+        matches = match(costs)
+    assert len(matches) == 2
     assert waits.seen == []
     assert made == ["cpu", "numpy"]
 
 
 def fake_match(costs: Any) -> list[Matches]:
     """What a matching sends to the device, without the values."""
-    found = []
+    matches = []
     for layer in costs:
         counts = tuple(min(cost.shape) for cost in layer)
         places = torch.empty(3, sum(counts), dtype=torch.long, device=layer[0].device)
-        found.append(Matches(places[0], places[1], places[2], counts))
-    return found
+        matches.append(Matches(places[0], places[1], places[2], counts))
+    return matches
 
 
 SETTINGS = (

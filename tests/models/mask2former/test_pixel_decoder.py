@@ -76,7 +76,7 @@ def test_values_and_gradients_are_mmdetections_to_the_bit(
     assert type(theirs) is MSDeformAttnPixelDecoder
     assert type(ours) is SizedPixelDecoder
     assert theirs.state_dict().keys() == ours.state_dict().keys()
-    found = []
+    outputs = []
     for decoder in (theirs, ours):
         maps = maps_of(*size)
         mask, levels = decoder(maps)
@@ -84,10 +84,10 @@ def test_values_and_gradients_are_mmdetections_to_the_bit(
         weights = [torch.linspace(-1, 1, out.numel()).view(out.shape) for out in outs]
         total = sum((out * weight).sum() for out, weight in zip(outs, weights, strict=True))
         wanted = [*maps, *decoder.parameters()]
-        found.append(outs + list(torch.autograd.grad(total, wanted, materialize_grads=True)))
-    assert len(found[0]) == len(found[1])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-    assert any(one.abs().sum() > 0 for one in found[0])
+        outputs.append(outs + list(torch.autograd.grad(total, wanted, materialize_grads=True)))
+    assert len(outputs[0]) == len(outputs[1])
+    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+    assert any(one.abs().sum() > 0 for one in outputs[0])
 
 
 def test_the_host_never_waits_for_the_device(

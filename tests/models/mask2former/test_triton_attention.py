@@ -28,8 +28,8 @@ def test_it_is_taken_where_it_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(deformable, "triton_attention", choose)
     value, places, weights = given()
-    found: Any = deformable_attention(value, SHAPES, places, weights)
-    assert all(a is b for a, b in zip(found, (value, SHAPES, places, weights), strict=True))
+    sums: Any = deformable_attention(value, SHAPES, places, weights)
+    assert all(a is b for a, b in zip(sums, (value, SHAPES, places, weights), strict=True))
     assert asked == [value.device]
 
 
