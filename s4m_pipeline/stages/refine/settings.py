@@ -7,8 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from s4m_pipeline.config import RefineSection
-from s4m_pipeline.refinement.conflicts import ConflictRules
-from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.policies import ConflictRules, RefinePolicy
 
 _SETTINGS = {"prompts": "policy", "fuse_prompts": "fuse_policies"}
 """Fields of a policy whose setting has another name; what is prompted is ``refine.policy``."""
