@@ -34,8 +34,7 @@ from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.execution.ahead import one_ahead
 from s4m_pipeline.refinement.ask import Asked, ask, refine_images
-from s4m_pipeline.refinement.conflicts import ConflictRules
-from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.policies import ConflictRules, RefinePolicy
 from s4m_pipeline.refinement.rle import iou
 from s4m_pipeline.refinement.soft_masks import encode_soft_mask
 from s4m_pipeline.segmenter import sam2

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from s4m_pipeline.refinement.reasons import Cause, Reason, compared
 
 
@@ -28,6 +30,4 @@ def drop_cause(row: Mapping[str, Any], score: float, min_area: float) -> Cause |
 
 def mask_cells(soft_mask: bytes) -> float:
     """The sum of a stored soft mask's probabilities, in cells."""
-    import numpy as np
-
     return float(np.frombuffer(soft_mask, dtype=np.uint8).sum(dtype=np.int64)) / 255

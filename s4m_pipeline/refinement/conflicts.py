@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance
+from s4m_pipeline.refinement.policies import ConflictRules
 from s4m_pipeline.refinement.reasons import Cause, Reason, compared
-
-OVERLAPS = ("leave", "score")
-
-
-@dataclass(frozen=True, slots=True)
-class ConflictRules:
-    """What is settled between the masks of an image.
-
-    Attributes:
-        overlaps: "leave", or "score": pixels that several masks claim go to the highest score.
-        duplicate_iou: Of two masks of a class whose IoU is above this, the one with the lower
-            score is dropped; 1 drops none.
-        duplicate_containment: The same where the intersection is more than this share of the
-            smaller mask; 1 drops none.
-        min_agreement: A mask that lost pixels is dropped where its IoU with the teacher's falls
-            below this: what is left of it is another shape.
-
-    Raises:
-        UsageError: ``overlaps`` is neither.
-    """
-
-    overlaps: str = "leave"
-    duplicate_iou: float = 1.0
-    duplicate_containment: float = 1.0
-    min_agreement: float = 0.3
-
-    def __post_init__(self) -> None:
-        if self.overlaps not in OVERLAPS:
-            raise UsageError(
-                f"unknown refine.overlaps {self.overlaps!r}; there are {', '.join(OVERLAPS)}"
-            )
+from s4m_pipeline.refinement.rle import (
+    bbox_area,
+    difference,
+    iou,
+    merge,
+    pairwise_containment,
+    pairwise_iou,
+)
 
 
 def settle_conflicts(
@@ -102,8 +79,6 @@ def _drop_duplicates(
     rules: ConflictRules,
 ) -> None:
     """Go through members by falling score, and drop each that is like one that stands."""
-    from s4m_pipeline.refinement.rle import pairwise_containment, pairwise_iou
-
     limit = rules.duplicate_containment
     rles = [settled[n].mask_rle for n in members]
     ious = pairwise_iou(rles, height, width)
@@ -136,8 +111,6 @@ def _part(
     min_agreement: float,
 ) -> None:
     """Give each pixel to the first that claims it."""
-    from s4m_pipeline.refinement.rle import bbox_area, difference, iou, merge
-
     claimed: bytes | None = None
     for n in standing:
         instance, mask = instances[n], settled[n]

@@ -1,4 +1,4 @@
-"""How instances are refined: one policy for all, or one by class and size."""
+"""How instances are refined: one policy for all, or one by class and size, and its rules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from s4m_pipeline.refinement.sizes import size_of
 
 FUSE_SPACES = ("probabilities", "logits")
 GATES = ("keep", "drop")
+OVERLAPS = ("leave", "score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,35 @@ class RefinePolicy:
     def all_prompts(self) -> tuple[str, ...]:
         """The prompts whose outputs are looked at; several only where they are fused."""
         return (self.prompts, *(self.fuse_prompts if self.candidate == "fuse" else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictRules:
+    """What is settled between the masks of an image.
+
+    Attributes:
+        overlaps: "leave", or "score": pixels that several masks claim go to the highest score.
+        duplicate_iou: Of two masks of a class whose IoU is above this, the one with the lower
+            score is dropped; 1 drops none.
+        duplicate_containment: The same where the intersection is more than this share of the
+            smaller mask; 1 drops none.
+        min_agreement: A mask that lost pixels is dropped where its IoU with the teacher's falls
+            below this: what is left of it is another shape.
+
+    Raises:
+        UsageError: ``overlaps`` is neither.
+    """
+
+    overlaps: str = "leave"
+    duplicate_iou: float = 1.0
+    duplicate_containment: float = 1.0
+    min_agreement: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.overlaps not in OVERLAPS:
+            raise UsageError(
+                f"unknown refine.overlaps {self.overlaps!r}; there are {', '.join(OVERLAPS)}"
+            )
 
 
 PolicyOf = Callable[[TeacherInstance], RefinePolicy | None]

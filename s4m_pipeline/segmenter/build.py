@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,21 +14,21 @@ if TYPE_CHECKING:
     from s4m_pipeline.segmenter.base import Segmenter
 
 SPECS: tuple[str, ...] = (
-    "s4m_pipeline.segmenter.sam2_spec",
-    "s4m_pipeline.segmenter.mobilesam_spec",
-    "s4m_pipeline.segmenter.demo_spec",
+    "s4m_pipeline.segmenter.sam2_spec:SPEC",
+    "s4m_pipeline.segmenter.mobilesam_spec:SPEC",
+    "s4m_pipeline.segmenter.demo_spec:SPEC",
 )
-"""Modules that hold a `SegmenterSpec` named ``SPEC``: a new segmenter is its file and a line here.
+"""Where each `SegmenterSpec` is: a new segmenter is its file and a line here.
 
-They are imported in this order until a name is known. So those that import no torch stand first:
-where one of them is chosen, ``s4m status`` answers at once.
+The modules are imported in this order until a name is known. So those that import no torch stand
+first: where one of them is chosen, ``s4m status`` answers at once.
 """
 
 
 def specs() -> Iterator[SegmenterSpec]:
     """The specs in the table's order, each module imported when its turn comes."""
-    for module in SPECS:
-        spec: SegmenterSpec = import_module(module).SPEC
+    for name in SPECS:
+        spec: SegmenterSpec = load(name)
         yield spec
 
 

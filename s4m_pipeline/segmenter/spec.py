@@ -38,8 +38,8 @@ class SegmenterChoice:
 class SegmenterSpec:
     """All that the pipeline needs to know of a segmenter.
 
-    A module with a ``SPEC`` of this class and a line in `build.SPECS` make a segmenter: the check
-    of a run's file, the messages and the digest of the weights are all made from it.
+    A module that holds one, and a line in `build.SPECS`, make a segmenter: the check of a run's
+    file, the messages and the digest of the weights are all made from it.
 
     Attributes:
         names: The names that a run's file may choose it by, each with a line of help.

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.refinement.conflicts import ConflictRules, settle_conflicts
+from s4m_pipeline.refinement.conflicts import settle_conflicts
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
+from s4m_pipeline.refinement.policies import ConflictRules
 from s4m_pipeline.refinement.reasons import Cause, Reason
 from tests.segmenter.fakes import decode_mask, encode_mask, teacher_instance
 

@@ -10,9 +10,8 @@ import pytest
 from s4m_pipeline.config import RefineSection
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.ask import refine_images
-from s4m_pipeline.refinement.conflicts import ConflictRules
 from s4m_pipeline.refinement.instances import TeacherInstance, kept_mask
-from s4m_pipeline.refinement.policies import RefinePolicy, policy_of
+from s4m_pipeline.refinement.policies import ConflictRules, RefinePolicy, policy_of
 from s4m_pipeline.refinement.reasons import Cause, Reason
 from s4m_pipeline.stages.refine.settings import settings_of_policy
 from tests.segmenter.fakes import PromptedSegmenter, teacher_instance

@@ -25,7 +25,7 @@ SETTINGS = (
 
 @pytest.fixture
 def added(monkeypatch):
-    monkeypatch.setattr(build, "SPECS", (*build.SPECS, "tests.segmenter.added_segmenter"))
+    monkeypatch.setattr(build, "SPECS", (*build.SPECS, "tests.segmenter.added_segmenter:SPEC"))
     monkeypatch.setattr(added_segmenter.Discs, "made", [])
     monkeypatch.setattr(added_segmenter.Discs, "encoded", 0)
 
@@ -45,6 +45,7 @@ def test_its_own_check_refuses_and_it_is_listed_where_a_name_is_unknown(added, e
     assert "demo, discs" in err
 
 
+@pytest.mark.slow
 def test_a_run_and_a_calibration_use_it_and_its_weights_are_in_the_fingerprint(
     added, empty_workshop, tmp_path, s4m
 ):

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.refinement.conflicts import ConflictRules
-from s4m_pipeline.refinement.policies import PolicyChoice
+from s4m_pipeline.refinement.policies import ConflictRules, PolicyChoice
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from s4m_pipeline.stages.structure_settings import TargetSettings
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, teacher_mask
 from s4m_pipeline.refinement.reasons import Cause
+from s4m_pipeline.refinement.soft_masks import decode_soft_mask
 
 Row = dict[str, Any]
 
 
 def teacher_instance(row: Mapping[str, Any], is_neighbour: bool = True) -> TeacherInstance:
     """A row of ``predictions`` as refinement takes it."""
-    import numpy as np
-
-    from s4m_pipeline.refinement.soft_masks import decode_soft_mask
-
     box = tuple(row["soft_mask_box"])
     return TeacherInstance(
         instance_id=row["instance_id"],

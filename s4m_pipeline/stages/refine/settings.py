@@ -7,8 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from s4m_pipeline.config import RefineSection
-from s4m_pipeline.refinement.conflicts import ConflictRules
-from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.policies import ConflictRules, RefinePolicy
 from s4m_pipeline.refinement.sizes import SIZES
 
 _SETTINGS = {"prompts": "policy", "fuse_prompts": "fuse_policies"}

@@ -13,8 +13,7 @@ import pytest
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.execution.ahead import one_ahead
-from s4m_pipeline.refinement.conflicts import ConflictRules
-from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.policies import ConflictRules, RefinePolicy
 from s4m_pipeline.segmenter.structure import draw_query_points, structure_target
 from s4m_pipeline.stages.refine import batch as refine_batch
 from s4m_pipeline.stages.refine.batch import BegunBatch, begin_batch

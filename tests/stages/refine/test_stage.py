@@ -17,8 +17,7 @@ from s4m_pipeline.artifacts.tables import read_table, write_table
 from s4m_pipeline.config import RefineSection
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.devices.placement import Place
-from s4m_pipeline.refinement.conflicts import ConflictRules
-from s4m_pipeline.refinement.policies import RefinePolicy
+from s4m_pipeline.refinement.policies import ConflictRules, RefinePolicy
 from s4m_pipeline.refinement.soft_masks import encode_soft_mask
 from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.settings import conflict_rules, refine_policy
