@@ -9,7 +9,6 @@ from types import ModuleType
 import pytest
 
 
-@pytest.mark.slow
 def test_every_stage_of_a_run_is_timed(
     finished,
     script: Callable[[str], ModuleType],

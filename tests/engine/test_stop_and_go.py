@@ -22,7 +22,7 @@ def kill_when(path_exists, command):
     """Start a command and kill it, without a chance to tidy up, once something is there."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    for _ in range(1200):
+    for _ in range(6000):
         if path_exists() or process.poll() is not None:
             break
         time.sleep(0.05)

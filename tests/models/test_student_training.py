@@ -53,7 +53,6 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     return seen
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stopped_student_ends_with_the_same_bits(
     student: TrainingSpec, tmp_path: Path, workers: int
@@ -106,7 +105,6 @@ def test_paste_adds_instances_to_half_of_the_unlabelled_images(
     assert sum(map(sum, changed)) >= 4
 
 
-@pytest.mark.slow
 def test_each_switch_changes_the_unlabelled_side_alone(student: TrainingSpec) -> None:
     plain = replace(student, paste="off", losses=StudentLosses(), iterations=1)
     steps: dict[str, dict[str, float]] = {}
