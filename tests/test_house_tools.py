@@ -101,12 +101,35 @@ def test_every_module_is_in_one_room(tool: Callable[[str], ModuleType]) -> None:
         rooms.room_of("cellar")
 
 
+def members_told(document: str) -> list[list[str]]:
+    """The modules of each room in the table of docs/architecture.md, a list a row."""
+    table = document.partition("| room |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [line.split("|")[1] for line in table]
+    quoted = [re.findall(r"`([a-z_]+)(?:/|\.py)`", cell) for cell in cells]
+    return [sorted(names) for names in quoted]
+
+
+def layers_of(contract: str) -> list[list[str]]:
+    """The modules of each layer in pyproject.toml's contract."""
+    (layers,) = re.findall(r"^layers = \[\n(.*?)^\]", contract, re.DOTALL | re.MULTILINE)
+    return [re.split(r" [:|] ", layer) for layer in re.findall(r'"([^"]+)"', layers)]
+
+
 def test_the_document_lists_the_rooms_in_their_order(tool: Callable[[str], ModuleType]) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    table = text.partition("| room |")[2].partition("\n\n")[0].splitlines()[2:]
-    told = [re.findall(r"[a-z_]+", line.split("|")[1].replace(".py", "")) for line in table]
-    rooms = [room.split(",")[0] for room in tool("house_rooms").ROOMS]
-    assert [names[0] for names in told] == rooms
+    rooms = tool("house_rooms").ROOMS
+    assert members_told(text) == [sorted(members) for members in rooms.values()]
+
+
+def test_the_contract_has_the_same_rooms_in_the_same_order(
+    tool: Callable[[str], ModuleType],
+) -> None:
+    rooms = tool("house_rooms")
+    layers = layers_of((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    in_order = [rooms.room_of(name) for layer in layers for name in layer]
+    assert list(dict.fromkeys(in_order)) == list(rooms.ROOMS)
+    in_contract = sorted(name for layer in layers for name in layer)
+    assert in_contract == sorted(name for members in rooms.ROOMS.values() for name in members)
 
 
 def test_arrows_that_follow_are_left_out(tool: Callable[[str], ModuleType]) -> None:
@@ -126,7 +149,9 @@ def test_the_picture_shows_the_imports_of_today(tool: Callable[[str], ModuleType
     down, up = picture.drawn_arrows()
     now = {("down", *arrow) for arrow in down} | {("up", *arrow) for arrow in up}
     assert shown == now, "draw it again: python tools/house_picture.py"
-    assert all(f">{room}</text>" in text for room in list(picture.ROOMS)[:-1])
+    assert list(picture.CAPTIONS) == list(picture.ROOMS)
+    assert all(f">{room}</text>" in text for room in picture.ROOMS)
+    assert all(f">{caption}</text>" in text for caption in picture.CAPTIONS.values())
     assert len(text) < 200_000
 
 

@@ -21,20 +21,46 @@ from house_rooms import PACKAGE, REPOSITORY, ROOMS, room_of
 GROUND = list(ROOMS)[-1]
 OUT = REPOSITORY / "docs" / "rooms.svg"
 
-BOX_WIDTH, BOX_HEIGHT = 132, 34
-ROW_STEP, COLUMN_STEP, MARGIN = 74, 150, 20
+CAPTIONS = {
+    "cli, commands": "parse, call, print",
+    "workflow": "stages put together",
+    "stages": "what each stage is and does",
+    "labels": "which predictions are labels",
+    "models": "all that MMDetection needs",
+    "engine": "how a stage is carried out",
+    "training_data": "datasets and transforms",
+    "refinement": "chooses the final mask",
+    "metrics": "AP and label quality",
+    "data": "images, labels, formats",
+    "segmenter": "SAM 2 and its like",
+    "execution": "where shards run",
+    "review": "pages, charts, tables",
+    "configs": "model configs and run files",
+    "devices": "placement and memory",
+    "artifacts": "manifests, shards, tables",
+    GROUND: "console, configuration, errors, late imports, wording",
+}
+"""What each room is for, in the second line of its box."""
+
+BOX_WIDTH, BOX_HEIGHT = 180, 46
+ROW_STEP, COLUMN_STEP, MARGIN = 92, 198, 16
+PORT_STEP = 22
+"""How far apart the arrows of one edge begin and end, at most."""
 SWEEPS = 24
 """How often the rows are put in order by where their neighbours are."""
 
 Arrow = tuple[str, str]
 Node = str | tuple[Arrow, int]
 """A room, or the place where an arrow passes through a row."""
+Point = tuple[float, float]
+"""x and y in the picture."""
 
 STYLE = """
 rect.paper { fill: #ffffff; }
 rect.room { fill: #eef3f9; stroke: #33557a; }
 rect.ground { fill: #f1efe8; stroke: #77705c; }
-text { font: 14px sans-serif; fill: #1b1f24; text-anchor: middle; dominant-baseline: central; }
+text { font: 600 14px sans-serif; fill: #1b1f24; text-anchor: middle; }
+text.caption { font: 11.5px sans-serif; fill: #4a5563; }
 path.down { fill: none; stroke: #33557a; marker-end: url(#down); }
 path.up { fill: none; stroke: #b42318; stroke-width: 2; marker-end: url(#up); }
 """
@@ -151,7 +177,7 @@ def draw() -> str:
         f"<style>{STYLE}</style>",
         _arrow_heads(),
         f'<rect class="paper" width="{width}" height="{height}"/>',
-        *(_line([at[node] for node in ways[arrow]], arrow, "down") for arrow in sorted(down)),
+        *_lines(ways, at),
         *(_line([at[arrow[0]], at[arrow[1]]], arrow, "up") for arrow in sorted(up)),
         *(_box(room, at[room], width) for room in ROOMS),
         "</svg>",
@@ -167,31 +193,57 @@ def _arrow_heads() -> str:
     return "<defs>" + head.format("down", "#33557a") + head.format("up", "#b42318") + "</defs>"
 
 
-def _line(points: Sequence[tuple[float, float]], arrow: Arrow, kind: str) -> str:
+def _lines(ways: Mapping[Arrow, list[Node]], at: Mapping[Node, Point]) -> list[str]:
+    """The arrows that run down; those of one edge begin and end side by side."""
+    shifts: dict[tuple[Arrow, bool], float] = {}
+    for room in ROOMS:
+        for is_end in (False, True):
+            ends = {
+                arrow: at[way[-2] if is_end else way[1]][0]
+                for arrow, way in ways.items()
+                if arrow[is_end] == room
+            }
+            for place, arrow in enumerate(sorted(ends, key=lambda arrow: (ends[arrow], arrow))):
+                shifts[arrow, is_end] = PORT_STEP * (place - (len(ends) - 1) / 2)
+    lines = []
+    for arrow in sorted(ways):
+        points = [at[node] for node in ways[arrow]]
+        for place, is_end in ((0, False), (-1, True)):
+            x, y = points[place]
+            points[place] = (x + shifts[arrow, is_end], y)
+        lines.append(_line(points, arrow, "down"))
+    return lines
+
+
+def _line(points: Sequence[Point], arrow: Arrow, kind: str) -> str:
     """A curve from the lower edge of a box through the rows between to the upper edge of another.
 
     A line that runs up starts at the upper edge and ends at the lower one.
     """
-    edge = BOX_HEIGHT / 2 if kind == "down" else -BOX_HEIGHT / 2
-    (x, y), (end_x, end_y) = points[0], points[-1]
-    stops = [(x, y + edge), *points[1:-1], (end_x, end_y - edge)]
-    path = f"M{stops[0][0]:g},{stops[0][1]:g}"
-    for (x, y), (to_x, to_y) in pairwise(stops):
-        middle = (y + to_y) / 2
-        path += f" C{x:g},{middle:g} {to_x:g},{middle:g} {to_x:g},{to_y:g}"
+    half = BOX_HEIGHT / 2 if kind == "down" else -BOX_HEIGHT / 2
+    x, y = points[0]
+    path, begin = f"M{x:g},{y + half:g}", y + half
+    for to_x, y in points[1:]:
+        end = y - half
+        middle = (begin + end) / 2
+        path += f" C{x:g},{middle:g} {to_x:g},{middle:g} {to_x:g},{end:g}"
+        if (to_x, y) != points[-1]:
+            path += f" V{y + half:g}"  # straight past the boxes of the row
+        x, begin = to_x, y + half
     ends = f'data-from="{escape(arrow[0])}" data-to="{escape(arrow[1])}"'
     return f'<path class="{kind}" {ends} d="{path}"/>'
 
 
-def _box(room: str, centre: tuple[float, float], width: float) -> str:
-    """A room's box with its name; the ground is as wide as the picture."""
+def _box(room: str, centre: Point, width: float) -> str:
+    """A room's box with its name and caption; the ground is as wide as the picture."""
     box_width = BOX_WIDTH if room != GROUND else width - 2 * MARGIN
     kind = "room" if room != GROUND else "ground"
-    told = room if room != GROUND else "ground: console, configuration, errors, wording"
     x, y = centre[0] - box_width / 2, centre[1] - BOX_HEIGHT / 2
     return (
         f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{box_width:g}" height="{BOX_HEIGHT}" '
-        f'rx="5"/><text x="{centre[0]:g}" y="{centre[1]:g}">{escape(told)}</text>'
+        f'rx="5"/><text x="{centre[0]:g}" y="{centre[1] - 4:g}">{escape(room)}</text>'
+        f'<text class="caption" x="{centre[0]:g}" y="{centre[1] + 14:g}">'
+        f"{escape(CAPTIONS[room])}</text>"
     )
 
 

@@ -27,7 +27,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "configs": ("configs",),
     "devices": ("devices",),
     "artifacts": ("artifacts",),
-    "ground": ("console", "config", "config_file", "config_faults", "errors", "wording"),
+    "ground": (
+        "console",
+        "config_file",
+        "config_faults",
+        "config",
+        "config_prompts",
+        "errors",
+        "late",
+        "wording",
+    ),
 }
 """Modules and packages directly inside the package, by room."""
 
