@@ -75,7 +75,7 @@ def test_figures_of_a_small_package(tool: Callable[[str], ModuleType], package: 
     assert "| imports inside functions, of others | 2 |" in rest
 
 
-def test_the_script_prints_both_tables(
+def test_the_script_prints_its_tables(
     tool: Callable[[str], ModuleType],
     package: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -83,9 +83,35 @@ def test_the_script_prints_both_tables(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["house_figures.py", str(package)])
     tool("house_figures").main()
-    first, second = capsys.readouterr().out.split("\n\n")
+    first, second, third = capsys.readouterr().out.split("\n\n")
     assert first.startswith("| room | files | lines |\n| --- | --- | --- |\n")
     assert second.startswith("| figure | value | where |\n| --- | --- | --- |\n")
+    assert third.startswith("| to add | files | goal | which |\n| --- | --- | --- | --- |\n")
+    assert "| A prompt policy | 1 | 1 | `config_prompts.py` |" in third
+
+
+def test_the_script_writes_between_a_documents_marks(
+    tool: Callable[[str], ModuleType],
+    package: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures, document = tool("house_figures"), tmp_path / "page.md"
+    document.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n")
+    monkeypatch.setattr(sys, "argv", ["house_figures.py", str(package), "--write", str(document)])
+    figures.main()
+    told = figures.figures(package)
+    assert document.read_text() == (f"before\n{figures.BEGIN}\n\n{told}\n\n{figures.END}\nafter\n")
+    document.write_text("no marks\n")
+    with pytest.raises(ValueError, match="once each"):
+        figures.write_between_marks(document, told)
+
+
+def test_the_document_has_what_each_recipe_touches(tool: Callable[[str], ModuleType]) -> None:
+    figures, recipes = tool("house_figures"), tool("house_recipes").read_recipes()
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told = text.partition(figures.BEGIN)[2].partition(figures.END)[0]
+    assert figures.recipe_table(list(recipes.values())) in told
 
 
 def test_every_module_is_in_one_room(tool: Callable[[str], ModuleType]) -> None:

@@ -1,25 +1,39 @@
-"""Print the figures of docs/architecture.md: files and lines of each room, folders, functions.
+"""Print the figures of docs/architecture.md: rooms, folders, functions, and what recipes touch.
 
-    python tools/house_figures.py [PACKAGE]
+    python tools/house_figures.py [PACKAGE] [--write docs/architecture.md]
 
 A function's lines are those from ``def`` to its end, its docstring among them. Each import
-statement inside a function counts as one.
+statement inside a function counts as one. What a recipe touches is counted in docs/extending.md.
+With ``--write`` the tables replace what stands between the document's two marks.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
+import re
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from house_recipes import Recipe, read_recipes
 from house_rooms import PACKAGE, ROOMS, room_of
 
 MOST_FILES = 25
 """The goal for the largest folder."""
+GOALS = {
+    "A prompt policy": "1",
+    "A segmenter": "2",
+    "A stage": "3, and the definitions of tables for one of its own",
+    "A format": "2",
+    "An engine": "2",
+    "A loss": "3",
+    "A column of refined": "2",
+}
+"""The goal for the files of the package that each recipe touches."""
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -119,15 +133,57 @@ def figure_table(sources: Sequence[Source]) -> str:
     return _table(("figure", "value", "where"), rows)
 
 
+def recipe_table(recipes: Sequence[Recipe]) -> str:
+    """How many files of the package each recipe touches, as a Markdown table."""
+    rows = [
+        (recipe.name, len(recipe.files), GOALS[recipe.name], ", ".join(_named(recipe.files)))
+        for recipe in recipes
+    ]
+    return _table(("to add", "files", "goal", "which"), rows)
+
+
+def _named(files: Sequence[str]) -> list[str]:
+    return [f"`{Path(file).relative_to(PACKAGE.name)}`" for file in files]
+
+
 def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def figures(package: Path = PACKAGE) -> str:
+    """All tables of a package, one below the other."""
+    sources = read_package(package)
+    recipes = list(read_recipes().values())
+    return "\n\n".join((room_table(sources), figure_table(sources), recipe_table(recipes)))
+
+
+def write_between_marks(document: Path, text: str) -> None:
+    """Replace what stands between a document's two marks.
+
+    Raises:
+        ValueError: The document has not both marks, once each.
+    """
+    before = document.read_text(encoding="utf-8")
+    if before.count(BEGIN) != 1 or before.count(END) != 1:
+        raise ValueError(f"{document}: {BEGIN} and {END} must stand in it once each")
+    pattern = re.compile(f"(?<={re.escape(BEGIN)}).*(?={re.escape(END)})", re.DOTALL)
+    after = pattern.sub(lambda _: f"\n\n{text}\n\n", before)
+    document.write_text(after, encoding="utf-8")
+
+
 def main() -> None:
-    """Print both tables."""
-    sources = read_package(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE)
-    print(room_table(sources), figure_table(sources), sep="\n\n")
+    """Print the tables, or write them into a document."""
+    parser = argparse.ArgumentParser(description="Count the package's files, lines and functions.")
+    parser.add_argument("package", type=Path, nargs="?", default=PACKAGE)
+    parser.add_argument("--write", type=Path, metavar="DOCUMENT", help="put them between its marks")
+    arguments = parser.parse_args()
+    text = figures(arguments.package)
+    if arguments.write is None:
+        print(text)
+        return
+    write_between_marks(arguments.write, text)
+    print(f"wrote {arguments.write}")
 
 
 if __name__ == "__main__":
