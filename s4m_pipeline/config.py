@@ -158,7 +158,7 @@ class RefineSection(Section):
     """How the segmenter is prompted and which mask is taken.
 
     Policy ``none`` keeps every teacher's mask and needs no segmenter: plain pseudo-labels.
-    ``auto`` takes what ``s4m refine --calibrate`` measured to be best, and keeps the teacher's
+    ``auto`` takes what ``s4m calibrate`` measured to be best, and keeps the teacher's
     masks of the classes and sizes where that made them worse.
 
     ``negative_points`` are drawn from neighbouring instances. ``candidate`` ``fuse`` takes the
@@ -175,7 +175,7 @@ class RefineSection(Section):
     the smaller one lies in the larger; 1 switches a rule off. ``overlaps`` ``score`` gives pixels
     that several masks claim to the highest score, and drops a mask of which less than
     ``min_agreement`` is left. Predictions from ``min_score`` up are refined even if they become no
-    label, so that ``--rethreshold`` can lower a threshold that far without the segmenter.
+    label, so that ``s4m rethreshold`` can lower a threshold that far without the segmenter.
     """
 
     policy: Annotated[str, prompt_name("none", "auto")] = "points"
@@ -198,7 +198,7 @@ class RefineSection(Section):
 
 
 class CalibrationSection(Section):
-    """How refinement is measured on the labelled images (``s4m refine --calibrate``).
+    """How refinement is measured on the labelled images (``s4m calibrate``).
 
     ``folds`` teachers are trained, each for ``iterations`` (None takes the teacher's) and each
     without the part of the labelled images that it then predicts.

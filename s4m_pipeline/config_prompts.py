@@ -35,7 +35,7 @@ PROMPTS: dict[str, PromptParts] = {
     "box+points": PromptParts(box=True, points=True),
 }
 """What is prompted, by name. A new row needs no other edit: it can be configured, is compared by
-``s4m refine --calibrate``, and is listed where a name is unknown."""
+``s4m calibrate``, and is listed where a name is unknown."""
 
 
 def prompt_name(*others: str) -> BeforeValidator:

@@ -168,7 +168,7 @@ def check_labels(run: Run, refined: Path, stage: str) -> None:
         raise S4MError(
             "there is not one pseudo-label to learn from: no prediction is above its class's "
             "threshold.\nTrain the teacher for longer, or lower pseudo_label.score and make new "
-            "labels with: s4m refine --rethreshold"
+            "labels with: s4m rethreshold"
         )
     shares = ", ".join(f"{100 * share:.0f} % {key}" for key, share in rates.shares.items())
     run.reporter.say(
@@ -184,7 +184,7 @@ def check_labels(run: Run, refined: Path, stage: str) -> None:
         run.reporter.warn(message)
     if rates.faults():
         run.reporter.warn(
-            "look at the labels with 's4m report'; 's4m refine --rethreshold' moves thresholds "
+            "look at the labels with 's4m report'; 's4m rethreshold' moves thresholds "
             "in seconds (pseudo_label.thresholds=rate follows the labelled rate)"
         )
 
