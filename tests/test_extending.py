@@ -44,34 +44,7 @@ FARTHER = {
 }
 """Commands beside a recipe's own; the teacher starts from weights that are trained already."""
 
-DRIVER = """
-import contextlib, io, json, os, sys
-from pathlib import Path
-
-import s4m_pipeline
-from s4m_pipeline.cli import main
-from s4m_pipeline.labels.page import write_label_page
-
-
-def call(arguments):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(arguments)
-        except SystemExit as ended:
-            code = ended.code or 0
-    return code, out.getvalue(), err.getvalue()
-
-
-if __name__ == "__main__":  # the processes of a command import this file too
-    write_label_page.__defaults__ = (2,)  # as in tests/workshop.py
-    folder = Path(sys.argv[1])
-    os.chdir(folder / "run")
-    commands = json.loads((folder / "commands.json").read_text())
-    told = {name: [call(arguments) for arguments in some] for name, some in commands.items()}
-    told["package"] = s4m_pipeline.__file__
-    (folder / "told.json").write_text(json.dumps(told))
-"""
+DRIVER = ROOT / "tests" / "recipe_driver.py"
 
 
 @dataclass(frozen=True)
@@ -170,9 +143,9 @@ def extended(made_once: MadeOnce, finished: Workshop, recipes: dict[str, Any]) -
         for name, recipe in recipes.items():
             commands[name] = [*map(list, recipe.commands), *FARTHER.get(name, [])]
         (folder / "commands.json").write_text(json.dumps(commands))
-        (folder / "driver.py").write_text(DRIVER)
+        shutil.copy(DRIVER, folder)  # where it does not see the tests
         done = subprocess.run(
-            [sys.executable, folder / "driver.py", folder],
+            [sys.executable, folder / DRIVER.name, folder],
             env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
