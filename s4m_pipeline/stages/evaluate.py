@@ -19,7 +19,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.detections import knows_detections
 
-WORK = "s4m_pipeline.stages.evaluate_work:evaluate"
+WORK = "s4m_pipeline.stages.detect_and_score:evaluate"
 CHECK_METRIC = "s4m_pipeline.metrics.scoring:check_metric"
 RULE = 2
 """Number of the rule by which instances are counted: one more with every change of it."""

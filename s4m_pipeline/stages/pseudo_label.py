@@ -22,7 +22,7 @@ from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.prediction_settings import PredictionSettings
 
-PREDICTION_WORKER = "s4m_pipeline.stages.pseudo_label_worker:PredictionWorker"
+PREDICTION_WORKER = "s4m_pipeline.stages.prediction_worker:PredictionWorker"
 """What predicts a stage's images; its argument is a `PredictionTask`."""
 BYTES_PER_IMAGE = 20_000
 """Of the predictions of an image: some ten instances of 2 KB."""

@@ -23,7 +23,7 @@ from s4m_pipeline.stages.training import (
 )
 from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
-WORK = "s4m_pipeline.stages.train_student_work:train_student"
+WORK = "s4m_pipeline.stages.student_training:train_student"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from s4m_pipeline.stages.training import (
     weights_source,
 )
 
-WORK = "s4m_pipeline.stages.training_work:train_stage"
+WORK = "s4m_pipeline.stages.stage_training:train_stage"
 
 
 @dataclass(frozen=True)

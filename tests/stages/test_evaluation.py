@@ -6,7 +6,7 @@ import pytest
 
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.metrics import cityscapes_ap
-from s4m_pipeline.stages import evaluate_work
+from s4m_pipeline.stages import detect_and_score
 from s4m_pipeline.stages.detections import DETECTIONS, known_detections
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.train_teacher import TrainTeacher
@@ -134,7 +134,7 @@ def test_another_metric_takes_the_same_detections(finished, tmp_path, s4m, monke
     run = copy.run()
     before = (run.require(Evaluate("teacher")) / DETECTIONS).read_bytes()
     arguments = ("evaluate", "-c", copy.config, "--of", "teacher", "--metric", "both")
-    monkeypatch.setattr(evaluate_work, "_detect", lambda *_: pytest.fail("it detects again"))
+    monkeypatch.setattr(detect_and_score, "_detect", lambda *_: pytest.fail("it detects again"))
     code, out, err = s4m(*arguments, "--json")
     assert code == 0
     assert "void" in err  # the scenes have none, and the figures are not quite Cityscapes'
@@ -145,7 +145,7 @@ def test_another_metric_takes_the_same_detections(finished, tmp_path, s4m, monke
     truth = coco.load(*(copy.folder / "scenes" / n for n in ("validation.json", "validation")))
     expected = cityscapes_ap(truth, json.loads(before))
     assert figures["cityscapes"] == expected
-    monkeypatch.setattr(evaluate_work, "_detect", lambda *_: iter(()))
+    monkeypatch.setattr(detect_and_score, "_detect", lambda *_: iter(()))
     code, out, _ = s4m(*arguments, "--force", "--json")  # anew: here, nothing is found
     assert code == 0
     assert json.loads(out)["segm"]["AP"] == 0.0

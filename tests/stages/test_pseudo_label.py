@@ -19,7 +19,7 @@ from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine import reading
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
-from s4m_pipeline.stages import pseudo_label_worker
+from s4m_pipeline.stages import prediction_worker
 from s4m_pipeline.stages.prediction_settings import PredictionSettings
 from s4m_pipeline.stages.pseudo_label import PredictionTask
 
@@ -58,7 +58,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Make a worker whose teacher is made up, whose images are grey and whose rows are told."""
 
     def worker(teacher: Teacher, images: int, rows: Callable[[int], None]) -> Any:
-        made: Any = object.__new__(pseudo_label_worker.PredictionWorker)
+        made: Any = object.__new__(prediction_worker.PredictionWorker)
         made.stage = "pseudo-label"
         records = {n: ImageRecord(n, f"{n}.png", Path(f"{n}.png"), 4, 6) for n in range(images)}
         settings = PredictionSettings(0, 0.05, 3)
@@ -76,7 +76,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             return [{"image_id": record.id}]
 
         monkeypatch.setattr(reading, "read_sized_image", read)
-        monkeypatch.setattr(pseudo_label_worker, "prediction_rows", rows_of)
+        monkeypatch.setattr(prediction_worker, "prediction_rows", rows_of)
         return made
 
     return worker

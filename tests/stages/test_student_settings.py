@@ -14,7 +14,7 @@ from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.engine.stage import Outcome
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages import train_student, train_student_work
+from s4m_pipeline.stages import student_training, train_student
 from s4m_pipeline.stages.train_student import TrainStudent
 
 CHANGES = {
@@ -47,14 +47,14 @@ def run_of(folder: Path, **student: Any) -> Any:
 def training_of(run: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the stage hands to the training beside what teacher and student share, losses apart."""
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(train_student_work, "_look_at_labels", lambda *_: None)
-    monkeypatch.setattr(train_student_work, "file_entry", lambda folder, path: None)
+    monkeypatch.setattr(student_training, "_look_at_labels", lambda *_: None)
+    monkeypatch.setattr(student_training, "file_entry", lambda folder, path: None)
 
     def train(*args: Any) -> Outcome:
         seen.update(args[-1])
         return Outcome([], {}, {})
 
-    monkeypatch.setattr(train_student_work, "train_stage", train)
+    monkeypatch.setattr(student_training, "train_stage", train)
     TrainStudent().make(run, run.config.work_dir)
     return {**seen, **asdict(seen["losses"])}
 

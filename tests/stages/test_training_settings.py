@@ -10,10 +10,10 @@ import pytest
 
 from s4m_pipeline.config import StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.models.training import TrainingResult, TrainingSpec
-from s4m_pipeline.stages import training_work
+from s4m_pipeline.stages import stage_training
+from s4m_pipeline.stages.stage_training import train_stage
 from s4m_pipeline.stages.train_teacher import TrainTeacher, teacher_extra
 from s4m_pipeline.stages.training import training_settings
-from s4m_pipeline.stages.training_work import train_stage
 
 
 @pytest.mark.parametrize("kind", [TeacherSection, StudentSection])
@@ -40,8 +40,8 @@ def test_it_reaches_the_training_and_the_manifest_tells_what_was_taken(
             (tmp_path / name).write_text("")
         return TrainingResult(tmp_path / "checkpoint.pth", spec.iterations, "bfloat16")
 
-    monkeypatch.setattr(training_work, "train", train)
-    monkeypatch.setattr(training_work, "bad_images", lambda *_: [])
+    monkeypatch.setattr(stage_training, "train", train)
+    monkeypatch.setattr(stage_training, "bad_images", lambda *_: [])
     labelled = SimpleNamespace(images=[], categories=[], instance_count=0)
     run: Any = SimpleNamespace(
         config=SimpleNamespace(

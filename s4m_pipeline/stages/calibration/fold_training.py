@@ -9,8 +9,8 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit, fold_section
 from s4m_pipeline.stages.calibration.gains import assign_folds
+from s4m_pipeline.stages.stage_training import train_stage
 from s4m_pipeline.stages.train_teacher import teacher_extra
-from s4m_pipeline.stages.training_work import train_stage
 
 
 def fold_of_image(run: Run) -> dict[int, int]:

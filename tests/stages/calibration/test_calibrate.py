@@ -34,11 +34,11 @@ def calibrated(finished, workshop_once):
 def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
     finished, tmp_path, monkeypatch
 ):
-    from s4m_pipeline.stages import training_work
+    from s4m_pipeline.stages import stage_training
     from s4m_pipeline.stages.calibration import cross_fit_worker
 
     seen, asked = {}, {}
-    real_train = training_work.train
+    real_train = stage_training.train
 
     def train(spec):
         seen[spec.folder.name] = set(spec.labelled["exclude"])
@@ -53,7 +53,7 @@ def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
             asked[self.fold] = asked.get(self.fold, 0) + len(images)
             return super().predict(images, min_score)
 
-    monkeypatch.setattr(training_work, "train", train)
+    monkeypatch.setattr(stage_training, "train", train)
     monkeypatch.setattr(cross_fit_worker, "Predictor", Noting)
     copy = finished.copy(tmp_path / "run")
     run = copy.run("calibration.iterations=2")
@@ -311,13 +311,13 @@ def test_calibrate_prints_policies_sizes_and_classes(calibrated, s4m):
 
 
 def test_an_interrupted_calibration_goes_on_without_training_again(finished, tmp_path, monkeypatch):
-    from s4m_pipeline.stages import training_work
+    from s4m_pipeline.stages import stage_training
     from s4m_pipeline.stages.calibration.cross_fit_worker import CrossFitWorker
 
     copy = finished.copy(tmp_path / "run")
     run = copy.run("calibration.iterations=3")
     trained, stopped = [], []
-    real_train, real_process = training_work.train, CrossFitWorker.process
+    real_train, real_process = stage_training.train, CrossFitWorker.process
 
     def train(spec):
         before = spec.folder / "checkpoint.pth"
@@ -330,7 +330,7 @@ def test_an_interrupted_calibration_goes_on_without_training_again(finished, tmp
             raise KeyboardInterrupt
         return real_process(self, shard, advance)
 
-    monkeypatch.setattr(training_work, "train", train)
+    monkeypatch.setattr(stage_training, "train", train)
     monkeypatch.setattr(CrossFitWorker, "process", process)
     with pytest.raises(KeyboardInterrupt):
         perform(run, CrossFit())

@@ -12,8 +12,8 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.labels.page import write_label_page
 from s4m_pipeline.labels.warnings import check_labels
+from s4m_pipeline.stages.stage_training import train_stage
 from s4m_pipeline.stages.training import start_checkpoint
-from s4m_pipeline.stages.training_work import train_stage
 
 PAGE = "labels.html"
 
