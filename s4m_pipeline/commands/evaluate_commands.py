@@ -53,7 +53,7 @@ def evaluate(
     """AP of a checkpoint, or of all of them, on an image set."""
     from s4m_pipeline.commands.printing import print_evaluations, print_plan
     from s4m_pipeline.stages.evaluate import evaluated_set
-    from s4m_pipeline.workflow.compare import ALL, evaluate_all, evaluations, later_rounds
+    from s4m_pipeline.workflow.compare import ALL, evaluate_all, evaluations, trained_rounds
 
     if number is not None and not labels:
         raise UsageError("--round goes with --labels; a round's student is --of student-2")
@@ -64,7 +64,7 @@ def evaluate(
     run = open_run(config, overrides)
     name, source = evaluated_set(split, images, annotations)
     of = ALL if compare else of
-    later = later_rounds(run) if of == ALL else []
+    later = trained_rounds(run) if of == ALL else []
     stages = evaluations(run.config, of, name, averaged, source, metric, not force, later)
     if dry_run:
         print_plan(run, list(stages.values()), force, as_json)

@@ -13,7 +13,7 @@ from s4m_pipeline.artifacts.shards import Shard, read_marker, write_shard
 from s4m_pipeline.devices.placement import Place, side_by_side
 from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.engine.sharded import ShardedStage, tell_idle_gpus
+from s4m_pipeline.engine.sharded import ShardedStage, warn_of_idle_gpus
 from s4m_pipeline.engine.stage import Stage
 
 PROBED = 10
@@ -86,7 +86,7 @@ def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
     places = np.linspace(0, len(images) - 1, min(PROBED, len(images))).astype(int)
     ids = [images[place] for place in places]
     device = stage.device(run)
-    tell_idle_gpus(run, device)
+    warn_of_idle_gpus(run, device)
     workers = max(1, min(run.config.execution.workers, len(shards) - len(done)))
     start, image, size = _measure(run, stage, ids, Place(0, workers))
     return Forecast(

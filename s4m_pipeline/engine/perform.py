@@ -10,7 +10,7 @@ from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.devices.placement import ALWAYS_THERE
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
-from s4m_pipeline.engine.staleness import told_difference
+from s4m_pipeline.engine.staleness import describe_difference
 from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError
 
 
@@ -87,7 +87,7 @@ def _difference(run: Run, stage: Stage, latest: str) -> str:
     if fault := format_fault(before["format_version"]):
         return f"the last one made, {latest}, is of {fault}"
     wanted = {"config": stage.settings(run.config), "inputs": stage.inputs(run)}
-    difference = told_difference(stage.name, run.config, before, wanted)
+    difference = describe_difference(stage.name, run.config, before, wanted)
     return difference or f"the last one made is {latest}"
 
 

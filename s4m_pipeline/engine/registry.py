@@ -117,7 +117,7 @@ def check_round(number: int) -> None:
         raise UsageError(f"there is no round {number}: rounds count from 1")
 
 
-def model_of_round(number: int) -> Stage:
+def training_of_round(number: int) -> Stage:
     """The training that a round ends with: 0 is the teacher's, r the student's of round r."""
     return stage_named("train-student", number) if number else stage_named("train-teacher")
 
@@ -125,8 +125,8 @@ def model_of_round(number: int) -> Stage:
 def training_named(name: str) -> Stage | None:
     """The training that ``teacher``, ``student`` or ``student-2`` (of round 2) names, or None."""
     if name in ("teacher", "student"):
-        return model_of_round(("teacher", "student").index(name))
+        return training_of_round(("teacher", "student").index(name))
     word, _, number = name.partition("-")
     if word == "student" and number.isdecimal() and int(number) > 1:
-        return model_of_round(int(number))
+        return training_of_round(int(number))
     return None

@@ -16,7 +16,7 @@ from s4m_pipeline.engine.image_sets import ImageSets
 from s4m_pipeline.errors import ArtifactError, UsageError
 
 
-class Described(Protocol):
+class StageLike(Protocol):
     """What a run asks of a stage; see `s4m_pipeline.engine.stage.Stage`."""
 
     @property
@@ -61,7 +61,7 @@ class Run:
         """The device to work on, ``auto`` resolved."""
         return placement.resolve_device(self.config.device)
 
-    def fingerprint(self, stage: Described) -> str:
+    def fingerprint(self, stage: StageLike) -> str:
         """The fingerprint that this configuration asks of a stage."""
         if stage.title not in self._fingerprints:
             self._fingerprints[stage.title] = digests.fingerprint(
@@ -69,11 +69,11 @@ class Run:
             )
         return self._fingerprints[stage.title]
 
-    def folder(self, stage: Described) -> Path:
+    def folder(self, stage: StageLike) -> Path:
         """The folder of the artifact that this configuration asks of a stage."""
         return self.store.folder(stage.name, self.fingerprint(stage))
 
-    def require(self, stage: Described) -> Path:
+    def require(self, stage: StageLike) -> Path:
         """The folder of a finished input artifact.
 
         Raises:
@@ -97,7 +97,7 @@ class Run:
                 )
         return folder
 
-    def _missing(self, stage: Described, fingerprint: str) -> UsageError | ArtifactError:
+    def _missing(self, stage: StageLike, fingerprint: str) -> UsageError | ArtifactError:
         """Why a finished artifact is not there, and the command that makes it."""
         command = f"Make it with: s4m {stage.command} {self.called_with}"
         if self.store.is_begun(stage.name, fingerprint):
@@ -115,7 +115,7 @@ class Run:
             )
         return UsageError(f"{stage.name} has not been made yet.\n{command}")
 
-    def remedy(self, stage: Described) -> str:
+    def remedy(self, stage: StageLike) -> str:
         """How to make a damaged artifact again, and no other beside it."""
         command = f"s4m {stage.command} {self.called_with}"
         if stage.made_alone:

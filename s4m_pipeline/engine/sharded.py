@@ -25,7 +25,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage, label_categories
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.execution.base import ShardJob
-from s4m_pipeline.execution.engines import check_engine, engine
+from s4m_pipeline.execution.engines import check_engine, engine_named
 from s4m_pipeline.wording import counted
 
 SHARD_BYTES = 64_000_000
@@ -116,8 +116,8 @@ class ShardedStage(Stage):
         total = sum(len(shard.image_ids) for shard in shards)
         done = total - sum(len(shard.image_ids) for shard in todo)
         job, section = self.job(run, folder), run.config.execution
-        run_shards = engine(section.engine)
-        tell_idle_gpus(run, self.device(run))
+        run_shards = engine_named(section.engine)
+        warn_of_idle_gpus(run, self.device(run))
         markers: dict[int, ShardMarker] = {}
         warned: set[str] = set()
         with run.reporter.progress(self.name, total, done) as advance:
@@ -160,7 +160,7 @@ def _all_of(images: int) -> str:
     return "the only image was" if images == 1 else f"all {images:,} images were"
 
 
-def tell_idle_gpus(run: Run, device: str) -> None:
+def warn_of_idle_gpus(run: Run, device: str) -> None:
     """Warn, once a run, of GPUs that the run's workers leave idle."""
     there, workers = gpus_of(device), run.config.execution.workers
     if workers < there:

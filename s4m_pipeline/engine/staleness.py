@@ -28,7 +28,7 @@ _DIGEST = re.compile(r"[0-9a-f]{16,}")
 _UNSET = object()
 
 
-def told_difference(
+def describe_difference(
     stage: str, config: RunConfig, before: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> str:
     """Name what differs between what two artifacts of a stage were asked for.

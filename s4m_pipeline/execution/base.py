@@ -1,7 +1,7 @@
 """The contract between stages and engines: shards go in, each one's marker comes back.
 
 A worker makes the rows of shards. An engine runs workers somewhere, and each of them writes its own
-shards (`written_shards`), so that no table passes through the process that drives them.
+shards (`write_shards`), so that no table passes through the process that drives them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ShardJob:
         return factory(self.stage, self.argument, place)
 
 
-def written_shards(
+def write_shards(
     job: ShardJob, place: Place, shards: Iterable[Shard], advance: Advance
 ) -> Iterator[tuple[Shard, ShardMarker]]:
     """Work through shards and write each one; this is what every engine calls where it works.

@@ -16,7 +16,7 @@ def check_engine(name: str) -> None:
         raise UsageError(f"execution.engine: there is no '{name}', only {', '.join(ENGINES)}")
 
 
-def engine(name: str) -> Engine:
+def engine_named(name: str) -> Engine:
     """The engine of a name (UsageError where there is none)."""
     check_engine(name)
     run: Engine = load(ENGINES[name])

@@ -18,7 +18,7 @@ from typing import Any
 from s4m_pipeline.artifacts.shards import Shard, ShardMarker
 from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.errors import S4MError
-from s4m_pipeline.execution.base import Advance, ShardJob, written_shards
+from s4m_pipeline.execution.base import Advance, ShardJob, write_shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def run_shards(
     """
     if workers <= 1 or len(shards) <= 1:
         if shards:
-            yield from written_shards(job, Place(), shards, advance)
+            yield from write_shards(job, Place(), shards, advance)
         return
     yield from _run_processes(shards, job, min(workers, len(shards)), advance)
 
@@ -101,7 +101,7 @@ def _next_message(results: Any, processes: Sequence[Any]) -> Any:
 def _work(job: ShardJob, place: Place, tasks: Any, results: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     try:
-        for done in written_shards(job, place, iter(tasks.get, None), results.put):
+        for done in write_shards(job, place, iter(tasks.get, None), results.put):
             results.put(done)
     except S4MError as error:
         results.put(_Failure(error))

@@ -52,7 +52,7 @@ def labelled_counts(run: Run) -> dict[int, int]:
     return counts
 
 
-def told_thresholds(run: Run, chosen: Thresholds) -> dict[str, Any]:
+def report_thresholds(run: Run, chosen: Thresholds) -> dict[str, Any]:
     """Warn of thresholds that miss what was asked for; gives them for a manifest."""
     warn_unreached(run, chosen)
     return thresholds_as_json(run, chosen)

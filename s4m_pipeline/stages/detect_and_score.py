@@ -15,7 +15,7 @@ from s4m_pipeline.errors import S4MError
 from s4m_pipeline.late import load
 from s4m_pipeline.metrics.cityscapes_metric import read_void
 from s4m_pipeline.metrics.scoring import score_detections, wants_cityscapes
-from s4m_pipeline.stages.detections import DETECTIONS, known_detections
+from s4m_pipeline.stages.detections import DETECTIONS, stored_detections
 from s4m_pipeline.stages.evaluate import Evaluate
 
 BATCH = 4
@@ -36,7 +36,7 @@ def evaluate(run: Run, stage: Evaluate, folder: Path) -> Outcome:
     truth = stage.truth(run)
     aside: list[dict[str, Any]] = []
     warnings: list[str] = []
-    detections = known_detections(run, stage) if stage.reuse else None
+    detections = stored_detections(run, stage) if stage.reuse else None
     if detections is None:
         detections = list(_detect(run, stage, truth, aside, warnings))
     for row in aside:

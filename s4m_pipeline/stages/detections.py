@@ -14,7 +14,7 @@ from s4m_pipeline.errors import ArtifactError
 DETECTIONS = "detections.json"
 
 
-def known_detections(run: Run, stage: Stage) -> list[dict[str, Any]] | None:
+def stored_detections(run: Run, stage: Stage) -> list[dict[str, Any]] | None:
     """Find detections of the same weights on the same images.
 
     Args:
@@ -33,8 +33,8 @@ def known_detections(run: Run, stage: Stage) -> list[dict[str, Any]] | None:
     return detections
 
 
-def knows_detections(run: Run, stage: Stage) -> bool:
-    """Whether ``known_detections`` finds any, as long as the weights themselves are there."""
+def has_stored_detections(run: Run, stage: Stage) -> bool:
+    """Whether ``stored_detections`` finds any, as long as the weights themselves are there."""
     try:
         return _folder_with_detections(run, stage) is not None
     except ArtifactError:

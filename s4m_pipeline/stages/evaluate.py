@@ -12,12 +12,12 @@ from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
-from s4m_pipeline.engine.registry import model_of_round, training_named
+from s4m_pipeline.engine.registry import training_named, training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
-from s4m_pipeline.stages.detections import knows_detections
+from s4m_pipeline.stages.detections import has_stored_detections
 
 WORK = "s4m_pipeline.stages.detect_and_score:evaluate"
 CHECK_METRIC = "s4m_pipeline.metrics.scoring:check_metric"
@@ -110,8 +110,8 @@ class Evaluate(Stage):
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """The training, when it is this run's."""
         if self.of == "teacher":
-            return {self.model: model_of_round(0)}
-        return {self.model: model_of_round(self.round)} if self.of == "student" else {}
+            return {self.model: training_of_round(0)}
+        return {self.model: training_of_round(self.round)} if self.of == "student" else {}
 
     def section(self, config: RunConfig) -> LabelledSet:
         """The image set that it is evaluated on (UsageError where there is none)."""
@@ -162,7 +162,7 @@ class Evaluate(Stage):
 
     def device(self, run: Run) -> str:
         """The run's device, or the processor's where the detections are there."""
-        return "cpu" if self.reuse and knows_detections(run, self) else run.device
+        return "cpu" if self.reuse and has_stored_detections(run, self) else run.device
 
     def plan(self, run: Run) -> Plan:
         """Images to run over."""

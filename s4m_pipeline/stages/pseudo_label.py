@@ -16,7 +16,7 @@ from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.config import RunConfig, result_settings
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.image_sources import UNLABELLED
-from s4m_pipeline.engine.registry import model_of_round
+from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Stage
@@ -45,7 +45,7 @@ class PseudoLabel(ShardedStage):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """The teacher: this run's, or the student of the round before."""
-        return {"teacher": model_of_round(self.round - 1)}
+        return {"teacher": training_of_round(self.round - 1)}
 
     def bytes_per_image(self, run: Run) -> int:
         """About 20 KB."""
@@ -53,7 +53,7 @@ class PseudoLabel(ShardedStage):
 
     def argument(self, run: Run) -> PredictionTask:
         """The teacher's checkpoint, the images and the settings."""
-        return PredictionTask.of(run, self, model_of_round(self.round - 1))
+        return PredictionTask.of(run, self, training_of_round(self.round - 1))
 
 
 def prediction_settings(config: RunConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from s4m_pipeline.config import RunConfig, starts_from_teacher
 from s4m_pipeline.configs import may_have
 from s4m_pipeline.configs.losses import MASK2FORMER_HEAD, StudentLosses
-from s4m_pipeline.engine.registry import model_of_round, stage_named
+from s4m_pipeline.engine.registry import stage_named, training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
@@ -53,7 +53,7 @@ class TrainStudent(Stage):
         if config.student.structure_weight > 0:
             upstream["structure"] = stage_named("structure")
         if starts_from_teacher(config):
-            upstream["teacher"] = model_of_round(self.round - 1)
+            upstream["teacher"] = training_of_round(self.round - 1)
         return upstream
 
     def check(self, run: Run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.engine.perform import check_stage, perform
-from s4m_pipeline.engine.registry import model_of_round
+from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.evaluate import Evaluate, evaluate_of
@@ -63,12 +63,12 @@ def evaluations(
     }
 
 
-def later_rounds(run: Run) -> list[int]:
+def trained_rounds(run: Run) -> list[int]:
     """The rounds from 2 on whose students are trained, as the run's configuration asks for them."""
     done: list[int] = []
     number = 2
     while run.store.is_complete(
-        model_of_round(number).name, run.fingerprint(model_of_round(number))
+        training_of_round(number).name, run.fingerprint(training_of_round(number))
     ):
         done.append(number)
         number += 1

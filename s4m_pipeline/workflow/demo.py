@@ -20,7 +20,7 @@ from s4m_pipeline.data.images import read_image
 from s4m_pipeline.data.scenes.scenes import generate_scenes
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.perform import perform
-from s4m_pipeline.engine.registry import model_of_round, stage_named
+from s4m_pipeline.engine.registry import stage_named, training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
@@ -128,7 +128,7 @@ def _check_overrides(overrides: list[str]) -> None:
 
 def _teacher_trained_on(run: Run) -> Run:
     """A run whose teacher starts from the run's own: labelled scenes alone, for as long again."""
-    start = run.require(model_of_round(0)) / CHECKPOINT
+    start = run.require(training_of_round(0)) / CHECKPOINT
     config = run.config.model_copy(deep=True)
     config.teacher.weights = str(start)
     return Run(config, run.reporter)
@@ -183,7 +183,7 @@ def _samples(run: Run, truth: ImageSet) -> list[Any]:
     columns = ["file_name", "category_id", "mask_rle", "teacher_mask_rle", "decision"]
     rows = read_table(run.require(stage_named("refine")), "refined", columns).to_pylist()
     taken = [row for row in rows if row["decision"] != "dropped"]
-    student = load(PREDICTOR)(run.require(model_of_round(1)) / CHECKPOINT, run.device)
+    student = load(PREDICTOR)(run.require(training_of_round(1)) / CHECKPOINT, run.device)
     shown = [i for i in truth.images if len(truth.instances.get(i.id, [])) >= 3][:SHOWN]
     samples = []
     for record in shown:

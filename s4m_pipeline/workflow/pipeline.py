@@ -64,7 +64,7 @@ def status(run: Run) -> list[dict[str, Any]]:
     """Where each stage stands: ``stage``, ``state``, ``fingerprint``, ``why``, ``folder``."""
     rows = []
     stages = stages_of(run.config)
-    for number in later_rounds(run):
+    for number in begun_rounds(run):
         stages += stages_of_round(run.config, number)
     for stage in stages:
         known = freshness(run, stage)
@@ -80,7 +80,7 @@ def status(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def later_rounds(run: Run) -> Iterator[int]:
+def begun_rounds(run: Run) -> Iterator[int]:
     """The rounds after the first that a run has begun, with these settings or others."""
     number = 2
     while _is_begun(run, number):

@@ -9,7 +9,7 @@ from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.engine import sharded
 from s4m_pipeline.engine.forecast import PROBED, forecast
 from s4m_pipeline.engine.perform import perform
-from s4m_pipeline.engine.sharded import tell_idle_gpus
+from s4m_pipeline.engine.sharded import warn_of_idle_gpus
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.refine.worker import RefineWorker
@@ -71,20 +71,20 @@ def test_there_is_no_forecast_of_predictions_whose_teachers_are_yet_to_be_traine
 def test_gpus_that_a_run_leaves_idle_are_told_once(finished, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     run = finished.run("execution.workers=3")
-    tell_idle_gpus(run, "cuda")
-    tell_idle_gpus(run, "cuda")
+    warn_of_idle_gpus(run, "cuda")
+    warn_of_idle_gpus(run, "cuda")
     (line,) = capsys.readouterr().err.splitlines()
     assert "execution.workers is 3" in line
     assert "1 of 4 GPUs idle" in line
     for device in ("cpu", "cuda:1"):
-        tell_idle_gpus(finished.run(), device)
-    tell_idle_gpus(finished.run("execution.workers=4"), "cuda")
+        warn_of_idle_gpus(finished.run(), device)
+    warn_of_idle_gpus(finished.run("execution.workers=4"), "cuda")
     assert capsys.readouterr().err == ""
 
 
 def test_a_stage_at_work_tells_of_idle_gpus(finished, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(sharded, "tell_idle_gpus", lambda run, device: told.append(device))
+    monkeypatch.setattr(sharded, "warn_of_idle_gpus", lambda run, device: told.append(device))
     copy = finished.copy(tmp_path / "run")
     perform(copy.run("refine.points=2"), Refine())
     perform(copy.run("refine.policy=none", "student.structure_weight=0"), Refine())

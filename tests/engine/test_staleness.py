@@ -10,7 +10,7 @@ import pytest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import model_config_digest
-from s4m_pipeline.engine.staleness import told_difference
+from s4m_pipeline.engine.staleness import describe_difference
 from s4m_pipeline.stages.evaluate import Evaluate
 
 ONE, OTHER = "12ba8c" + "0" * 58, "fdfd96" + "0" * 58
@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> RunConfig:
 
 def _told(config: RunConfig, part: str, before: Any, wanted: Any, stage: str = "evaluate") -> str:
     empty: dict[str, Any] = {"config": {}, "inputs": {}}
-    return told_difference(stage, config, {**empty, part: before}, {**empty, part: wanted})
+    return describe_difference(stage, config, {**empty, part: before}, {**empty, part: wanted})
 
 
 @pytest.mark.parametrize("kind", ["labelled", "unlabelled", "validation"])

@@ -7,7 +7,7 @@ from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.devices.placement import resolve_device
 from s4m_pipeline.errors import S4MError, UsageError
 from s4m_pipeline.execution.base import ShardJob, ShardWorker
-from s4m_pipeline.execution.engines import ENGINES, check_engine, engine
+from s4m_pipeline.execution.engines import ENGINES, check_engine, engine_named
 from s4m_pipeline.execution.local import run_shards
 
 
@@ -113,7 +113,7 @@ def test_workers_write_their_shards_and_the_parent_gets_markers(workers, tmp_pat
 
 def test_every_engine_of_the_table_can_be_loaded_and_another_is_refused():
     for name in ENGINES:
-        assert callable(engine(name))
+        assert callable(engine_named(name))
     with pytest.raises(UsageError, match=r"execution\.engine: there is no 'abacus', only local"):
         check_engine("abacus")
 

@@ -7,7 +7,7 @@ import pytest
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.metrics import cityscapes_ap
 from s4m_pipeline.stages import detect_and_score
-from s4m_pipeline.stages.detections import DETECTIONS, known_detections
+from s4m_pipeline.stages.detections import DETECTIONS, stored_detections
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.workflow.compare import evaluations
@@ -157,8 +157,8 @@ def test_detections_that_are_not_the_same_are_not_taken(finished, tmp_path, dama
     run = copy.run()
     folder = run.require(Evaluate("teacher"))
     other = Evaluate("teacher", metric="coco")
-    assert known_detections(run, other) == json.loads((folder / DETECTIONS).read_bytes())
-    assert known_detections(run, Evaluate("student", metric="coco", averaged=False)) is None
+    assert stored_detections(run, other) == json.loads((folder / DETECTIONS).read_bytes())
+    assert stored_detections(run, Evaluate("student", metric="coco", averaged=False)) is None
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     if damage == "retrained":
@@ -168,7 +168,7 @@ def test_detections_that_are_not_the_same_are_not_taken(finished, tmp_path, dama
     else:
         (folder / DETECTIONS).write_text("[]")
     path.write_text(json.dumps(manifest))
-    assert known_detections(run, other) is None
+    assert stored_detections(run, other) is None
 
 
 def test_label_quality_counts_labels_of_both_kinds(finished, s4m):

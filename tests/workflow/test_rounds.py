@@ -7,7 +7,7 @@ import pytest
 
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.engine.registry import model_of_round, training_named
+from s4m_pipeline.engine.registry import training_named, training_of_round
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.label_quality import label_quality
 from s4m_pipeline.metrics.matching import Label
@@ -297,7 +297,7 @@ def test_a_dry_run_lists_all_rounds(finished, s4m):
 
 def test_models_go_by_name():
     assert isinstance(training_named("teacher"), TrainTeacher)
-    assert training_named("student") == TrainStudent() == model_of_round(1)
+    assert training_named("student") == TrainStudent() == training_of_round(1)
     assert training_named("student-3") == TrainStudent(round=3)
     for name in ("student-1", "student-x", "student-0", "runs/student-2", "pupil"):
         assert training_named(name) is None

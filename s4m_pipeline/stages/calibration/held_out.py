@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.image_sources import VALIDATION
-from s4m_pipeline.engine.registry import model_of_round
+from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Outcome, Stage
@@ -73,7 +73,7 @@ class HeldOut(ShardedStage):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """The model."""
-        return {"teacher": model_of_round(self.round - 1), **threshold_upstream(config)}
+        return {"teacher": training_of_round(self.round - 1), **threshold_upstream(config)}
 
     def bytes_per_image(self, run: Run) -> int:
         """About 20 KB."""
@@ -81,7 +81,7 @@ class HeldOut(ShardedStage):
 
     def argument(self, run: Run) -> PredictionTask:
         """The model's checkpoint, the images and the settings."""
-        return PredictionTask.of(run, self, model_of_round(self.round - 1))
+        return PredictionTask.of(run, self, training_of_round(self.round - 1))
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Predict, then hold the labels against the truth."""

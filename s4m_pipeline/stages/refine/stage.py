@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from s4m_pipeline.refinement.policies import PolicyChoice
 
 CHOOSE = "s4m_pipeline.labels.choose:choose_thresholds"
-TELL_THRESHOLDS = "s4m_pipeline.labels.choose:told_thresholds"
+REPORT_THRESHOLDS = "s4m_pipeline.labels.choose:report_thresholds"
 
 
 def wants_structure(config: RunConfig) -> bool:
@@ -169,7 +169,7 @@ class Refine(ShardedStage):
     def make(self, run: Run, folder: Path) -> Outcome:
         """Refine, and write down the thresholds and policy that were chosen."""
         outcome = super().make(run, folder)
-        outcome.metrics["thresholds"] = load(TELL_THRESHOLDS)(run, self.thresholds(run))
+        outcome.metrics["thresholds"] = load(REPORT_THRESHOLDS)(run, self.thresholds(run))
         if run.config.refine.policy == "auto":
             choice = self._calibration(run)
             outcome.metrics["policy"] = {name: choice[name] for name in ("best", "policy", "off")}
