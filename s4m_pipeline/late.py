@@ -1,7 +1,7 @@
-"""Names of things that are imported when they are asked for.
+"""Imports by name, made when they are needed.
 
-What is heavy (torch, mmdet, sam2, numpy) is reached by such names only: a table or a class holds
-the name, and the module is imported when its stage runs.
+What is heavy (torch, mmdet, sam2, NumPy) is reached this way: a table or a class holds the name,
+and the module is imported when its stage runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def load(name: str) -> Any:
-    """Import what a name names.
+    """Import a module and take one thing from it.
 
     Args:
         name: ``package.module:thing``.

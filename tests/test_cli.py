@@ -211,7 +211,7 @@ def test_what_the_system_refuses_is_told_as_wrong_use_or_failure(
     found, _, err = s4m("status", "-c", small_run(tmp_path))
     assert found == code
     assert told in err
-    assert "fault of s4m" not in err
+    assert "bug in s4m" not in err
 
 
 @pytest.mark.parametrize("command", ["list", "gc"])
@@ -240,16 +240,16 @@ def test_a_folder_is_no_checkpoint_to_convert(s4m, tmp_path):
     assert (code, err) == (2, f"error: {tmp_path}: is a folder, not a file\n")
 
 
-GOES_ON = "interrupted; started again, it goes on from here\n"
+RESUMES = "interrupted; run it again to resume from here\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["train-teacher", "-c", "a.yaml"], GOES_ON),
-        (["run", "-c", "a.yaml"], GOES_ON),
-        (["demo"], GOES_ON),
-        (["refine", "-c", "a.yaml", "--force"], GOES_ON.replace(",", " without --force,")),
+        (["train-teacher", "-c", "a.yaml"], RESUMES),
+        (["run", "-c", "a.yaml"], RESUMES),
+        (["demo"], RESUMES),
+        (["refine", "-c", "a.yaml", "--force"], RESUMES.replace(" to", " without --force to")),
         (["refine", "-c", "a.yaml", "--dry-run"], "interrupted\n"),
         (["evaluate", "-c", "a.yaml"], "interrupted\n"),
         (["data", "check"], "interrupted\n"),

@@ -1,1 +1,1 @@
-"""The commands that ``cli.py`` puts together: parse, call one stage, print. No logic."""
+"""The commands that ``cli.py`` offers: parse, call one function, print. No logic."""

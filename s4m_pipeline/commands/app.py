@@ -1,4 +1,4 @@
-"""The ``s4m`` command's parts put together."""
+"""The ``s4m`` command, put together from its parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from s4m_pipeline.errors import INTERRUPTED
 
 
 def build_app() -> typer.Typer:
-    """All commands; those of stages as the registry has them at this moment."""
+    """All commands; those of stages come from the registry as it is now."""
     app = typer.Typer(
         name="s4m",
         help="Offline pseudo-labelling for instance segmentation.\n\n"
@@ -64,14 +64,14 @@ def _root(
         False, "--version", callback=_print_version, is_eager=True, help="Show the version."
     ),
     verbose: bool = typer.Option(
-        False, "--verbose", "-v", help="Show the traceback of an error; anywhere in the line."
+        False, "--verbose", "-v", help="Show the traceback of an error; may be given anywhere."
     ),
 ) -> None:
     del version, verbose
 
 
 def call(arguments: list[str]) -> Any:
-    """Carry out a command line; its exit code, or None. Errors pass through."""
+    """Carry out a command line; gives its exit code or None. Errors pass through."""
     try:
         return build_app()(arguments, standalone_mode=False)
     except typer.Abort:

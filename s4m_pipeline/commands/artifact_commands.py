@@ -35,8 +35,8 @@ def list_artifacts(work_dir: WorkDir, as_json: Json = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        mark = "*" if row["latest"] else " "
-        typer.echo(f"{mark} {row['stage']:14} {row['fingerprint']} {row['state']:10} {row['made']}")
+        star = "*" if row["latest"] else " "
+        typer.echo(f"{star} {row['stage']:14} {row['fingerprint']} {row['state']:10} {row['made']}")
 
 
 @artifacts_app.command("show", epilog=example("artifacts show work/refine/0123456789abcdef"))
@@ -60,7 +60,7 @@ def verify(folder: Folder) -> None:
     epilog=example("artifacts diff work/refine/0123456789abcdef work/refine/fedcba9876543210"),
 )
 def diff(first: Folder, second: Folder) -> None:
-    """Say in which settings, inputs, counts and metrics two artifacts differ."""
+    """Say how two artifacts differ in settings, inputs, counts and metrics."""
     from s4m_pipeline.workflow.artifact_views import differences
 
     for line in differences(first, second):
@@ -74,13 +74,13 @@ def collect(
         bool, typer.Option("--remove", help="Delete them; without this they are only listed.")
     ] = False,
 ) -> None:
-    """List, or delete, what no stage points at: replaced, unfinished and older artifacts."""
+    """List or delete what no stage needs any more: replaced, unfinished and older artifacts."""
     store = Store(work_dir)
-    found = store.removable()
-    if not found:
-        told = "nothing to remove" if store.artifacts() else "no artifacts"
-        typer.echo(f"{told} in {work_dir}", err=True)
-    for folder in found:
+    folders = store.removable()
+    if not folders:
+        message = "nothing to remove" if store.artifacts() else "no artifacts"
+        typer.echo(f"{message} in {work_dir}", err=True)
+    for folder in folders:
         typer.echo(f"{'removed ' if remove else ''}{folder}")
         if remove:
             store.remove(folder)

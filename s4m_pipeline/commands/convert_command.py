@@ -12,7 +12,23 @@ from s4m_pipeline.errors import UsageError
 
 TARGETS = ("mmdet", "detectron2")
 MODELS = ("teacher", "student")
-"""Of a mean teacher's checkpoint."""
+"""The two models in a mean teacher's checkpoint."""
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Name or path of the model config.", show_default="by the backbone"),
+]
+WhichOption = Annotated[
+    str | None,
+    typer.Option(help="teacher or student, of a checkpoint that holds both.", show_default="both"),
+]
+CategoriesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="coco, cityscapes, or a COCO file that lists the classes.",
+        show_default="by their number",
+    ),
+]
 
 
 def convert_checkpoint(
@@ -21,30 +37,15 @@ def convert_checkpoint(
     to: Annotated[
         str, typer.Option("--to", help="mmdet (a checkpoint for s4m) or detectron2.")
     ] = "mmdet",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Name or path of the model config.", show_default="found by the backbone"
-        ),
-    ] = None,
-    which: Annotated[
-        str | None,
-        typer.Option(
-            help="teacher or student, of a checkpoint that holds both.", show_default="both"
-        ),
-    ] = None,
-    categories: Annotated[
-        str | None,
-        typer.Option(
-            help="coco, cityscapes, or a COCO file that lists the classes.",
-            show_default="by their number",
-        ),
-    ] = None,
+    model: ModelOption = None,
+    which: WhichOption = None,
+    categories: CategoriesOption = None,
 ) -> None:
     """Convert a Mask2Former of detectron2 or MMDetection for s4m, or one of s4m for detectron2.
 
-    The result to mmdet is what 's4m evaluate --of', teacher.weights and student.weights take. A
-    bare backbone's file (torchvision's ResNet, Swin's, detectron2's) needs no conversion for them.
+    With --to mmdet, the result is what 's4m evaluate --of', teacher.weights and student.weights
+    take. The file of a backbone alone (torchvision's ResNet, Swin's, detectron2's) needs no
+    conversion.
     """
     _refuse_wrong_use(source, out, to, which)
     if to == "detectron2" and (model or categories):
@@ -53,24 +54,24 @@ def convert_checkpoint(
 
     target = cast(Literal["mmdet", "detectron2"], to)
     part = cast(Literal["teacher", "student"] | None, which)
-    done = convert(source, out, target, model, part, categories)
+    summary = convert(source, out, target, model, part, categories)
     typer.echo(out)
     typer.echo(
-        f"{done.models} from {done.layout}'s layout: {done.tensors} tensors, {done.model}, "
-        f"{done.classes}",
+        f"{summary.models} from {summary.layout}'s layout: {summary.tensors} tensors, "
+        f"{summary.model}, {summary.classes}",
         err=True,
     )
 
 
 def _refuse_wrong_use(source: Path, out: Path, to: str, which: str | None) -> None:
-    """Tell of what can be seen to be wrong before torch is imported."""
+    """Refuse what is wrong as far as that can be seen without torch."""
     if to not in TARGETS:
         raise UsageError(f"--to is {' or '.join(TARGETS)}, not '{to}'")
     if which not in (None, *MODELS):
         raise UsageError(f"--which is {' or '.join(MODELS)}, not '{which}'")
     if not source.is_file():
-        told = "is a folder, not a file" if source.is_dir() else "no such file"
-        raise UsageError(f"{source}: {told}")
+        fault = "is a folder, not a file" if source.is_dir() else "no such file"
+        raise UsageError(f"{source}: {fault}")
     if out.suffix != ".pth":
         raise UsageError(f"the result is a file of torch: name it .pth, not '{out.name}'")
     if out.exists():

@@ -19,7 +19,8 @@ data_app = typer.Typer(help="Split, check and convert image sets.", no_args_is_h
 AnnotationsOption = Annotated[Path, typer.Option("--annotations", help="The COCO file.")]
 ImagesOption = Annotated[Path, typer.Option("--images", help="The folder of images.")]
 ProcessesOption = Annotated[
-    int | None, typer.Option("--processes", min=1, help="Processes; one a processor if left out.")
+    int | None,
+    typer.Option("--processes", min=1, help="Processes; one a core by default."),
 ]
 
 
@@ -68,13 +69,13 @@ def split(
     splits = [source.draw(share, seed, stratified, validation) for share in percent or []]
     splits += [source.take(path, seed, stratified, validation) for path in listed or []]
     check_names(splits)
-    told = []
+    summaries = []
     for drawn in splits:
         files = source.write(drawn, out, unlabelled)
         paths = [files.labelled, files.unlabelled, files.validation, files.listed]
-        written = [str(path) for path in paths if path is not None]
-        told.append({"name": drawn.name, "files": written, **source.summary(drawn, unlabelled)})
-    _print_splits(told, as_json)
+        names = [str(path) for path in paths if path is not None]
+        summaries.append({"name": drawn.name, "files": names, **source.summary(drawn, unlabelled)})
+    _print_splits(summaries, as_json)
 
 
 @data_app.command("check", epilog=example("data check --annotations labelled.json --images photos"))
@@ -99,9 +100,9 @@ def check(
 ) -> None:
     """Name what is wrong with a COCO file and its images, with counts.
 
-    Notes, unlike faults, may well be meant. With --against, pictures are found again by their
-    content: the same file, the same pixels, or resized and compressed anew. Exit code 0 whatever
-    is found, without --strict.
+    Notes, unlike faults, may be intended. With --against, pictures are recognised by their content:
+    the same file, the same pixels, or the same picture resized or compressed anew. Without --strict
+    the exit code is 0 even if there are faults.
     """
     from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.data.check.check import check_coco
@@ -140,14 +141,14 @@ def cityscapes(
 ) -> None:
     """Write Cityscapes' instances of 8 classes as a COCO file.
 
-    Its file names are relative to leftImg8bit/SPLIT. Groups, such as many cars drawn as one, are
-    crowds, which no metric asks for.
+    Its file names are relative to leftImg8bit/SPLIT. Groups, such as many cars drawn as one, become
+    crowds, which metrics ignore.
     """
     from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.data.formats.cityscapes import convert
     from s4m_pipeline.execution.parallel import default_processes
 
-    found = convert(
+    summary = convert(
         root,
         split,
         out,
@@ -156,31 +157,31 @@ def cityscapes(
         progress=Reporter().progress,
     )
     if as_json:
-        typer.echo(json.dumps({"file": str(out), **found}, indent=2))
+        typer.echo(json.dumps({"file": str(out), **summary}, indent=2))
     else:
-        counts = ", ".join(f"{name} {count:,}" for name, count in found["per_class"].items())
-        typer.echo(f"{found['images']:,} images, {found['instances']:,} instances ({counts}),")
-        typer.echo(f"{found['groups']:,} groups; {found['left_out']:,} frames left out")
+        counts = ", ".join(f"{name} {count:,}" for name, count in summary["per_class"].items())
+        typer.echo(f"{summary['images']:,} images, {summary['instances']:,} instances ({counts}),")
+        typer.echo(f"{summary['groups']:,} groups; {summary['left_out']:,} frames left out")
         typer.echo(out)
-    raise typer.Exit(SET_ASIDE if found["left_out"] else DONE)
+    raise typer.Exit(SET_ASIDE if summary["left_out"] else DONE)
 
 
 def _print_splits(splits: list[dict[str, Any]], as_json: bool) -> None:
     """Print the files and, on standard error, what is in them."""
     if as_json:
         typer.echo(json.dumps(splits, indent=2))
-    for found in splits:
-        images, instances = found["images"], found["instances"]
+    for summary in splits:
+        images, instances = summary["images"], summary["instances"]
         for part in ("labelled", "validation"):
             if images[part] and not as_json:
                 text = f"{part}: {images[part]:,} of {images['all']:,} images, "
                 typer.echo(f"{text}{instances[part]:,} of {instances['all']:,} instances", err=True)
-        empty = [name for name, counts in found["per_class"].items() if not counts["labelled"]]
+        empty = [name for name, counts in summary["per_class"].items() if not counts["labelled"]]
         if not images["unlabelled"]:
-            typer.echo(f"warning: no image in unlabelled-{found['name']}.json", err=True)
+            typer.echo(f"warning: no image in unlabelled-{summary['name']}.json", err=True)
         if empty:
             typer.echo(f"warning: no labelled instance of {', '.join(empty)}", err=True)
-        for path in () if as_json else found["files"]:
+        for path in () if as_json else summary["files"]:
             typer.echo(path)
 
 

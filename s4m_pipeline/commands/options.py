@@ -30,19 +30,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def example(words: str) -> str:
-    """What stands below a command's help: a line that can be typed."""
+    """The last line of a command's help: a command line to try."""
     return f"Example: `s4m {words}`"
 
 
-def tell_new_name(before: str, command: str) -> None:
-    """Say on standard error that a flag has become a command."""
-    typer.echo(
-        f"'s4m {before}' is 's4m {command}' now; the flag goes in the next version", err=True
-    )
+def tell_new_name(flag: str, command: str) -> None:
+    """Say on standard error that a flag has become a command of its own."""
+    typer.echo(f"'s4m {flag}' is now 's4m {command}'; the next version drops the flag", err=True)
 
 
 def open_run(config: Path, overrides: list[str] | None) -> Run:
-    """Read a run's file."""
+    """Read a run's file, with settings overridden."""
     from s4m_pipeline.config_file import load_config
     from s4m_pipeline.engine.run import Run
 

@@ -1,4 +1,4 @@
-"""What commands that make artifacts have in common: plan or make, print folders, leave."""
+"""What commands that make artifacts share: plan or make, print folders, exit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def perform_and_print(run: Run, stages: Sequence[Stage], force: bool, dry_run: b
 
 
 def finish(manifests: Iterable[Manifest]) -> None:
-    """Leave with the worst of some artifacts' exit codes, where that is not 0."""
+    """Exit with the highest exit code of some artifacts, where that is not 0."""
     from s4m_pipeline.engine.perform import exit_code
 
     code = max(exit_code(manifest) for manifest in manifests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from s4m_pipeline.artifacts.manifest import Manifest
     from s4m_pipeline.engine.run import Run
     from s4m_pipeline.engine.stage import Stage
+    from s4m_pipeline.review.table import Table
 
 
 def human_bytes(count: float) -> str:
@@ -42,28 +43,22 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
 def print_evaluations(manifests: Mapping[str, Manifest], as_json: bool) -> None:
     """Print an evaluation, or several side by side.
 
-    As JSON, one is its metrics, several are a mapping of them by name.
+    As JSON, a single one is its metrics, several are a mapping of metrics by name.
     """
     from s4m_pipeline.review.ap_tables import evaluation_tables, side_by_side
-    from s4m_pipeline.review.terminal import print_table
 
     metrics = {name: manifest.metrics for name, manifest in manifests.items()}
     alone = next(iter(metrics.values())) if len(metrics) == 1 else None
     if as_json:
         typer.echo(json.dumps(metrics if alone is None else alone, indent=2))
         return
-    tables = side_by_side(metrics) if alone is None else evaluation_tables(alone)
-    for place, table in enumerate(tables):
-        if place:
-            typer.echo()
-        print_table(table)
+    _print_tables(side_by_side(metrics) if alone is None else evaluation_tables(alone))
 
 
 def print_calibration(run: Run, as_json: bool) -> None:
-    """Print what a run's calibration found."""
+    """Print the gains of a run's calibration, and what it chose."""
     from s4m_pipeline.engine.registry import stage_named
     from s4m_pipeline.review.calibration_tables import calibration_tables
-    from s4m_pipeline.review.terminal import print_table
 
     stage = stage_named("calibrate")
     metrics = run.store.manifest(stage.name, run.fingerprint(stage)).metrics
@@ -71,7 +66,14 @@ def print_calibration(run: Run, as_json: bool) -> None:
         typer.echo(json.dumps(metrics, indent=2))
         return
     names = {category.id: category.name for category in run.images.labelled.categories}
-    for place, table in enumerate(calibration_tables(metrics, names)):
+    _print_tables(calibration_tables(metrics, names))
+
+
+def _print_tables(tables: Iterable[Table]) -> None:
+    """Print tables with an empty line between them."""
+    from s4m_pipeline.review.terminal import print_table
+
+    for place, table in enumerate(tables):
         if place:
             typer.echo()
         print_table(table)
@@ -86,8 +88,8 @@ def print_quality(figures: Mapping[str, Mapping[str, Any]], as_json: bool) -> No
         return
     rows = [
         {"name": f"{name} masks"}
-        | {key: value for key, value in found.items() if isinstance(value, (int, float))}
-        for name, found in figures.items()
+        | {key: value for key, value in of_masks.items() if isinstance(value, (int, float))}
+        for name, of_masks in figures.items()
     ]
     print_table(comparison_table(rows))
 
@@ -97,7 +99,7 @@ def print_plan(
 ) -> None:
     """Print what would run: the state, images, shards, iterations and disk of each stage.
 
-    As JSON, it is a list with an object a stage.
+    As JSON, it is a list with an object for each stage.
     """
     from s4m_pipeline.review.table import Table
     from s4m_pipeline.review.terminal import print_table
@@ -117,20 +119,20 @@ def print_plan(
 
 
 def _plan_row(run: Run, stage: Stage, force: bool) -> dict[str, Any]:
-    """What one stage would do; no disk where it would do nothing."""
+    """What one stage would do; its disk is None where it would do nothing."""
     from s4m_pipeline.engine.perform import check_stage, freshness
 
     check_stage(run, stage, force)
-    known = freshness(run, stage)
+    standing = freshness(run, stage)
     plan = stage.plan(run)
-    todo, idle = known.why, False
-    if known.state == "fresh":
+    todo, idle = standing.why, False
+    if standing.state == "fresh":
         todo, idle = ("made again (--force)", False) if force else ("nothing, it is fresh", True)
-    elif known.state == "unfinished" and force:
+    elif standing.state == "unfinished" and force:
         todo = "begun anew (--force)"
     return {
         "stage": stage.title,
-        "state": known.state,
+        "state": standing.state,
         "images": plan.images,
         "shards": plan.shards,
         "shards_done": 0 if force else plan.shards_done,
@@ -141,19 +143,19 @@ def _plan_row(run: Run, stage: Stage, force: bool) -> dict[str, Any]:
 
 
 def print_forecast(run: Run, stage: Stage, force: bool = False) -> None:
-    """Print what a stage's first images say of its time and disk, or on stderr why none can."""
+    """Print a forecast of a stage's time and disk, or on standard error why there is none."""
     from s4m_pipeline.engine.forecast import forecast, obstacle
 
-    found = forecast(run, stage, force)
-    if found is None:
+    expected = forecast(run, stage, force)
+    if expected is None:
         why = obstacle(run, stage, force)
         if why:
             typer.echo(f"no forecast: {why}", err=True)
         return
     workers = run.config.execution.workers
     typer.echo(
-        f"forecast from {found.probed} images on {found.device}: {found.image_seconds:.3g} s an "
-        f"image after {found.start_seconds:.3g} s to start; {found.left} images with {workers} "
-        f"worker{'s' if workers > 1 else ''}: {human_seconds(found.seconds)}, "
-        f"{human_bytes(found.disk_bytes)}"
+        f"forecast from {expected.probed} images on {expected.device}: "
+        f"{expected.image_seconds:.3g} s an image after {expected.start_seconds:.3g} s to start; "
+        f"{expected.left} images with {workers} worker{'s' if workers > 1 else ''}: "
+        f"{human_seconds(expected.seconds)}, {human_bytes(expected.disk_bytes)}"
     )

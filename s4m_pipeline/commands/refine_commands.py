@@ -39,11 +39,11 @@ def refine(
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
-    """Refine, or what the commands of their own do that were flags here."""
+    """Refine, or do what an old flag asks for, which is a command of its own now."""
     if calibrate and rethreshold:
         raise UsageError("--calibrate and --rethreshold are different things: choose one")
     if rethreshold and force:
-        raise UsageError("--rethreshold has nothing to force: it makes what is not there yet")
+        raise UsageError("--rethreshold has nothing to force: it makes only what is not there yet")
     if as_json and not calibrate:
         raise UsageError("--json goes with --calibrate")
     run = open_run(config, overrides)
@@ -80,9 +80,10 @@ def _rethreshold(run: Run, dry_run: bool) -> None:
 
 
 def _calibrate(run: Run, force: bool, dry_run: bool, as_json: bool) -> None:
-    """Measure policies and print what was found, or only what would be made.
+    """Measure policies and print the figures, or only what would be made.
 
-    Without a policy only the predictions are made, where thresholds are chosen by them.
+    Where there is no policy to measure, but thresholds depend on the predictions, only those are
+    made.
     """
     from s4m_pipeline.commands.printing import print_calibration, print_plan
     from s4m_pipeline.workflow.pipeline import calibration_stages, run_all
@@ -91,8 +92,8 @@ def _calibrate(run: Run, force: bool, dry_run: bool, as_json: bool) -> None:
     if stages[-1].name != "calibrate":
         why = "refine.policy is none: there is no policy to measure"
         if as_json:
-            raise UsageError(f"{why}, and so no JSON to print; leave out --json")
-        run.reporter.say(f"{why}; pseudo_label.thresholds=precision needs predictions alone")
+            raise UsageError(f"{why} and no JSON to print; leave out --json")
+        run.reporter.say(f"{why}; pseudo_label.thresholds=precision needs the predictions alone")
         perform_and_print(run, stages, force, dry_run)
     elif dry_run:
         print_plan(run, stages, force, as_json)

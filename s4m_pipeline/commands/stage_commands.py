@@ -1,4 +1,4 @@
-"""One command a stage, made from the registry's rows."""
+"""A command for each stage, made from the registry's rows."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def add_to(app: typer.Typer, own: dict[str, Callable[..., Any]]) -> None:
     """Register the commands of all stages that have one.
 
     Args:
-        app: Takes them, in the registry's order.
-        own: Commands with options of their own, by the stage's name.
+        app: Gets them in the registry's order.
+        own: By the stage's name, the commands that have options of their own.
     """
     for row in STAGES.values():
         if row.help:

@@ -1,4 +1,4 @@
-"""``demo``, ``init`` and ``doctor``: what somebody begins with."""
+"""``demo``, ``init`` and ``doctor``: commands to begin with."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def init(
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed, which device is there, and whether the models' operators work."""
+    """Say what is installed, which device there is, and whether the models' operators work."""
     from s4m_pipeline.workflow.doctor import examine
 
     report = examine()

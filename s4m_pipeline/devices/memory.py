@@ -1,4 +1,4 @@
-"""What to do where a device's memory runs out: try again with less."""
+"""What to do when a device's memory runs out: try again with less."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import torch
 
 from s4m_pipeline.errors import is_out_of_memory
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-def attempt(work: Callable[[], Found], size: int) -> Found | None:
-    """What some work gives, or None where the device's memory does not suffice for it.
+def attempt(work: Callable[[], Result], size: int) -> Result | None:
+    """Do some work, unless the device's memory does not suffice for it.
 
-    In that case all that the work had made is freed, so that the caller can try less at once.
+    In that case all that the work had made is freed, so that the caller can try again with less.
 
     Args:
-        work: Gives no None of its own.
+        work: Does not return None itself.
         size: How many things it works on together.
 
+    Returns:
+        What the work returned; None where the memory did not suffice.
+
     Raises:
-        RuntimeError: The memory does not suffice for one thing alone; torch's OutOfMemoryError,
+        RuntimeError: The memory does not suffice even for one thing: torch's OutOfMemoryError,
             or what CUDA's libraries say in its place (``errors.is_out_of_memory``).
     """
     try:
@@ -30,6 +33,6 @@ def attempt(work: Callable[[], Found], size: int) -> Found | None:
     except RuntimeError as error:
         if size == 1 or not is_out_of_memory(error):
             raise
-    # behind the handler, since the error holds on to what the work had made
+    # after the handler, because the error keeps alive what the work had made
     torch.cuda.empty_cache()
     return None

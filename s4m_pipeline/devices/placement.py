@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from s4m_pipeline.errors import UsageError
 
 ALWAYS_THERE = ("auto", "cpu")
-"""Devices that no machine lacks."""
+"""Devices that every machine has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which of how many workers this is; a device index where there are several devices."""
+    """Which of a stage's workers this is.
+
+    Attributes:
+        index: From 0; it decides which of several devices is the worker's.
+        workers: How many workers there are.
+    """
 
     index: int = 0
     workers: int = 1
@@ -36,13 +41,13 @@ def resolve_device(name: str) -> str:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device: '{name}' was asked for, but torch sees no CUDA device here")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        raise UsageError(f"device: '{name}' was asked for, but torch sees only {there} of them")
+        count = torch.cuda.device_count()
+        raise UsageError(f"device: '{name}' was asked for, but torch sees only {count} of them")
     return name
 
 
 def gpus_of(device: str) -> int:
-    """How many GPUs a device's workers are shared out among: all of them for ``cuda``."""
+    """How many GPUs a device's workers share: all of the machine's for ``cuda``."""
     import torch
 
     if not device.startswith("cuda"):
@@ -51,7 +56,7 @@ def gpus_of(device: str) -> int:
 
 
 def side_by_side(device: str, workers: int) -> int:
-    """How many of some workers do not wait for each other: one a GPU, or one a core."""
+    """How many of the workers can work at the same time: one a GPU, or one a core."""
     return max(1, min(workers, gpus_of(device) or os.cpu_count() or 1))
 
 

@@ -1,7 +1,7 @@
-"""Tensors between host and device without waiting for what the device is still at.
+"""Tensors between host and device without waiting for the device's earlier work.
 
-A copy between the device and ordinary memory waits for all earlier work of the device; one between
-the device and pinned memory takes its turn and lets the caller go on.
+A copy between the device and ordinary memory waits until the device has done all its earlier work.
+A copy between the device and pinned memory is queued, and the caller does not wait.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A host tensor's copy on the device; what is there, or on the CPU, is returned itself."""
+    """A host tensor's copy on the device; the tensor itself where it is on that device already."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """A host tensor's copy on the device, made beside what the device is still at.
+    """A host tensor's copy on the device, made at the same time as the device's earlier work.
 
-    For images, which are large; `to_device` waits its turn in the device's queue instead.
+    Meant for images, which are large; the copy of `to_device` waits for that work instead.
     """
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     computing, copying = torch.cuda.current_stream(device), _copying(device)
     with torch.cuda.stream(copying):
-        copied = tensor.pin_memory().to(device, non_blocking=True)
+        copy = tensor.pin_memory().to(device, non_blocking=True)
     computing.wait_stream(copying)
-    copied.record_stream(computing)  # its memory is not to be given away before that is through
-    return copied
+    copy.record_stream(computing)  # keeps its memory until that stream has used it
+    return copy
 
 
 @cache
@@ -59,10 +59,10 @@ def bytes_to_device(parts: Sequence[np.ndarray], device: torch.device) -> Tensor
 
 
 class HostCopy:
-    """A tensor's copy on the host, begun at once and waited for where it is read.
+    """A tensor's copy on the host, begun at once and waited for when it is read.
 
     Args:
-        tensor: On any device; not to be changed in place afterwards.
+        tensor: On any device; must not be changed in place afterwards.
     """
 
     def __init__(self, tensor: Tensor) -> None:

@@ -1,8 +1,8 @@
-"""A run's score thresholds per class: which predictions become labels. Needs no GPU.
+"""A run's score thresholds per class, which decide what becomes a label. Needs no GPU.
 
-``fixed`` is one score for all. ``rate`` and ``precision`` look at scores alone (and, for
-``precision``, at the cross-fitted predictions of the labelled images); neither goes below
-``refine.min_score``, down to which predictions are refined.
+``fixed`` is one score for all classes. ``rate`` follows the labelled set's rate and needs scores
+alone. ``precision`` needs the cross-fitted predictions of the labelled images as well. Neither of
+the two goes below ``refine.min_score``, because predictions below it are not refined.
 """
 
 from __future__ import annotations
@@ -12,68 +12,72 @@ from typing import Any
 
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.labels import thresholds
 from s4m_pipeline.labels.scored_predictions import judged_predictions, prediction_scores
-from s4m_pipeline.labels.thresholds import Thresholds
+from s4m_pipeline.labels.thresholds import (
+    Thresholds,
+    fixed_thresholds,
+    precision_thresholds,
+    rate_thresholds,
+)
 
 MOST_NAMED = 20
-"""Classes named in a warning."""
+"""Classes named in a warning at most."""
 
 
 def choose_thresholds(run: Run, predictions: Path, images: int) -> Thresholds:
     """The thresholds that a run's configuration asks for.
 
     Args:
-        run: The run; for ``precision`` its ``cross-fit`` artifact is made.
+        run: The run; for ``precision`` it must have its ``cross-fit`` artifact.
         predictions: Folder of the artifact whose predictions are to become labels.
-        images: How many images were predicted, those without any prediction included.
+        images: How many images were predicted, including those without any prediction.
     """
     section, labelled = run.config.pseudo_label, run.images.labelled
     categories = [category.id for category in labelled.categories]
     if section.thresholds == "fixed":
-        return thresholds.fixed_thresholds(categories, section.score)
+        return fixed_thresholds(categories, section.score)
     floor = run.config.refine.min_score
     if section.thresholds == "precision":
         scores, true = judged_predictions(run, run.require(stage_named("cross-fit")), floor)
-        return thresholds.precision_thresholds(scores, true, categories, section.precision, floor)
+        return precision_thresholds(scores, true, categories, section.precision, floor)
     category, score = prediction_scores(predictions, floor, section.min_area)
     scores = {key: score[category == key] for key in categories}
     counts = labelled_counts(run)
-    return thresholds.rate_thresholds(scores, images, counts, len(labelled.images), floor)
+    return rate_thresholds(scores, images, counts, len(labelled.images), floor)
 
 
 def labelled_counts(run: Run) -> dict[int, int]:
     """Labelled instances, crowds left out, by category id."""
     labelled = run.images.labelled
     counts = {category.id: 0 for category in labelled.categories}
-    for found in labelled.instances.values():
-        for instance in found:
+    for instances in labelled.instances.values():
+        for instance in instances:
             counts[instance.category_id] += not instance.iscrowd
     return counts
 
 
-def report_thresholds(run: Run, chosen: Thresholds) -> dict[str, Any]:
-    """Warn of thresholds that miss what was asked for; gives them for a manifest."""
-    warn_unreached(run, chosen)
-    return thresholds_as_json(run, chosen)
+def report_thresholds(run: Run, thresholds: Thresholds) -> dict[str, Any]:
+    """Warn of thresholds that miss what was asked for, and return all of them for a manifest."""
+    warn_unreached(run, thresholds)
+    return thresholds_as_json(run, thresholds)
 
 
-def thresholds_as_json(run: Run, chosen: Thresholds) -> dict[str, Any]:
+def thresholds_as_json(run: Run, thresholds: Thresholds) -> dict[str, Any]:
     """Thresholds for a manifest: how they were set, scores by class name, pooled classes."""
     names = {category.id: category.name for category in run.images.labelled.categories}
     return {
         "how": run.config.pseudo_label.thresholds,
-        "scores": {names[key]: score for key, score in chosen.scores.items()},
-        "pooled": [names[key] for key in chosen.pooled],
+        "scores": {names[key]: score for key, score in thresholds.scores.items()},
+        "pooled": [names[key] for key in thresholds.pooled],
     }
 
 
-def warn_unreached(run: Run, chosen: Thresholds) -> None:
-    """Name the classes whose threshold misses the rate or the precision asked for."""
+def warn_unreached(run: Run, thresholds: Thresholds) -> None:
+    """Warn of classes whose threshold misses the rate or the precision asked for."""
     section, floor = run.config.pseudo_label, run.config.refine.min_score
-    categories = run.images.labelled.categories
+    categories, scores = run.images.labelled.categories, thresholds.scores
     if section.thresholds == "rate":
-        low = [c.name for c in categories if chosen.scores[c.id] <= floor]
+        low = [c.name for c in categories if scores[c.id] <= floor]
         if low:
             run.reporter.warn(
                 f"refine.min_score {floor:g} keeps thresholds from following the labelled rate for "
@@ -81,13 +85,13 @@ def warn_unreached(run: Run, chosen: Thresholds) -> None:
             )
     if section.thresholds != "precision":
         return
-    never = [c.name for c in categories if chosen.scores[c.id] >= 1]
-    if never:
+    unreached = [c.name for c in categories if scores[c.id] >= 1]
+    if unreached:
         run.reporter.warn(
             f"no score reaches pseudo_label.precision {section.precision:g} on the labelled "
-            f"images for {_listed(never)}: no labels of them"
+            f"images for {_listed(unreached)}: no labels of them"
         )
-    pooled = [c.name for c in categories if c.id in chosen.pooled and chosen.scores[c.id] < 1]
+    pooled = [c.name for c in categories if c.id in thresholds.pooled and scores[c.id] < 1]
     if pooled:
         run.reporter.warn(
             f"too few predictions on the labelled images to judge {_listed(pooled)}: their "

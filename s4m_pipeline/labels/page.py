@@ -1,4 +1,4 @@
-"""The page about a run's refined labels: rates against the labelled set's, figures, pictures."""
+"""The page about a run's refined labels: their rates and the labelled set's, figures, pictures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from pathlib import Path
 
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.labels.warnings import label_rates, messages, rate_rows
+from s4m_pipeline.review.rate_table import rate_table
+from s4m_pipeline.review.report import stage_report
 
 PICTURES = 24
+"""Images on the page where the caller does not say."""
 
 
 def write_label_page(run: Run, refined: Path, out: Path, limit: int = PICTURES) -> None:
@@ -19,11 +22,8 @@ def write_label_page(run: Run, refined: Path, out: Path, limit: int = PICTURES) 
         out: The HTML file to write.
         limit: Images to show at most.
     """
-    from s4m_pipeline.review.rate_table import rate_table
-    from s4m_pipeline.review.report import stage_report
-
-    found = label_rates(run, refined)
-    rates = [rate_table(rate_rows(found), messages(found))]
+    rates = label_rates(run, refined)
+    tables = [rate_table(rate_rows(rates), messages(rates))]
     images = {record.id: record.path for record in run.images.unlabelled.images}
     score = run.config.pseudo_label.score
-    stage_report(refined, images, out, limit, run.config.seed, score, rates)
+    stage_report(refined, images, out, limit, run.config.seed, score, tables)

@@ -1,4 +1,4 @@
-"""Columns of an artifact's predictions that thresholds are chosen by, and which are true."""
+"""Scores of an artifact's predictions, which thresholds are chosen by, and which are true."""
 
 from __future__ import annotations
 
@@ -23,8 +23,16 @@ def judged_predictions(
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
     """Scores of the cross-fitted predictions, and which of them are true, by category id.
 
-    Shards are judged one after the other (an image's predictions are in one), so that the masks of
-    one alone are in memory.
+    Shards are judged one after the other, so that the masks of a single one are in memory. The
+    predictions of an image are in one shard.
+
+    Args:
+        run: The run, for its labelled images.
+        folder: The ``cross-fit`` artifact.
+        floor: The score that predictions must be above.
+
+    Returns:
+        By category id, float64 (N,) scores and bool (N,) whether each matches a true instance.
     """
     labelled, min_area = run.images.labelled, run.config.pseudo_label.min_area
     categories, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
@@ -50,7 +58,7 @@ def _flags(table: pa.Table, labelled: ImageSet) -> np.ndarray:
     order = np.argsort(image, kind="stable")
     ids, starts = np.unique(image[order], return_index=True)
     records = {record.id: record for record in labelled.images}
-    # the part before the first start is empty; of no predictions it is the only one
+    # the part before the first start is empty; without predictions it is the only one
     for key, own in zip(ids.tolist(), np.split(order, starts)[1:], strict=True):
         record = records.get(key)
         if record is not None:
@@ -62,7 +70,7 @@ def _flags(table: pa.Table, labelled: ImageSet) -> np.ndarray:
 
 
 def prediction_scores(folder: Path, floor: float, min_area: float) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions above a score whose mask is large enough; read once while the files are the same.
+    """Predictions above a score with a mask that is large enough; read once for each file state.
 
     Args:
         folder: The artifact.
@@ -70,7 +78,7 @@ def prediction_scores(folder: Path, floor: float, min_area: float) -> tuple[np.n
         min_area: ``pseudo_label.min_area``.
 
     Returns:
-        Category id and score of each.
+        Category ids and scores, (N,) each.
     """
     files = table_files(folder, "predictions")
     stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
@@ -81,7 +89,7 @@ def prediction_scores(folder: Path, floor: float, min_area: float) -> tuple[np.n
 def _scores(
     files: tuple[tuple[str, int, int], ...], floor: float, min_area: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Category ids and scores of some files, which are given by path, size and time."""
+    """Category ids and scores of some files; each file is its path, size and time of change."""
     categories, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
     for name, _, _ in files:
         table = _large(Path(name), ["category_id", "score"], floor, min_area)
@@ -97,9 +105,9 @@ def _large(path: Path, columns: Sequence[str], floor: float, min_area: float) ->
         ArtifactError: The file is damaged or of another format version.
     """
     check_schema(path, "predictions")
-    names, above = [*columns, "soft_mask"], [("score", ">", floor)]
+    names, filters = [*columns, "soft_mask"], [("score", ">", floor)]
     try:
-        table = pq.read_table(path, columns=names, filters=above, partitioning=None)
+        table = pq.read_table(path, columns=names, filters=filters, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
     large = [mask_cells(mask) > min_area for mask in table["soft_mask"].to_pylist()]

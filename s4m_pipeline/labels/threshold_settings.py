@@ -1,4 +1,4 @@
-"""What decides a run's score thresholds: settings, files and artifacts, for fingerprints."""
+"""What a run's score thresholds depend on: settings, files and artifacts, for fingerprints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from s4m_pipeline.engine.stage import Stage
 
 
 def threshold_settings(config: RunConfig) -> dict[str, Any]:
-    """The settings that decide the thresholds, for a fingerprint."""
+    """The settings that thresholds depend on."""
     section = config.pseudo_label
     if section.thresholds == "fixed":
         return {"score": section.score}
@@ -21,16 +21,14 @@ def threshold_settings(config: RunConfig) -> dict[str, Any]:
 
 
 def threshold_sources(run: Run) -> dict[str, str]:
-    """The input files that decide the thresholds."""
+    """Digests of the input files that thresholds depend on."""
     if run.config.pseudo_label.thresholds == "fixed":
         return {}
     return {"labelled": run.images.labelled_digest()}
 
 
 def threshold_upstream(config: RunConfig) -> dict[str, Stage]:
-    """The input artifacts, beside the predictions themselves, that decide the thresholds."""
-    return (
-        {"cross-fit": stage_named("cross-fit")}
-        if config.pseudo_label.thresholds == "precision"
-        else {}
-    )
+    """The input artifacts that thresholds depend on, beside the predictions themselves."""
+    if config.pseudo_label.thresholds != "precision":
+        return {}
+    return {"cross-fit": stage_named("cross-fit")}

@@ -1,4 +1,4 @@
-"""Score thresholds per class: by the labelled set's rate, or for a precision asked for. No torch.
+"""Score thresholds per class: for the labelled set's rate or for a precision. No torch.
 
 A prediction becomes a label when its score is *above* its class's threshold.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 ENOUGH = 5
-"""Labelled instances (rate) or predictions on labelled images (precision) that a class's own
-threshold needs."""
+"""Labelled instances (rate) or predictions on labelled images (precision) that a class needs for a
+threshold of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Thresholds:
 
     Attributes:
         scores: By category id.
-        pooled: Categories that share a threshold, for want of data: with ``rate`` among themselves,
-            with ``precision`` that of all classes together.
+        pooled: Categories with too little data for a threshold of their own: with ``rate`` they
+            share one, with ``precision`` they have that of all classes together.
     """
 
     scores: dict[int, float]
@@ -39,7 +39,7 @@ def rate_threshold(scores: np.ndarray, wanted: int, floor: float) -> float:
 
     Args:
         scores: float (N,), in any order.
-        wanted: Predictions wanted; of equal scores at the limit none is let through.
+        wanted: How many predictions; of equal scores at the limit none is let through.
         floor: The threshold is not below this.
     """
     falling = -np.sort(-np.asarray(scores, np.float64))
@@ -55,16 +55,16 @@ def rate_thresholds(
     floor: float,
     enough: int = ENOUGH,
 ) -> Thresholds:
-    """Thresholds at which pseudo-instances an image follow the labelled set's rate.
+    """Thresholds at which the number of pseudo-instances an image follows the labelled set's.
 
     Args:
         scores: By category id, the scores of its predictions on the unlabelled images.
-        images: Unlabelled images.
-        labelled: By category id, its labelled instances; the keys are all categories.
-        labelled_images: Labelled images.
+        images: Number of unlabelled images.
+        labelled: Number of labelled instances by category id; the keys are all categories.
+        labelled_images: Number of labelled images.
         floor: No threshold is below this.
-        enough: Categories with fewer labelled instances share one threshold, at which they all
-            together follow their rate, so that the total follows the labelled one's.
+        enough: Categories with fewer labelled instances share one threshold, at which they together
+            follow their common rate.
     """
     none = np.zeros(0)
     per_image = {key: count / max(labelled_images, 1) for key, count in labelled.items()}
@@ -125,15 +125,17 @@ def precision_thresholds(
         enough: A category with fewer predictions above the floor, true or false, takes the
             threshold of all classes together.
     """
-    none, never = np.zeros(0), np.zeros(0, bool)
-    ours = {key: np.asarray(scores.get(key, none), np.float64) for key in categories}
-    hits = {key: np.asarray(true.get(key, never), bool) for key in categories}
+    none, no_hits = np.zeros(0), np.zeros(0, bool)
+    own_scores = {key: np.asarray(scores.get(key, none), np.float64) for key in categories}
+    hits = {key: np.asarray(true.get(key, no_hits), bool) for key in categories}
     pooled = precision_threshold(
-        np.concatenate([none, *ours.values()]),
-        np.concatenate([never, *hits.values()]),
+        np.concatenate([none, *own_scores.values()]),
+        np.concatenate([no_hits, *hits.values()]),
         precision,
         floor,
     )
-    few = tuple(key for key in categories if int((ours[key] > floor).sum()) < enough)
-    own = {key: precision_threshold(ours[key], hits[key], precision, floor) for key in categories}
+    few = tuple(key for key in categories if int((own_scores[key] > floor).sum()) < enough)
+    own = {
+        key: precision_threshold(own_scores[key], hits[key], precision, floor) for key in categories
+    }
     return Thresholds(own | dict.fromkeys(few, pooled), few)

@@ -1,7 +1,8 @@
-"""What can be known of pseudo-labels before a student spends days on them.
+"""Checks of pseudo-labels before a student spends days on them.
 
-Pseudo-instances an image, in all and class by class, are held against the labelled set's rate, and
-named where they are almost none or far off; and the shares refined, kept and dropped are told.
+The number of pseudo-instances an image, in all and class by class, is compared with the labelled
+set's, and a warning names those that are almost none or far off. The shares of refined, kept and
+dropped predictions are reported as well.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from s4m_pipeline.errors import S4MError
 from s4m_pipeline.labels.choose import labelled_counts
 
 FAR = 4.0
-"""A rate more than so many times larger or smaller than the labelled one is far off."""
+"""A rate that is this many times larger or smaller than the labelled one is far off."""
 NEAR_ZERO = 0.05
 """A rate below this share of the labelled one is near zero."""
 ENOUGH = 5.0
-"""Fewer labelled instances, or expected pseudo-instances, prove nothing about a class."""
+"""Fewer labelled or expected pseudo-instances prove nothing about a class."""
 
 IN_A_LINE = 10
-"""Classes in a line of the log."""
+"""Classes in one line of the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRate:
-    """Instances of a class.
+    """How many instances a class has.
 
     Attributes:
         name: The class, or "all classes".
-        labelled: Labelled instances.
-        pseudo: Pseudo-instances.
+        labelled: Number of labelled instances.
+        pseudo: Number of pseudo-instances.
         labelled_rate: Labelled instances an image.
         pseudo_rate: Pseudo-instances an image.
     """
@@ -54,7 +55,8 @@ class ClassRate:
     def fault(self, images: int) -> str:
         """What is wrong with the rate over a number of images; empty where nothing is.
 
-        Few labelled instances do not prove a rate too high, few expected ones none too low.
+        Few labelled instances do not prove that a rate is too high, and few expected ones do not
+        prove that it is too low.
         """
         expected = self.labelled_rate * images
         if self.ratio is None:
@@ -75,8 +77,8 @@ class LabelRates:
     Attributes:
         total: Over all classes.
         classes: Class by class, in label order.
-        images: Images that were labelled by the model.
-        shares: Share of all predictions refined, kept and dropped.
+        images: Number of images that the model labelled.
+        shares: Shares of all predictions that are refined, kept and dropped.
     """
 
     total: ClassRate
@@ -87,8 +89,7 @@ class LabelRates:
     def faults(self) -> list[tuple[ClassRate, str]]:
         """The rates that are near zero or far off, with what is wrong in words."""
         rates = [self.total, *self.classes] if len(self.classes) > 1 else [self.total]
-        found = [(rate, rate.fault(self.images)) for rate in rates]
-        return [(rate, fault) for rate, fault in found if fault]
+        return [(rate, fault) for rate in rates if (fault := rate.fault(self.images))]
 
 
 def rates_of(
@@ -99,31 +100,30 @@ def rates_of(
     names: Mapping[int, str],
     decisions: Mapping[str, int],
 ) -> LabelRates:
-    """Put counts together.
+    """Make rates from counts.
 
     Args:
-        pseudo: Pseudo-instances by category id; those without any may be missing.
-        images: Images they are of.
-        labelled: Labelled instances by category id.
-        labelled_images: Images these are of.
+        pseudo: Number of pseudo-instances by category id; 0 where a category is missing.
+        images: Number of images with pseudo-labels.
+        labelled: Number of labelled instances by category id.
+        labelled_images: Number of labelled images.
         names: Class names by category id, in label order.
-        decisions: Predictions by decision.
+        decisions: Number of predictions by decision.
     """
 
-    def rate(name: str, ours: int, theirs: int) -> ClassRate:
-        return ClassRate(
-            name, theirs, ours, theirs / max(labelled_images, 1), ours / max(images, 1)
-        )
+    def rate(name: str, pseudo: int, labelled: int) -> ClassRate:
+        rates = labelled / max(labelled_images, 1), pseudo / max(images, 1)
+        return ClassRate(name, labelled, pseudo, *rates)
 
     classes = [rate(name, pseudo.get(key, 0), labelled.get(key, 0)) for key, name in names.items()]
     total = rate("all classes", sum(pseudo.values()), sum(labelled.values()))
-    everything = max(sum(decisions.values()), 1)
-    shares = {key: decisions.get(key, 0) / everything for key in ("refined", "kept", "dropped")}
+    predictions = max(sum(decisions.values()), 1)
+    shares = {key: decisions.get(key, 0) / predictions for key in ("refined", "kept", "dropped")}
     return LabelRates(total, classes, images, shares)
 
 
 def label_rates(run: Run, refined: Path) -> LabelRates:
-    """Rates of a refine artifact's labels against the run's labelled images."""
+    """Rates of a refine artifact's labels, with those of the run's labelled images."""
     table = read_table(refined, "refined", ["category_id", "decision"])
     pseudo: dict[int, int] = {}
     decisions: dict[str, int] = {}
@@ -144,7 +144,7 @@ def label_rates(run: Run, refined: Path) -> LabelRates:
 
 
 def messages(rates: LabelRates) -> list[str]:
-    """One line of warning for each rate that is near zero or far off."""
+    """A warning for each rate that is near zero or far off."""
     return [
         f"{rate.name}: {fault}, {rate.pseudo_rate:.2f} pseudo-instances an image against "
         f"{rate.labelled_rate:.2f} labelled"
@@ -158,7 +158,7 @@ def check_labels(run: Run, refined: Path, stage: str) -> None:
     Args:
         run: The run.
         refined: The refine artifact.
-        stage: Who asks, for the messages.
+        stage: Name of the stage that asks, for the messages.
 
     Raises:
         S4MError: There is no pseudo-label at all.

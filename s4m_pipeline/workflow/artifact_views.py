@@ -1,4 +1,4 @@
-"""Artifacts as people ask for them: listed, checked, compared."""
+"""Artifacts as people look at them: listed, checked, compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s4m_pipeline.errors import ArtifactError, UsageError
 
 
 def list_rows(store: Store) -> list[dict[str, Any]]:
-    """One row an artifact: stage, fingerprint, state, when it was made, whether it is the latest.
+    """A row for each artifact: stage, fingerprint, state, time, and whether it is the latest.
 
     Raises:
         UsageError: The work folder is missing.
@@ -22,20 +22,20 @@ def list_rows(store: Store) -> list[dict[str, Any]]:
     if not store.work_dir.is_dir():
         raise UsageError(f"{store.work_dir}: no such work folder")
     rows = []
-    for stage, mark, done in store.artifacts():
-        made, state = "", "unfinished"
+    for stage, fingerprint, done in store.artifacts():
+        created, state = "", "unfinished"
         if done:
             try:
-                made, state = store.manifest(stage, mark).created, "finished"
+                created, state = store.manifest(stage, fingerprint).created, "finished"
             except ArtifactError:
                 state = "damaged"
         rows.append(
             {
                 "stage": stage,
-                "fingerprint": mark,
+                "fingerprint": fingerprint,
                 "state": state,
-                "made": made,
-                "latest": store.latest(stage) == mark,
+                "made": created,
+                "latest": store.latest(stage) == fingerprint,
             }
         )
     return rows
@@ -45,7 +45,7 @@ def verify_artifact(folder: Path) -> str:
     """Check an artifact's files against its manifest, and its tables' format.
 
     Raises:
-        ArtifactError: Something does not fit; every fault is named.
+        ArtifactError: Something does not match; the message names every fault.
     """
     manifest = read_manifest(folder)
     faults = verify(folder, manifest)
@@ -59,7 +59,7 @@ def verify_artifact(folder: Path) -> str:
 
 
 def differences(first: Path, second: Path) -> list[str]:
-    """Lines ``part.key: one -> other`` for all that differs between two artifacts."""
+    """Lines ``part.key: first -> second`` for all that differs between two artifacts."""
     one, other = read_manifest(first).to_dict(), read_manifest(second).to_dict()
     lines = []
     for part in ("stage", "config", "inputs", "counts", "metrics", "environment"):

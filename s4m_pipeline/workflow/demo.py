@@ -1,4 +1,4 @@
-"""The demo: all stages on generated scenes, and what refinement brings, in one table and page."""
+"""The demo: all stages on generated scenes, and what refinement gains, in a table and a page."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ SCENES = {"labelled": 48, "unlabelled": 240, "validation": 100}
 """Scenes in each set."""
 PREDICTOR = "s4m_pipeline.models.predictor:Predictor"
 SHOWN = 8
+"""Scenes on the page."""
 SHOWN_SCORE = 0.5
+"""Detections on the page have at least this score."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo came to.
+    """The result of the demo.
 
     Attributes:
-        rows: One a model or label set: ``name`` and its figures, for the table.
+        rows: A row for each model: ``name`` and its figures, for the table.
         page: The HTML page.
         seconds: Wall time.
     """
@@ -54,7 +56,7 @@ def prepare_demo(folder: Path, seed: int) -> Path:
     """Write the demo's scenes and run file.
 
     Args:
-        folder: Where to; a folder of the demo's own, or one that is not there yet.
+        folder: A folder of an earlier demo, or one that does not exist yet.
         seed: Seed of scenes and run.
 
     Returns:
@@ -74,7 +76,7 @@ def prepare_demo(folder: Path, seed: int) -> Path:
             f"{folder} holds a demo of another seed or version; choose another folder with --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)  # first: it marks the folder as the demo's
+    path.write_text(text)  # before the scenes: it marks the folder as the demo's
     for split, count in SCENES.items():
         if not (folder / "scenes" / f"{split}.json").is_file():
             generate_scenes(folder / "scenes", count, seed, split)
@@ -87,10 +89,10 @@ def run_demo(
     overrides: list[str] | None = None,
     reporter: Reporter | None = None,
 ) -> DemoResult:
-    """Run the demo, going on where an earlier try stopped.
+    """Run the demo, and resume where an earlier try stopped.
 
-    Three models go on from the teacher, each for as many iterations: on the labelled scenes alone,
-    as a student on the teacher's labels as they are, and as a student on the refined ones.
+    Three models start from the teacher and train for the same number of iterations: one on the
+    labelled scenes alone, a student on the teacher's own labels, and a student on the refined ones.
 
     Args:
         folder: The demo's folder.
@@ -127,7 +129,7 @@ def _check_overrides(overrides: list[str]) -> None:
 
 
 def _teacher_trained_on(run: Run) -> Run:
-    """A run whose teacher starts from the run's own: labelled scenes alone, for as long again."""
+    """A run whose teacher starts from this run's and trains for as long again."""
     start = run.require(training_of_round(0)) / CHECKPOINT
     config = run.config.model_copy(deep=True)
     config.teacher.weights = str(start)
@@ -165,7 +167,7 @@ def _write_page(run: Run, rows: list[dict[str, Any]], page: Path, seconds: float
         f"{SCENES['validation']} validation scenes of 128 x 128 pixels, seed {config.seed}.",
         f"Each model trains for {config.teacher.iterations} iterations of "
         f"{config.teacher.batch_size} images; the students start from the {start} weights.",
-        f"All of it took {seconds / 60:.1f} minutes (less when parts were there already).",
+        f"All of it took {seconds / 60:.1f} minutes (less where parts were already there).",
     ]
     write_demo_page(page, rows, samples, notes, [c.name for c in truth.categories])
 
@@ -182,13 +184,13 @@ def _samples(run: Run, truth: ImageSet) -> list[Any]:
     names = {category.id: category.name for category in truth.categories}
     columns = ["file_name", "category_id", "mask_rle", "teacher_mask_rle", "decision"]
     rows = read_table(run.require(stage_named("refine")), "refined", columns).to_pylist()
-    taken = [row for row in rows if row["decision"] != "dropped"]
+    labels = [row for row in rows if row["decision"] != "dropped"]
     student = load(PREDICTOR)(run.require(training_of_round(1)) / CHECKPOINT, run.device)
     shown = [i for i in truth.images if len(truth.instances.get(i.id, [])) >= 3][:SHOWN]
     samples = []
     for record in shown:
         image = read_image(record.path)
-        own = [row for row in taken if row["file_name"] == record.file_name]
+        own = [row for row in labels if row["file_name"] == record.file_name]
         samples.append(
             DemoSample(
                 record.file_name,
@@ -196,13 +198,14 @@ def _samples(run: Run, truth: ImageSet) -> list[Any]:
                 [(i.rle, names[i.category_id]) for i in truth.instances[record.id]],
                 [(row["teacher_mask_rle"], names[row["category_id"]]) for row in own],
                 [(row["mask_rle"], names[row["category_id"]]) for row in own],
-                _detected(student, image, truth.categories),
+                _detections(student, image, truth.categories),
             )
         )
     return samples
 
 
-def _detected(student: Any, image: Any, categories: list[Category]) -> list[tuple[bytes, str]]:
+def _detections(student: Any, image: Any, categories: list[Category]) -> list[tuple[bytes, str]]:
+    """A student's masks on an image, as COCO's compressed RLE counts, with their classes' names."""
     detections = student.detect([image])[0]
     columns = zip(detections.labels, detections.scores, detections.rles, strict=True)
     return [

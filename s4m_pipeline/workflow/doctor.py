@@ -1,32 +1,32 @@
-"""What is installed here and whether it works together."""
+"""What is installed here, and whether it works together."""
 
 from __future__ import annotations
 
 import shutil
 from typing import Any
 
+import torch
+
 from s4m_pipeline.artifacts.environment import environment
+from s4m_pipeline.models.mask2former.triton_attention import triton_attention
+from s4m_pipeline.models.openmmlab import has_compiled_operators, prepare
 
 
 def examine() -> dict[str, Any]:
-    """Versions, device, free disk, and a try of MMDetection's operators.
+    """Look up versions, device and free disk, and try MMDetection's operators.
 
     Returns:
         Findings by name, for people and as JSON.
     """
-    found = environment()
+    here = environment()
     report: dict[str, Any] = {
-        "python": found["python"],
-        "platform": found["platform"],
-        "processors": found["cpus"],
-        **found["packages"],
+        "python": here["python"],
+        "platform": here["platform"],
+        "processors": here["cpus"],
+        **here["packages"],
     }
-    import torch
-
     report["cuda"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     report["free disk here"] = f"{shutil.disk_usage('.').free / 1e9:.0f} GB"
-    from s4m_pipeline.models.openmmlab import has_compiled_operators, prepare
-
     prepare()
     compiled = has_compiled_operators()
     report["mmcv operators"] = "compiled" if compiled else "PyTorch and torchvision (no mmcv._ext)"
@@ -35,10 +35,7 @@ def examine() -> dict[str, Any]:
 
 
 def _attention() -> str:
-    import torch
-
-    from s4m_pipeline.models.mask2former.triton_attention import triton_attention
-
+    """The code that computes Mask2Former's deformable attention here."""
     if not torch.cuda.is_available():
         return "PyTorch"
     if triton_attention(torch.device("cuda", 0)) is not None:

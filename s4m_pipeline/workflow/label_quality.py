@@ -1,4 +1,4 @@
-"""Label quality: the pseudo-labels held against the truth that training never saw."""
+"""Label quality: pseudo-labels compared with the true masks, which training never sees."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def label_quality_of_run(
     """Compare a run's labels with the truth, before and after refinement.
 
     Args:
-        run: The run, its ``refine`` artifact made.
-        annotations: COCO file with the masks of the unlabelled images (others in it are ignored).
+        run: The run, with its ``refine`` artifact.
+        annotations: COCO file with the masks of the unlabelled images; other images are ignored.
         round_number: The round whose labels are judged, from 1.
 
     Returns:
-        ``{"teacher": figures, "refined": figures}``, figures as ``metrics.label_quality`` gives
-        them: of the same instances, once with the teacher's masks and once with the final ones.
+        ``{"teacher": figures, "refined": figures}``, both of the same instances: with the teacher's
+        masks and with the final ones. ``metrics.label_quality`` describes the figures.
 
     Raises:
-        UsageError: There is no such round or truth, or the truth numbers its classes otherwise,
-            has none of the images, or has one in another size.
+        UsageError: There is no such round or no truth, or the truth has other classes, none of the
+            images, or one in another size.
     """
     if annotations is None:
         raise UsageError("label quality needs --annotations: the COCO file with the true masks")
@@ -54,12 +54,12 @@ def label_quality_of_run(
     section = run.config.data.unlabelled
     if section is None:
         raise UsageError("data.unlabelled is missing")
-    everything = read_labelled(
+    whole_truth = read_labelled(
         LabelledSet(images=section.images, annotations=annotations), str(annotations)
     )
     labelled = run.images.labelled.categories
-    check_same_categories(labelled, everything.categories, "data.labelled", str(annotations))
-    truth = _of_files(everything, {image.file_name for image in images.images})
+    check_same_categories(labelled, whole_truth.categories, "data.labelled", str(annotations))
+    truth = _of_files(whole_truth, {image.file_name for image in images.images})
     table = read_table(folder, "refined", _COLUMNS)
     _check_sizes(truth, table, annotations)
     ids = truth.id_of_file()
@@ -70,14 +70,14 @@ def label_quality_of_run(
 
 
 def _of_files(truth: ImageSet, names: set[str]) -> ImageSet:
-    chosen = truth.only([image.id for image in truth.images if image.file_name in names])
-    if not chosen.images:
+    part = truth.only([image.id for image in truth.images if image.file_name in names])
+    if not part.images:
         raise UsageError("the truth has none of the unlabelled images (compared by file name)")
-    return chosen
+    return part
 
 
 def _check_sizes(truth: ImageSet, table: pa.Table, annotations: Path) -> None:
-    """Masks of other sizes cannot be compared."""
+    """Refuse a truth whose images have other sizes: its masks cannot be compared."""
     sizes = {image.file_name: (image.height, image.width) for image in truth.images}
     for row in table.group_by(_SIZE).aggregate([]).to_pylist():
         size = (row["height"], row["width"])

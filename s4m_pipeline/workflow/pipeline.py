@@ -1,4 +1,4 @@
-"""All stages in order, and where each stands."""
+"""All stages of a run in order, and where each stands."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from s4m_pipeline.errors import UsageError
 
 
 def stages_of(config: RunConfig) -> list[Stage]:
-    """The stages that a configuration needs for one round, in order."""
+    """The stages that a configuration needs for the first round, in order."""
     return stages_of_round(config, 1)
 
 
 def stages_of_round(config: RunConfig, number: int) -> list[Stage]:
-    """The stages of a round: all for the first, what recurs for a later one."""
+    """The stages of a round, in order. Some belong to the first round alone."""
     return [stage for name in STAGES for stage in stage_class(name).of_round(config, number)]
 
 
@@ -33,7 +33,7 @@ def stages_of_rounds(config: RunConfig, rounds: int) -> list[Stage]:
 
 
 def calibration_stages(config: RunConfig) -> list[Stage]:
-    """The stages of ``s4m calibrate``, whether a run needs them or not."""
+    """The stages of ``s4m calibrate``, whether or not the run needs them."""
     if config.refine.policy == "none" and config.pseudo_label.thresholds == "precision":
         return [stage_named("cross-fit")]  # there is no policy to measure
     return [stage_named("cross-fit"), stage_named("calibrate")]
@@ -42,8 +42,8 @@ def calibration_stages(config: RunConfig) -> list[Stage]:
 def run_all(run: Run, stages: Sequence[Stage] = (), force: bool = False) -> dict[str, Manifest]:
     """Make stages' artifacts in order, skipping what is fresh.
 
-    All of them are checked before the first one starts, so that a mistake in the last one's
-    settings does not show after the first one's work.
+    All of them are checked before the first one starts, so that a mistake in the settings of the
+    last one shows at once.
 
     Args:
         run: The run.
@@ -67,21 +67,21 @@ def status(run: Run) -> list[dict[str, Any]]:
     for number in begun_rounds(run):
         stages += stages_of_round(run.config, number)
     for stage in stages:
-        known = freshness(run, stage)
+        standing = freshness(run, stage)
         rows.append(
             {
                 "stage": stage.title,
-                "state": known.state,
-                "fingerprint": known.fingerprint,
-                "why": known.why,
-                "folder": str(run.store.folder(stage.name, known.fingerprint)),
+                "state": standing.state,
+                "fingerprint": standing.fingerprint,
+                "why": standing.why,
+                "folder": str(run.store.folder(stage.name, standing.fingerprint)),
             }
         )
     return rows
 
 
 def begun_rounds(run: Run) -> Iterator[int]:
-    """The rounds after the first that a run has begun, with these settings or others."""
+    """The rounds after the first that have been begun, with these settings or others."""
     number = 2
     while _is_begun(run, number):
         yield number

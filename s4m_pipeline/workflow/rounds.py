@@ -1,8 +1,8 @@
 """``s4m run --rounds N``: each round's student labels for the next, as long as labels get better.
 
-Round 1 is the plain run. A further round is worth its days only if the last one's student labels
-better than what labelled before: that is measured on the validation images (stage ``held-out``),
-and the first round that brings nothing is the last.
+Round 1 is the plain run. Another round is worth its days only if the last student labels better
+than its teacher did. That is measured on the validation images (stage ``held-out``), and the first
+round without a gain is the last.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from s4m_pipeline.workflow.pipeline import run_all, stages_of_round, stages_of_r
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """What a round came to.
+    """The result of a round.
 
     Attributes:
         number: From 1.
-        before: Label quality on the validation images of the model that labelled; None without
+        before: Label quality, on the validation images, of the model that labelled; None without
             validation images.
         after: Label quality of the round's student.
         labels: Precision, recall and mean IoU of the student's labels.
@@ -40,7 +40,7 @@ class RoundResult:
 
     @property
     def rose(self) -> bool:
-        """Whether the student labels better than its teacher did, or nobody knows."""
+        """Whether the student labels better than its teacher did; True where it is not known."""
         return self.before is None or self.after is None or self.after > self.before
 
     def __str__(self) -> str:
@@ -62,13 +62,13 @@ def run_rounds(
     force: bool = False,
     on_round: Callable[[RoundResult], None] = lambda result: None,
 ) -> dict[str, Manifest]:
-    """Make up to ``rounds`` rounds, each going on from the one before.
+    """Make up to ``rounds`` rounds, each with the student of the one before as its teacher.
 
     Args:
         run: The run.
-        rounds: At most so many; 1 is the plain run, without measuring.
+        rounds: How many rounds at most; 1 is the plain run and measures nothing.
         force: Make new versions.
-        on_round: Told of each round as it is done.
+        on_round: Called with the result of each round.
 
     Returns:
         Manifests by the stages' titles.
@@ -79,28 +79,28 @@ def run_rounds(
     for stage in stages_of_rounds(run.config, rounds):
         run.fingerprint(stage)
         check_stage(run, stage, force)
-    made: dict[str, Manifest] = {}
+    manifests: dict[str, Manifest] = {}
     for number in range(1, rounds + 1):
-        made |= run_all(run, stages_of_round(run.config, number), force)
+        manifests |= run_all(run, stages_of_round(run.config, number), force)
         if rounds == 1:
             break
-        result = _measure(run, number, made, force)
+        result = _measure(run, number, manifests, force)
         on_round(result)
         if not result.rose:
-            _tell_end(run, result, rounds)
+            _report_end(run, result, rounds)
             break
-    return made
+    return manifests
 
 
 def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
-    """All that up to ``rounds`` rounds would make, the measuring between them included."""
+    """All stages of up to ``rounds`` rounds, with those that measure labels between them."""
     stages = stages_of_rounds(config, rounds)
     if rounds > 1 and config.data.validation is not None:
         stages += [stage_named("held-out", number) for number in range(1, rounds + 2)]
     return stages
 
 
-def _tell_end(run: Run, result: RoundResult, rounds: int) -> None:
+def _report_end(run: Run, result: RoundResult, rounds: int) -> None:
     """Say why a round is the last one, and whose labels were the best."""
     before, end = _model_before(result.number), f"stopping after round {result.number} of {rounds}"
     if result.after or result.before:
@@ -113,18 +113,18 @@ def _tell_end(run: Run, result: RoundResult, rounds: int) -> None:
 
 
 def _model_before(number: int) -> str:
-    """The model whose predictions a round's labels come from, as ``evaluate --of`` names it."""
+    """The name, as in ``evaluate --of``, of the model that labels in a round."""
     return {1: "teacher", 2: "student"}.get(number, f"student-{number - 1}")
 
 
-def _measure(run: Run, number: int, made: dict[str, Manifest], force: bool) -> RoundResult:
-    """Label quality before and after a round."""
+def _measure(run: Run, number: int, manifests: dict[str, Manifest], force: bool) -> RoundResult:
+    """Measure label quality before and after a round."""
     if run.config.data.validation is None:
         return RoundResult(number)
     before = perform(run, stage_named("held-out", number), force and number == 1)
     after = perform(run, stage_named("held-out", number + 1), force)
     labels = after.metrics["labels"]
-    evaluation = made[stage_named("evaluate", number).title]
+    evaluation = manifests[stage_named("evaluate", number).title]
     return RoundResult(
         number,
         before.metrics["quality"],

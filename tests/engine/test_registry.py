@@ -64,7 +64,7 @@ def test_an_added_stage_runs_resumes_and_stands_in_status(workshop: Workshop, s4
     MeasureWorker.stops_at = 1
     code, _, err = s4m("measure", "-c", workshop.config)
     assert code == 130
-    assert "it goes on from here" in err
+    assert "to resume from here" in err
     assert states()["measure"] == "unfinished"
     MeasureWorker.stops_at = None
     code, out, err = s4m("measure", "-c", workshop.config)
