@@ -18,6 +18,7 @@ from s4m_pipeline.commands.options import (
     open_run,
 )
 from s4m_pipeline.commands.performing import finish, perform_and_print
+from s4m_pipeline.engine.registry import stages_with_page
 
 
 def run_command(
@@ -29,7 +30,7 @@ def run_command(
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
-    """Run all stages in order, skipping what is fresh, going on where one was stopped."""
+    """Run all stages in order; fresh ones are skipped, and a stopped one resumes."""
     from s4m_pipeline.commands.printing import print_evaluations
     from s4m_pipeline.engine.paths import check_paths
     from s4m_pipeline.stages.evaluate import Evaluate
@@ -71,14 +72,12 @@ def status(config: ConfigOption, overrides: Overrides = None, as_json: Json = Fa
 def report(
     config: ConfigOption,
     overrides: Overrides = None,
-    stage: Annotated[
-        str, typer.Option(help="refine, pseudo-label, train-teacher or train-student.")
-    ] = "refine",
+    stage: Annotated[str, typer.Option(help=f"One of {', '.join(stages_with_page())}.")] = "refine",
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     limit: Annotated[int, typer.Option(min=1, help="Images to show at most.")] = 24,
     number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
 ) -> None:
-    """Write a page about a stage's artifact: figures, and teacher's and refined masks."""
+    """Write a page about a stage's artifact: figures, and the teacher's and the refined masks."""
     from s4m_pipeline.workflow.report import write_stage_report
 
     write_stage_report(open_run(config, overrides), stage, out, limit, number)

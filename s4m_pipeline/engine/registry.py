@@ -1,6 +1,6 @@
-"""The one list of stages: a row each, and nothing of a stage is imported before it is asked for.
+"""The one list of stages, a row each. A stage's code is imported when the stage is asked for.
 
-Commands, their help, ``run``, ``status``, ``report`` and what is told after Ctrl-C all read this
+Commands, their help, ``run``, ``status``, ``report`` and the message after Ctrl-C all follow this
 list, in its order.
 """
 
@@ -24,10 +24,10 @@ class StageRow:
         name: Its name: the folder of its artifacts, and its command where it has one.
         where: Its class, as ``package.module:class``.
         help: Its command's help; empty for a stage that other commands make.
-        example: What follows the command in the help's example.
-        resumes: Whether its command, interrupted, goes on where it stopped.
+        example: What follows the command in the example of its help.
+        resumes: Whether its command resumes where it was interrupted.
         page: Whether ``report`` has a page about it.
-        rule: What it means that the number of its rule is another (`Stage.settings`' ``rule``).
+        rule: The reason to give where an artifact has another number in its setting ``rule``.
     """
 
     name: str
@@ -48,7 +48,7 @@ _ROWS = (
     StageRow(
         "train-teacher",
         "s4m_pipeline.stages.train_teacher:TrainTeacher",
-        "Train the teacher on the labelled images. Stopped, it goes on at its last checkpoint.",
+        "Train the teacher on the labelled images; resumes from its last checkpoint.",
         "-c run.yaml teacher.iterations=20000",
         page=True,
     ),
@@ -106,13 +106,18 @@ def stage_named(name: str, round: int = 1, **fields: Any) -> Stage:
     Args:
         name: Its name in `STAGES`.
         round: From 1.
-        **fields: What else its class takes.
+        **fields: Other fields of its class.
     """
     return stage_class(name)(round=round, **fields)
 
 
+def stages_with_page() -> list[str]:
+    """Names of the stages that ``report`` has a page about."""
+    return [row.name for row in STAGES.values() if row.page]
+
+
 def check_round(number: int) -> None:
-    """Raise UsageError where a number is none of a round."""
+    """Raise UsageError where a number is not a round's: rounds count from 1."""
     if number < 1:
         raise UsageError(f"there is no round {number}: rounds count from 1")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s4m_pipeline.engine.registry import STAGES, check_round, stage_class, stage_named
+from s4m_pipeline.engine.registry import check_round, stage_class, stage_named, stages_with_page
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
@@ -13,17 +13,17 @@ from s4m_pipeline.review.report import stage_report
 
 
 def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int = 1) -> None:
-    """Write the page about the artifact that a run's configuration asks of a stage.
+    """Write the page about a stage's artifact, as the run's configuration asks for it.
 
     Args:
         run: The run.
         name: The stage's name.
         out: The HTML file to write.
         limit: Images to show at most.
-        number: Of which round, from 1.
+        number: The round, from 1.
 
     Raises:
-        UsageError: There is no report of such a stage or round, or its artifact has not been made.
+        UsageError: There is no page about such a stage or round, or its artifact is not there.
     """
     stage = _stage(run, name, number)
     folder = run.require(stage)
@@ -38,11 +38,11 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
 
 
 def _stage(run: Run, name: str, number: int) -> Stage:
-    """The stage of a name, of a round."""
+    """The stage of a round (UsageError where there is no page about it)."""
     check_round(number)
-    pages = [row.name for row in STAGES.values() if row.page]
-    if name not in pages:
-        raise UsageError(f"there is no report of '{name}', only of {', '.join(pages)}")
+    if name not in stages_with_page():
+        names = ", ".join(stages_with_page())
+        raise UsageError(f"there is no report of '{name}', only of {names}")
     if not stage_class(name).of_round(run.config, number):
         raise UsageError(f"a round's teacher is the last one's student: there is one {name}")
     return stage_named(name, number)
