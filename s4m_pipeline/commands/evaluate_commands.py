@@ -1,4 +1,4 @@
-"""``evaluate`` and ``label-quality``: models and labels held against true masks."""
+"""``evaluate`` and ``label-quality``: models and labels compared with true masks."""
 
 from __future__ import annotations
 
@@ -20,39 +20,43 @@ from s4m_pipeline.commands.options import (
 from s4m_pipeline.commands.performing import finish
 from s4m_pipeline.errors import UsageError
 
+OfOption = Annotated[
+    str, typer.Option(help="student, teacher, student-2 (a round's), all, or a folder or file.")
+]
+CompareOption = Annotated[
+    bool,
+    typer.Option("--compare", help="Teacher, student, its last weights, later rounds (--of all)."),
+]
+MetricOption = Annotated[
+    str, typer.Option(help="coco, cityscapes, both, or auto: both for Cityscapes' classes.")
+]
+LabelsFlag = Annotated[
+    bool, typer.Option("--labels", help="Now a command of its own: s4m label-quality.")
+]
+LabelsRound = Annotated[
+    int | None, typer.Option("--round", help="Of which round, with --labels.", show_default="1")
+]
+
 
 def evaluate(
     config: ConfigOption,
     overrides: Overrides = None,
-    of: Annotated[
-        str, typer.Option(help="student, teacher, student-2 (a round's), all, or a folder or file.")
-    ] = "student",
+    of: OfOption = "student",
     split: Annotated[str, typer.Option(help="validation or labelled.")] = "validation",
     images: Annotated[Path | None, typer.Option(help="Folder of another image set.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO file of that image set.")] = None,
     averaged: Annotated[bool, typer.Option(help="Take the averaged weights (EMA).")] = True,
-    compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare", help="Teacher, student, its last weights, later rounds (--of all)."
-        ),
-    ] = False,
-    metric: Annotated[
-        str, typer.Option(help="coco, cityscapes, both, or auto: both for Cityscapes' classes.")
-    ] = "auto",
-    labels: Annotated[
-        bool, typer.Option("--labels", help="Now a command of its own: s4m label-quality.")
-    ] = False,
-    number: Annotated[
-        int | None, typer.Option("--round", help="Of which round, with --labels.", show_default="1")
-    ] = None,
+    compare: CompareOption = False,
+    metric: MetricOption = "auto",
+    labels: LabelsFlag = False,
+    number: LabelsRound = None,
     as_json: Json = False,
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
     """AP of a checkpoint, or of all of them, on an image set."""
     from s4m_pipeline.commands.printing import print_evaluations, print_plan
-    from s4m_pipeline.stages.evaluate import evaluated_set
+    from s4m_pipeline.stages.evaluate import Evaluate, evaluated_set
     from s4m_pipeline.workflow.compare import ALL, evaluate_all, evaluations, trained_rounds
 
     if number is not None and not labels:
@@ -62,10 +66,10 @@ def evaluate(
         label_quality(config, overrides, annotations, 1 if number is None else number, as_json)
         return
     run = open_run(config, overrides)
-    name, source = evaluated_set(split, images, annotations)
-    of = ALL if compare else of
-    later = trained_rounds(run) if of == ALL else []
-    stages = evaluations(run.config, of, name, averaged, source, metric, not force, later)
+    split, source = evaluated_set(split, images, annotations)
+    wanted = Evaluate(ALL if compare else of, split, averaged, source, metric, reuse=not force)
+    rounds = trained_rounds(run) if wanted.of == ALL else []
+    stages = evaluations(run.config, wanted, rounds)
     if dry_run:
         print_plan(run, list(stages.values()), force, as_json)
         return
@@ -83,7 +87,7 @@ def label_quality(
     number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Hold the pseudo-labels against true masks, before and after refinement."""
+    """Compare the pseudo-labels with true masks, before and after refinement."""
     from s4m_pipeline.commands.printing import print_quality
     from s4m_pipeline.workflow.label_quality import label_quality_of_run
 

@@ -1,10 +1,10 @@
-"""Stage ``evaluate``: average precision of a checkpoint artifact on an image set with masks."""
+"""Stage ``evaluate``: average precision of a checkpoint on an image set with masks."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,10 +19,10 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.detections import has_stored_detections
 
-WORK = "s4m_pipeline.stages.detect_and_score:evaluate"
+DETECT_AND_SCORE = "s4m_pipeline.stages.detect_and_score:evaluate"
 CHECK_METRIC = "s4m_pipeline.metrics.scoring:check_metric"
 RULE = 2
-"""Number of the rule by which instances are counted: one more with every change of it."""
+"""Number of the rule by which instances are counted; every change of the rule raises it."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Evaluate(Stage):
         of: ``student`` (of the stage's round), ``teacher``, or the path of a training artifact's
             folder or checkpoint.
         split: ``validation`` or ``labelled``; or ``file`` with ``images`` and ``annotations``.
-        averaged: Take the averaged weights (EMA) where the checkpoint has them.
-        source: The image set of ``split`` ``file``.
+        averaged: Whether to take the averaged weights (EMA) where the checkpoint has them.
+        source: The image set, where ``split`` is ``file``.
         metric: ``coco``, ``cityscapes``, ``both``, or ``auto``: both for Cityscapes' classes.
-        reuse: Take the detections of another evaluation that differs in its metric only.
+        reuse: Whether to take the detections of an evaluation that differs in its metric alone.
     """
 
     name: ClassVar[str] = "evaluate"
@@ -62,19 +62,19 @@ class Evaluate(Stage):
 
     @property
     def label(self) -> str:
-        """What is evaluated: ``student``, ``student-last`` for its last weights, and so on."""
+        """What is evaluated, for tables: ``student``, ``student-last`` for its last weights."""
         return Path(self.model).name if self.averaged else f"{Path(self.model).name}-last"
 
     @property
     def title(self) -> str:
-        """What is evaluated, on what and by which figures, where these are not the usual ones."""
+        """What is evaluated, with image set and metric where these are not the usual ones."""
         where = "" if self.split == "validation" else f" on {self.split}"
-        figures = "" if self.metric == "auto" else f" ({self.metric})"
-        return f"{self.name} {self.label}{where}{figures}"
+        metric = "" if self.metric == "auto" else f" ({self.metric})"
+        return f"{self.name} {self.label}{where}{metric}"
 
     @property
     def command(self) -> str:
-        """The options that tell this evaluation from the others."""
+        """With the options that tell this evaluation from others."""
         words = [self.name, "--of", self.model]
         if self.source is not None:
             words += ["--images", str(self.source.images)]
@@ -91,7 +91,7 @@ class Evaluate(Stage):
         return True
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """What is evaluated, and the rule by which it is counted."""
+        """What is evaluated, and the rule by which instances are counted."""
         return {
             "rule": RULE,
             "of": Path(self.model).name,
@@ -104,17 +104,17 @@ class Evaluate(Stage):
         """The image set, and a checkpoint given by path."""
         sources = {self.split: run.images.digest(self.section(run.config))}
         if not self.upstream(run.config):
-            sources["checkpoint"] = run.store.digests.file(self._given())
+            sources["checkpoint"] = run.store.digests.file(self._checkpoint_file())
         return sources
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """The training, when it is this run's."""
+        """The training, where it is one of this run."""
         if self.of == "teacher":
             return {self.model: training_of_round(0)}
         return {self.model: training_of_round(self.round)} if self.of == "student" else {}
 
     def section(self, config: RunConfig) -> LabelledSet:
-        """The image set that it is evaluated on (UsageError where there is none)."""
+        """The image set that the model is evaluated on (UsageError where there is none)."""
         if self.split == "labelled":
             return config.data.labelled
         section = config.data.validation if self.split == "validation" else self.source
@@ -125,11 +125,14 @@ class Evaluate(Stage):
             )
         return section
 
-    def _given(self) -> Path:
+    def _checkpoint_file(self) -> Path:
+        """The checkpoint of ``of`` where that is a path."""
         path = Path(self.of)
         if path.is_dir():
             if not (path / CHECKPOINT).is_file():
-                raise UsageError(f"{self.of} holds no {CHECKPOINT}: no finished training's folder")
+                raise UsageError(
+                    f"{self.of} holds no {CHECKPOINT}: it is not a finished training's folder"
+                )
             return path / CHECKPOINT
         if not path.is_file():
             raise UsageError(
@@ -142,10 +145,10 @@ class Evaluate(Stage):
         """The file that is evaluated (UsageError where it is not there)."""
         for training in self.upstream(run.config).values():
             return run.require(training) / CHECKPOINT
-        return self._given()
+        return self._checkpoint_file()
 
     def truth(self, run: Run) -> ImageSet:
-        """The images that it is evaluated on, with their instances."""
+        """The images that the model is evaluated on, with their instances."""
         truth = read_labelled(self.section(run.config), f"data.{self.split}")
         if self.upstream(run.config):
             check_same_categories(
@@ -157,51 +160,40 @@ class Evaluate(Stage):
         return truth
 
     def check(self, run: Run) -> None:
-        """Refuse a metric that is none."""
+        """Refuse an unknown metric."""
         load(CHECK_METRIC)(self.metric)
 
     def device(self, run: Run) -> str:
-        """The run's device, or the processor's where the detections are there."""
+        """The run's device; the CPU where the detections are stored already."""
         return "cpu" if self.reuse and has_stored_detections(run, self) else run.device
 
     def plan(self, run: Run) -> Plan:
-        """Images to run over."""
+        """The number of images."""
         return Plan(images=len(self.truth(run).images), disk_bytes=1_000_000)
 
     def make(self, run: Run, folder: Path) -> Outcome:
-        """Detect on every image, unless that has been done, then score."""
-        outcome: Outcome = load(WORK)(run, self, folder)
+        """Detect on every image, unless the detections are stored already, then score."""
+        outcome: Outcome = load(DETECT_AND_SCORE)(run, self, folder)
         return outcome
 
 
-def evaluate_of(
-    name: str,
-    split: str = "validation",
-    averaged: bool = True,
-    source: LabelledSet | None = None,
-    metric: str = "auto",
-    reuse: bool = True,
-) -> Evaluate:
-    """The evaluation of what ``--of`` names; all else as `Evaluate` has it.
+def evaluation_of(name: str, like: Evaluate) -> Evaluate:
+    """The evaluation of what ``--of`` names.
 
     Args:
         name: ``teacher``, ``student``, ``student-2`` (of round 2), or a path.
-        split: Which image set.
-        averaged: Whether to take averaged weights.
-        source: The image set of ``split`` ``file``.
-        metric: Which figures.
-        reuse: Whether detections of another metric's evaluation may be taken.
+        like: An evaluation that has the same image set, metric and other choices.
     """
     training = training_named(name)
     if training is not None and training.round > 1:
-        return Evaluate("student", split, averaged, source, metric, reuse, round=training.round)
-    return Evaluate(name, split, averaged, source, metric, reuse)
+        return replace(like, of="student", round=training.round)
+    return replace(like, of=name, round=1)
 
 
 def evaluated_set(
     split: str, images: Path | None, annotations: Path | None
 ) -> tuple[str, LabelledSet | None]:
-    """Turn the command line's words for an image set into ``Evaluate``'s split and source.
+    """From the command line's options for an image set to the split and source of `Evaluate`.
 
     Raises:
         UsageError: An unknown split, or a folder without its annotation file.

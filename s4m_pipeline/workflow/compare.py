@@ -1,93 +1,78 @@
-"""Teacher, student and the student's last weights, evaluated side by side."""
+"""Teacher, student, the student's last weights and later rounds, evaluated side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from s4m_pipeline.artifacts.manifest import Manifest
-from s4m_pipeline.config import LabelledSet, RunConfig
+from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.perform import check_stage, perform
 from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.stages.evaluate import Evaluate, evaluate_of
+from s4m_pipeline.stages.evaluate import Evaluate, evaluation_of
 
 ALL = "all"
+"""The word for ``--of`` that stands for every model of a run."""
 
 
 def evaluations(
-    config: RunConfig,
-    of: str = ALL,
-    split: str = "validation",
-    averaged: bool = True,
-    source: LabelledSet | None = None,
-    metric: str = "auto",
-    reuse: bool = True,
-    later: Sequence[int] = (),
+    config: RunConfig, wanted: Evaluate, rounds: Sequence[int] = ()
 ) -> dict[str, Evaluate]:
     """The evaluations that a command asks for, each an artifact of its own.
 
     Args:
-        config: The run; where its student is not averaged, that has one set of weights.
-        of: ``all``, or as ``evaluate_of`` has it, as are the others.
-        split: Which image set.
-        averaged: Whether to take averaged weights; ``all`` takes both.
-        source: The image set of ``split`` ``file``.
-        metric: Which figures.
-        reuse: Whether detections of another metric's evaluation may be taken.
-        later: Rounds from 2 on whose students ``all`` takes too.
+        config: The run. A student without averaging has a single set of weights.
+        wanted: The evaluation, with ``of`` as ``--of`` has it. For ``all``, each evaluation has its
+            image set and metric.
+        rounds: Rounds from 2 on whose students ``all`` includes.
 
     Returns:
-        Stages by what they evaluate: for ``all``, ``teacher``, ``student`` or ``student-averaged``
-        and ``student-last``, and ``student-2`` and so on.
+        Stages by what they evaluate. For ``all``: ``teacher``, ``student`` or ``student-averaged``
+        and ``student-last``, ``student-2`` and so on.
 
     Raises:
         UsageError: ``all`` without the averaged weights.
     """
-    if of == ALL and not averaged:
+    if wanted.of != ALL:
+        return {wanted.of: evaluation_of(wanted.of, wanted)}
+    if not wanted.averaged:
         raise UsageError("all weights are compared, the averaged ones too: leave out --no-averaged")
-
-    def evaluation(of: str, averaged: bool = True) -> Evaluate:
-        return evaluate_of(of, split, averaged, source, metric, reuse)
-
-    if of != ALL:
-        return {of: evaluation(of, averaged)}
-    students = {f"student-{number}": evaluation(f"student-{number}") for number in later}
+    names = [f"student-{number}" for number in rounds]
+    later = {name: evaluation_of(name, wanted) for name in names}
+    teacher, student = evaluation_of("teacher", wanted), evaluation_of("student", wanted)
     if not config.student.ema:
-        return {"teacher": evaluation("teacher"), "student": evaluation("student"), **students}
-    return {
-        "teacher": evaluation("teacher"),
-        "student-averaged": evaluation("student"),
-        "student-last": evaluation("student", averaged=False),
-        **students,
-    }
+        return {"teacher": teacher, "student": student, **later}
+    last = replace(student, averaged=False)
+    return {"teacher": teacher, "student-averaged": student, "student-last": last, **later}
 
 
 def trained_rounds(run: Run) -> list[int]:
-    """The rounds from 2 on whose students are trained, as the run's configuration asks for them."""
-    done: list[int] = []
+    """The rounds from 2 on whose students have been trained with the run's configuration."""
+    rounds: list[int] = []
     number = 2
-    while run.store.is_complete(
-        training_of_round(number).name, run.fingerprint(training_of_round(number))
-    ):
-        done.append(number)
+    while True:
+        training = training_of_round(number)
+        if not run.store.is_complete(training.name, run.fingerprint(training)):
+            return rounds
+        rounds.append(number)
         number += 1
-    return done
 
 
 def evaluate_all(run: Run, stages: dict[str, Evaluate], force: bool = False) -> dict[str, Manifest]:
-    """Make evaluations, once all that they evaluate is there.
+    """Make evaluations, after a check that all models are there.
 
     Args:
         run: The run.
-        stages: What ``evaluations`` gave.
+        stages: Those of `evaluations`.
         force: Make new versions.
 
     Returns:
-        Their manifests by the same names.
+        Manifests by the same names.
 
     Raises:
-        UsageError: A training has not been done, or there is nothing to evaluate on.
+        UsageError: A model has not been trained, or there is no image set to evaluate on.
         ArtifactError: A training is stale or damaged.
     """
     for stage in stages.values():

@@ -95,7 +95,7 @@ def test_all_weights_side_by_side_are_those_evaluated_one_by_one(finished, tmp_p
         assert "fresh" in err  # an artifact of its own, which the comparison left
         assert json.loads(out) == figures[name]
     run = copy.run()
-    marks = {run.fingerprint(stage) for stage in evaluations(run.config).values()}
+    marks = {run.fingerprint(stage) for stage in evaluations(run.config, Evaluate("all")).values()}
     assert len(marks) == 3
     detected = [(run.store.folder("evaluate", mark) / DETECTIONS).read_bytes() for mark in marks]
     assert len(set(detected)) == 3  # the averaged weights are others than the last ones
@@ -119,7 +119,7 @@ def test_a_comparison_is_planned(finished, s4m):
 
 def test_a_student_without_average_is_compared_once(finished):
     run = finished.run("student.ema=0")
-    assert list(evaluations(run.config)) == ["teacher", "student"]
+    assert list(evaluations(run.config, Evaluate("all"))) == ["teacher", "student"]
 
 
 def test_nothing_is_compared_before_all_is_trained(empty_workshop, s4m):
