@@ -1,1 +1,1 @@
-"""What a stage is and how one is carried out; names no single stage."""
+"""What a stage is and how it is carried out; knows no single stage."""

@@ -22,16 +22,17 @@ PROBED = 10
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a probe found.
+    """What a stage will take, measured on a few of its images.
 
     Attributes:
-        device: What they were measured on.
+        device: Where the images were processed.
         probed: Images measured.
-        left: Images that the stage has still to do.
-        start_seconds: Of loading models, choosing kernels and compiling.
-        image_seconds: Of each image after that, in one worker with its share of the processor.
-        seconds: Of all that is left, with the run's workers.
-        disk_bytes: Of the whole artifact.
+        left: Images that the stage still has to process.
+        start_seconds: Time to load models, choose kernels and compile.
+        image_seconds: Time for each image after that, in one worker with its share of the
+            processor.
+        seconds: Time for all images that are left, with the run's workers.
+        disk_bytes: Size of the whole artifact.
     """
 
     device: str
@@ -44,7 +45,7 @@ class Forecast:
 
 
 def obstacle(run: Run, stage: Stage, force: bool = False) -> str:
-    """What keeps an inference stage that has work to do from being measured; empty for nothing."""
+    """Why an inference stage that has work to do cannot be measured; empty where it can."""
     if not _has_work(run, stage, force):
         return ""
     if stage.plan(run).steps:
@@ -63,7 +64,7 @@ def _has_work(run: Run, stage: Stage, force: bool) -> bool:
 
 
 def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
-    """Do a few images of a stage and throw the result away.
+    """Process a few images of a stage, and throw the result away.
 
     Args:
         run: The run.
@@ -71,8 +72,8 @@ def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
         force: Forecast a new version, from the first image to the last.
 
     Returns:
-        None where there is nothing to measure: no inference stage, one that trains first, a fresh
-        artifact, or inputs that are yet to be made (``obstacle``).
+        The forecast; None for a stage that is no inference stage, trains first, is fresh, or lacks
+        an input (see `obstacle`).
     """
     if not isinstance(stage, ShardedStage) or not _has_work(run, stage, force):
         return None
@@ -80,8 +81,7 @@ def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
         return None
     shards, folder = stage.shards(run), run.folder(stage)
     images = [i for shard in shards for i in shard.image_ids]
-    kept = [] if force else shards
-    done = [shard for shard in kept if read_marker(folder, shard) is not None]
+    done = [shard for shard in shards if not force and read_marker(folder, shard) is not None]
     left = len(images) - sum(len(shard.image_ids) for shard in done)
     places = np.linspace(0, len(images) - 1, min(PROBED, len(images))).astype(int)
     ids = [images[place] for place in places]
@@ -103,10 +103,10 @@ def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
 def _measure(
     run: Run, stage: ShardedStage, ids: list[int], place: Place
 ) -> tuple[float, float, float]:
-    """Seconds to start, seconds an image, bytes an image, by a worker in its place.
+    """Seconds to start, seconds an image and bytes an image of a worker in its place.
 
-    The images are done twice. The first time has the start in it. The second has batches of the
-    same sizes, so that nothing is compiled in it.
+    The images are processed twice. The first time includes the start. The second has batches of
+    the same sizes, so that it compiles nothing.
     """
     import torch
 
@@ -124,13 +124,13 @@ def _timed(
         del count
 
     shard = Shard(0, tuple(ids))
-    began = time.perf_counter()
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         job = stage.job(run, Path(folder))
         worker = job.make_worker(place)
         worker.process(shard, ignore)
-        warm = time.perf_counter()
+        second_start = time.perf_counter()
         marker = write_shard(job.folder, shard, worker.process(shard, ignore), job.categories)
-        seconds = time.perf_counter() - warm
+        seconds = time.perf_counter() - second_start
     size = sum(file.bytes for file in marker.files)
-    return max(0.0, warm - began - seconds), seconds / len(ids), size / len(ids)
+    return max(0.0, second_start - start - seconds), seconds / len(ids), size / len(ids)

@@ -31,15 +31,15 @@ class ImageSets:
     def __init__(self, data: DataSection, digests: DigestCache) -> None:
         self._data = data
         self._digests = digests
-        self._known: dict[str, str] = {}
+        self._set_digests: dict[str, str] = {}
 
     @cached_property
     def labelled(self) -> ImageSet:
-        """The labelled images, all of their files there (UsageError when not)."""
+        """The labelled images (UsageError where a file is missing)."""
         section = self._data.labelled
-        found = read_labelled(section, "data.labelled")
-        _require_files(found, section, "data.labelled")
-        return found
+        labelled = read_labelled(section, "data.labelled")
+        _require_files(labelled, section, "data.labelled")
+        return labelled
 
     @cached_property
     def validation(self) -> ImageSet | None:
@@ -47,33 +47,33 @@ class ImageSets:
         section = self._data.validation
         if section is None:
             return None
-        found = read_labelled(section, "data.validation")
-        _require_files(found, section, "data.validation")
+        validation = read_labelled(section, "data.validation")
+        _require_files(validation, section, "data.validation")
         check_same_categories(
-            self.labelled.categories, found.categories, "data.labelled", "data.validation"
+            self.labelled.categories, validation.categories, "data.labelled", "data.validation"
         )
-        return found
+        return validation
 
     def load_labelled_sets(self) -> None:
-        """Read all images with masks now, so that what is wrong with them is told first."""
-        if self.validation is None:
+        """Read the labelled and the validation set, so that their faults come before any work."""
+        if self.validation is None:  # reading that one reads the labelled set as well
             require_instances(self.labelled, "data.labelled")
 
     def load_unlabelled_set(self) -> None:
-        """Read the list of unlabelled images now (UsageError where there are none)."""
+        """Read the list of unlabelled images (UsageError where there are none)."""
         require_images(self.unlabelled, "data.unlabelled")
 
     @cached_property
     def unlabelled(self) -> ImageSet:
-        """The unlabelled images, masks never read (UsageError when there are none)."""
+        """The unlabelled images, without masks, which are never read (UsageError for no image)."""
         section = self._unlabelled_section
         if section.annotations is None:
-            found = image_folder.load(section.images)
+            unlabelled = image_folder.load(section.images)
         else:
             require_folder(section.images)
-            found = coco.load(section.annotations, section.images, masks=False)
-        require_images(found, "data.unlabelled")
-        return found
+            unlabelled = coco.load(section.annotations, section.images, masks=False)
+        require_images(unlabelled, "data.unlabelled")
+        return unlabelled
 
     @property
     def _unlabelled_section(self) -> UnlabelledSet:
@@ -95,31 +95,32 @@ class ImageSets:
     def digest(self, section: LabelledSet | UnlabelledSet) -> str:
         """Digest of an image set: the annotation file's bytes, the images' names and sizes."""
         key = f"{section.images}|{section.annotations}"
-        if key not in self._known:
+        if key not in self._set_digests:
             if section.annotations is None:
                 names = image_folder.list_images(section.images)
-                listed = "folder"
+                list_digest = "folder"
             else:
                 content = load_coco_json(section.annotations)
                 entries = enumerate(content["images"])
                 names = [image_key(e, place, section.annotations)[1] for place, e in entries]
-                listed = self._digests.file(section.annotations)
-            self._known[key] = digest_of([listed, image_set_digest(section.images, names)])
-        return self._known[key]
+                list_digest = self._digests.file(section.annotations)
+            images_digest = image_set_digest(section.images, names)
+            self._set_digests[key] = digest_of([list_digest, images_digest])
+        return self._set_digests[key]
 
 
-def _require_files(found: ImageSet, section: LabelledSet, what: str) -> None:
+def _require_files(images: ImageSet, section: LabelledSet, name: str) -> None:
     require_folder(section.images)
-    missing = [image.file_name for image in found.images if not os.path.isfile(image.path)]
+    missing = [image.file_name for image in images.images if not os.path.isfile(image.path)]
     if missing:
         raise UsageError(
-            f"{what}: {len(missing)} of {len(found.images)} images are not in "
+            f"{name}: {len(missing)} of {len(images.images)} images are not in "
             f"{section.images}, the first is {missing[0]}"
         )
 
 
-def read_labelled(section: LabelledSet, what: str) -> ImageSet:
-    """Read images with masks; UsageError where there is no labelled instance."""
-    found = coco.load(section.annotations, section.images)
-    require_instances(found, what)
-    return found
+def read_labelled(section: LabelledSet, name: str) -> ImageSet:
+    """Read images with masks; UsageError, with the set's name, where no instance is labelled."""
+    labelled = coco.load(section.annotations, section.images)
+    require_instances(labelled, name)
+    return labelled

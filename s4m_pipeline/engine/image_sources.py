@@ -15,10 +15,10 @@ class ImageSource:
     """One image set of every run.
 
     Attributes:
-        name: What it is called among a stage's inputs.
+        name: Its name among a stage's inputs.
         images: The set (UsageError where the run has none).
-        digest: What the set's images and labels go by in a fingerprint.
-        check: Refuse a set that cannot be worked on, before any work (UsageError).
+        digest: The digest of its images and labels, for fingerprints.
+        check: Refuses a set that cannot be used, before any work (UsageError).
     """
 
     name: str

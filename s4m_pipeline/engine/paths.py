@@ -1,4 +1,4 @@
-"""The files and folders that a run's configuration names, looked for before anything is read."""
+"""Checks that the files and folders in a run's configuration exist, before anything is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s4m_pipeline.errors import UsageError
 
 
 def check_paths(config: RunConfig) -> None:
-    """Refuse a run of which paths are missing, naming the settings of all of them.
+    """Refuse a run whose paths are missing, and name the settings of all of them.
 
     Raises:
         UsageError: One or more are missing, or a folder of images is a file.
@@ -20,10 +20,10 @@ def check_paths(config: RunConfig) -> None:
         _check_folders(config)
         return
     first = next(iter(missing))
-    told = f"{first} names what is not there: {missing[first]}"
+    message = f"{first} does not exist: {missing[first]}"
     if len(missing) > 1:
-        told += f"\nSo do {len(missing) - 1} more: {', '.join(list(missing)[1:])}"
-    raise UsageError(told)
+        message += f"\nNor do {len(missing) - 1} more: {', '.join(list(missing)[1:])}"
+    raise UsageError(message)
 
 
 def _check_folders(config: RunConfig) -> None:

@@ -1,4 +1,4 @@
-"""Carrying out a stage: skip what is fresh, go on with what is unfinished, finish by manifest."""
+"""Carrying out a stage: skipped when fresh, resumed when unfinished, finished by a manifest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.devices.placement import ALWAYS_THERE
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
-from s4m_pipeline.engine.staleness import describe_difference
+from s4m_pipeline.engine.staleness import describe_difference, input_contents
 from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError
 
 
@@ -20,8 +20,8 @@ class Freshness:
 
     Attributes:
         state: ``fresh``, ``stale``, ``unfinished``, ``missing`` or ``damaged``.
-        fingerprint: The one that the configuration asks for.
-        why: The reason, in words.
+        fingerprint: The fingerprint that the configuration asks for.
+        why: The reason, in words; empty for ``fresh``.
     """
 
     state: str
@@ -30,7 +30,7 @@ class Freshness:
 
 
 def freshness(run: Run, stage: Stage) -> Freshness:
-    """Say whether a stage's artifact is what the configuration asks for, and why not."""
+    """Whether a stage's artifact is what the configuration asks for, and why not."""
     fingerprint = run.fingerprint(stage)
     if run.store.is_complete(stage.name, fingerprint):
         try:
@@ -47,21 +47,21 @@ def freshness(run: Run, stage: Stage) -> Freshness:
     return Freshness("stale", fingerprint, _difference(run, stage, latest))
 
 
-def _changed_input(run: Run, stage: Stage, known: dict[str, str]) -> str:
-    """Name an input artifact, near or far, that is not what this one was made of (``--force``).
+def _changed_input(run: Run, stage: Stage, answers: dict[str, str]) -> str:
+    """Name an input artifact, direct or not, that was made again since (with ``--force``).
 
     Args:
         run: The run.
         stage: A stage whose artifact is complete.
-        known: The answers so far by the stages' titles: many stages share their inputs, and each
-            of these is looked at once.
+        answers: The answers so far by the stages' titles: many stages share their inputs, and each
+            input is looked at once.
     """
-    if stage.title not in known:
-        known[stage.title] = _first_change(run, stage, known)
-    return known[stage.title]
+    if stage.title not in answers:
+        answers[stage.title] = _first_change(run, stage, answers)
+    return answers[stage.title]
 
 
-def _first_change(run: Run, stage: Stage, known: dict[str, str]) -> str:
+def _first_change(run: Run, stage: Stage, answers: dict[str, str]) -> str:
     contents = run.store.manifest(stage.name, run.fingerprint(stage)).input_contents
     for name, upstream in stage.upstream(run.config).items():
         fingerprint = run.fingerprint(upstream)
@@ -73,9 +73,9 @@ def _first_change(run: Run, stage: Stage, known: dict[str, str]) -> str:
             return f"its input {name} is damaged: {str(error).splitlines()[0]}"
         if name in contents and manifest.content != contents[name]:
             return f"its input {name} was made again, with another result, at {manifest.created}"
-        farther = _changed_input(run, upstream, known)
-        if farther:
-            return f"its input {name} is stale: {farther}"
+        change = _changed_input(run, upstream, answers)
+        if change:
+            return f"its input {name} is stale: {change}"
     return ""
 
 
@@ -94,7 +94,7 @@ def _difference(run: Run, stage: Stage, latest: str) -> str:
 def check_stage(run: Run, stage: Stage, force: bool = False) -> None:
     """Refuse wrong settings and unusable data, and a device that is not there, before any work.
 
-    A fresh artifact may have been made on another machine: its device is not looked for.
+    A fresh artifact may come from another machine, so its device is not looked for.
 
     Args:
         run: The run.
@@ -102,7 +102,7 @@ def check_stage(run: Run, stage: Stage, force: bool = False) -> None:
         force: Whether a new version is to be made even where a fresh one is there.
 
     Raises:
-        UsageError: With what is wrong.
+        UsageError: Something is wrong; the message says what.
     """
     stage.check(run)
     # looking for a device loads torch, which plans do without
@@ -135,53 +135,50 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
         _require_fresh(run, upstream)
     with run.store.lock(stage.name, fingerprint):
         if not force and (manifest := _if_fresh(run, stage)):
-            return manifest  # another process has made it meanwhile
+            return manifest  # another process made it in the meantime
         if force or run.store.is_complete(stage.name, fingerprint):
             run.store.set_aside(stage.name, fingerprint)
         return _make(run, stage, fingerprint)
 
 
 def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
-    """The manifest of a fresh artifact; refuses a damaged one."""
-    known = freshness(run, stage)
-    if known.state == "damaged":
-        raise ArtifactError(f"{known.why}\n{run.remedy(stage)}")
-    if known.state != "fresh":
+    """The manifest of a fresh artifact, or None; refuses a damaged one."""
+    standing = freshness(run, stage)
+    if standing.state == "damaged":
+        raise ArtifactError(f"{standing.why}\n{run.remedy(stage)}")
+    if standing.state != "fresh":
         return None
-    run.reporter.say(f"{stage.title}: fresh ({known.fingerprint})")
-    run.store.point_latest(stage.name, known.fingerprint, stage.pointer)
-    return run.store.manifest(stage.name, known.fingerprint)
+    run.reporter.say(f"{stage.title}: fresh ({standing.fingerprint})")
+    run.store.point_latest(stage.name, standing.fingerprint, stage.pointer)
+    return run.store.manifest(stage.name, standing.fingerprint)
 
 
 def _require_fresh(run: Run, upstream: Stage) -> None:
     """Refuse an input artifact that is missing, damaged, or older than what it was made of."""
     run.require(upstream)
-    known = freshness(run, upstream)
-    if known.state != "fresh":
+    standing = freshness(run, upstream)
+    if standing.state != "fresh":
         raise ArtifactError(
-            f"{upstream.name} is {known.state}: {known.why}\n"
-            f"Make it with: s4m {upstream.command} {run.called_with}"
+            f"{upstream.name} is {standing.state}: {standing.why}\n"
+            f"Make it with: {run.command_for(upstream)}"
         )
 
 
 def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
     resumed = run.store.is_begun(stage.name, fingerprint)
-    run.reporter.say(f"{stage.title}: {'going on with' if resumed else 'making'} {fingerprint}")
+    run.reporter.say(f"{stage.title}: {'resuming' if resumed else 'making'} {fingerprint}")
     settings, inputs = stage.settings(run.config), stage.inputs(run)
     folder = run.store.begin(stage.name, fingerprint, settings, inputs)
-    outcome = _made(run, stage, folder)
+    outcome = _outcome(run, stage, folder)
     manifest = manifest_of(stage, fingerprint, settings, inputs, outcome)
-    manifest.input_contents = {
-        name: run.store.manifest(upstream.name, run.fingerprint(upstream)).content
-        for name, upstream in stage.upstream(run.config).items()
-    }
+    manifest.input_contents = input_contents(run, stage)
     run.store.finish(folder, manifest, stage.pointer)
     run.reporter.say(f"{stage.title}: done, {folder}")
     return manifest
 
 
-def _made(run: Run, stage: Stage, folder: Path) -> Outcome:
-    """Do a stage's work; of an input of another format version, name the command that makes it."""
+def _outcome(run: Run, stage: Stage, folder: Path) -> Outcome:
+    """Do a stage's work; for an input of another format version, name the command to run."""
     try:
         return stage.make(run, folder)
     except FormatVersionError as error:

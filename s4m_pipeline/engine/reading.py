@@ -1,4 +1,4 @@
-"""Images read ahead of the work on them; what cannot be read is set aside."""
+"""Images, read ahead of the work on them; what cannot be read is set aside."""
 
 from __future__ import annotations
 
@@ -13,26 +13,21 @@ from s4m_pipeline.execution.ahead import done_ahead
 if TYPE_CHECKING:
     import numpy as np
 
-
 Prepared = TypeVar("Prepared")
-
-
 READERS = 4
-"""Threads that decode images ahead of the device; decoding leaves Python's lock."""
-
-
+"""Threads that decode images ahead of the device; decoding releases the GIL."""
 AHEAD = 16
-"""Decoded images that wait at most."""
+"""How many decoded images wait at most."""
 
 
 def load_images(
     records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
 ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
-    """Read images in order, some ahead of what is taken: uint8 (H, W, 3) RGB.
+    """Read images in order, some ahead of the consumer: uint8 (H, W, 3) RGB.
 
     Args:
         records: The images.
-        stage: The name that stands in the rows of ``quarantine``.
+        stage: The stage's name, for the rows of ``quarantine``.
         quarantine: Gets a row for each image that cannot be read.
     """
     return load_prepared(records, stage, quarantine, lambda image: image)
@@ -44,23 +39,28 @@ def load_prepared(
     quarantine: list[dict[str, Any]],
     prepare: Callable[[np.ndarray], Prepared],
 ) -> Iterator[tuple[ImageRecord, Prepared]]:
-    """As `load_images`, with what ``prepare`` makes of each image, ahead too and in a thread."""
+    """As `load_images`, with what ``prepare`` makes of each image, in a thread and ahead too."""
 
     def read(record: ImageRecord) -> Prepared | UsageError:
         return read_prepared(record, prepare)
 
     prepare_threads()
-    for record, found in zip(records, done_ahead(read, records, READERS, AHEAD), strict=True):
-        if isinstance(found, UsageError):
-            quarantine.append(quarantine_row(record, stage, found))
+    for record, prepared in zip(records, done_ahead(read, records, READERS, AHEAD), strict=True):
+        if isinstance(prepared, UsageError):
+            quarantine.append(quarantine_row(record, stage, prepared))
         else:
-            yield record, found
+            yield record, prepared
 
 
 def read_prepared(
     record: ImageRecord, prepare: Callable[[np.ndarray], Prepared]
 ) -> Prepared | UsageError:
-    """What is made of an image, uint8 (H, W, 3) RGB, or why it cannot be read; for any thread."""
+    """What ``prepare`` makes of an image, or why the image cannot be read. Safe in any thread.
+
+    Args:
+        record: The image.
+        prepare: Takes uint8 (H, W, 3) RGB.
+    """
     try:
         image = read_sized_image(record.path, record.height, record.width)
     except UsageError as error:

@@ -17,7 +17,7 @@ from s4m_pipeline.errors import ArtifactError, UsageError
 
 
 class StageLike(Protocol):
-    """What a run asks of a stage; see `s4m_pipeline.engine.stage.Stage`."""
+    """The part of `s4m_pipeline.engine.stage.Stage` that a run needs."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -40,7 +40,7 @@ class Run:
     Args:
         config: The run's settings.
         reporter: Where messages and progress go.
-        called_with: The options of the command, for commands that messages name.
+        called_with: The options of the command line, for the commands that messages name.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Run:
 
     @cached_property
     def device(self) -> str:
-        """The device to work on, ``auto`` resolved."""
+        """The device to work on; ``auto`` is resolved (UsageError for one that is not there)."""
         return placement.resolve_device(self.config.device)
 
     def fingerprint(self, stage: StageLike) -> str:
-        """The fingerprint that this configuration asks of a stage."""
+        """The fingerprint of the artifact that this configuration asks of a stage."""
         if stage.title not in self._fingerprints:
             self._fingerprints[stage.title] = digests.fingerprint(
                 stage.name, stage.settings(self.config), stage.inputs(self)
@@ -99,7 +99,7 @@ class Run:
 
     def _missing(self, stage: StageLike, fingerprint: str) -> UsageError | ArtifactError:
         """Why a finished artifact is not there, and the command that makes it."""
-        command = f"Make it with: s4m {stage.command} {self.called_with}"
+        command = f"Make it with: {self.command_for(stage)}"
         if self.store.is_begun(stage.name, fingerprint):
             return UsageError(f"{stage.name} is unfinished ({fingerprint}).\n{command}")
         latest = self.store.latest(stage.name, stage.pointer)
@@ -115,9 +115,13 @@ class Run:
             )
         return UsageError(f"{stage.name} has not been made yet.\n{command}")
 
+    def command_for(self, stage: StageLike) -> str:
+        """The command line that makes a stage's artifact."""
+        return f"s4m {stage.command} {self.called_with}"
+
     def remedy(self, stage: StageLike) -> str:
-        """How to make a damaged artifact again, and no other beside it."""
-        command = f"s4m {stage.command} {self.called_with}"
+        """How to make a damaged artifact again without making others again."""
+        command = self.command_for(stage)
         if stage.made_alone:
             return f"Make it again with: {command} --force"
         return f"Remove {shlex.quote(str(self.folder(stage)))}\nand make it again with: {command}"

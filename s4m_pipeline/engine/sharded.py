@@ -1,4 +1,4 @@
-"""A stage that works image by image: shards go to an engine, their markers are added up."""
+"""A stage that works image by image: shards go to an engine, and their markers are added up."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from s4m_pipeline.execution.engines import check_engine, engine_named
 from s4m_pipeline.wording import counted
 
 SHARD_BYTES = 64_000_000
-"""About as much as the rows of a shard may take: they are in memory until it is written."""
+"""About how much the rows of a shard may take: they are in memory until it is written."""
 
 
 @dataclass(frozen=True)
 class ShardedStage(Stage):
     """A stage that works image by image.
 
-    It has an image source and a worker, which is made where an engine runs it.
+    It has an image source and a worker. The worker is made in the process where an engine runs it.
     """
 
     images: ClassVar[ImageSource]
@@ -45,11 +45,11 @@ class ShardedStage(Stage):
     @property
     @abstractmethod
     def worker(self) -> str:
-        """What makes its worker: a `WorkerFactory` as ``package.module:thing``."""
+        """Its worker: a `WorkerFactory` as ``package.module:thing``."""
 
     @abstractmethod
-    def argument(self, run: Run) -> Any:
-        """What its worker needs; picklable."""
+    def task(self, run: Run) -> Any:
+        """What its worker needs to know; picklable."""
 
     @abstractmethod
     def bytes_per_image(self, run: Run) -> int:
@@ -65,7 +65,7 @@ class ShardedStage(Stage):
         return {self.images.name: self.images.digest(run)}
 
     def check(self, run: Run) -> None:
-        """Refuse images that cannot be worked on and an engine that is none."""
+        """Refuse an unknown engine, and images that cannot be used."""
         check_engine(run.config.execution.engine)
         self.images.check(run)
 
@@ -78,11 +78,11 @@ class ShardedStage(Stage):
         return label_categories(run.images.labelled.categories)
 
     def job(self, run: Run, folder: Path) -> ShardJob:
-        """What its workers do, writing to a folder."""
-        return ShardJob(self.name, self.worker, self.argument(run), folder, self.categories(run))
+        """What its workers do, and the folder that they write to."""
+        return ShardJob(self.name, self.worker, self.task(run), folder, self.categories(run))
 
     def shards(self, run: Run) -> list[Shard]:
-        """The images in portions that follow from the set and the settings alone."""
+        """The images in portions, which depend on the set and the settings alone."""
         ids = [record.id for record in self.records(run)]
         portions = max(1, SHARD_BYTES // (PORTION * self.row_bytes(run)))
         return make_shards(ids, min(portions * PORTION, shard_size(len(ids))))
@@ -96,7 +96,7 @@ class ShardedStage(Stage):
         return Plan(images, len(shards), done, images * self.bytes_per_image(run))
 
     def make(self, run: Run, folder: Path) -> Outcome:
-        """Process the shards that have no marker yet, then add all of them up."""
+        """Process the shards that have no marker yet, then add up all markers."""
         shards = self.shards(run)
         remove_shards(folder, len(shards))
         markers: dict[int, ShardMarker] = {}
@@ -112,7 +112,7 @@ class ShardedStage(Stage):
     def _process(
         self, run: Run, folder: Path, shards: Sequence[Shard], todo: Sequence[Shard]
     ) -> dict[int, ShardMarker]:
-        """Have an engine work through some of the shards; their markers by number."""
+        """Have an engine process the shards that are to do; gives their markers by number."""
         total = sum(len(shard.image_ids) for shard in shards)
         done = total - sum(len(shard.image_ids) for shard in todo)
         job, section = self.job(run, folder), run.config.execution
@@ -137,14 +137,13 @@ class ShardedStage(Stage):
             seconds.update(marker.seconds)
         if counts["images"] == 0:
             raise S4MError(
-                f"{self.name}: {_all_of(counts['quarantined'])} set aside; what was wrong stands "
-                "in the quarantine table of the unfinished artifact."
+                f"{self.name}: {_all_of(counts['quarantined'])} set aside; the quarantine table "
+                "of the unfinished artifact says why."
             )
         if counts["quarantined"]:
             run.reporter.warn(
                 f"{self.name}: {counted(counts['quarantined'], 'image was', 'images were')} "
-                "set aside, see "
-                f"{run.folder(self) / 'quarantine'}"
+                f"set aside, see {run.folder(self) / 'quarantine'}"
             )
         files = [entry for marker in markers for entry in marker.files]
         metrics: dict[str, Any] = {
@@ -162,11 +161,11 @@ def _all_of(images: int) -> str:
 
 def warn_of_idle_gpus(run: Run, device: str) -> None:
     """Warn, once a run, of GPUs that the run's workers leave idle."""
-    there, workers = gpus_of(device), run.config.execution.workers
-    if workers < there:
+    gpus, workers = gpus_of(device), run.config.execution.workers
+    if workers < gpus:
         run.reporter.warn_once(
-            f"execution.workers is {workers}, so the inference stages leave {there - workers} of "
-            f"{there} GPUs idle; set it to {there}, or device to one of them (cuda:0)"
+            f"execution.workers is {workers}, so the inference stages leave {gpus - workers} of "
+            f"{gpus} GPUs idle; set it to {gpus}, or device to one of them (cuda:0)"
         )
 
 

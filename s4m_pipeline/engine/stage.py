@@ -16,7 +16,13 @@ from s4m_pipeline.engine.run import Run
 
 @dataclass(slots=True)
 class Outcome:
-    """What a stage made, for the manifest."""
+    """What a stage made, for the manifest.
+
+    Attributes:
+        files: The files of the artifact.
+        counts: Numbers of ``images``, ``instances``, ``quarantined`` and so on.
+        metrics: Figures and findings, as JSON values.
+    """
 
     files: list[FileEntry] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -25,7 +31,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Plan:
-    """What a stage would do: shown by ``--dry-run``.
+    """What a stage would do, as ``--dry-run`` shows it.
 
     Attributes:
         images: Images it works over.
@@ -46,15 +52,15 @@ class Plan:
 class Stage(ABC):
     """A step of the pipeline that leaves one artifact.
 
-    A stage is light: what it is can be told without numpy or torch. What does its work stands in a
-    module of its own, which is imported when the stage runs (:mod:`s4m_pipeline.late`). It names
-    other stages by name only (:mod:`s4m_pipeline.engine.registry`).
+    A stage is light: it says what it is without NumPy or torch. The code that does its work is in a
+    module of its own, which is imported when the stage runs (:mod:`s4m_pipeline.late`). A stage
+    refers to others by their names only (:mod:`s4m_pipeline.engine.registry`).
 
     Attributes:
         round: Which round of the run it belongs to, from 1. In round 1 the teacher labels and a
             student learns; in round r + 1 the student of round r (its averaged weights) labels, and
-            another student learns. A round is no setting: it shows in an artifact's fingerprint
-            through what the artifact was made of.
+            another student learns. A round is no setting: it changes a fingerprint only through
+            the inputs.
     """
 
     name: ClassVar[str]
@@ -70,7 +76,7 @@ class Stage(ABC):
 
     @property
     def title(self) -> str:
-        """What it is called in messages and tables; no two stages of a run have the same one."""
+        """Its name in messages and tables, which no other stage of the run has."""
         return self.name if self.round == 1 else f"{self.name} round-{self.round}"
 
     @property
@@ -80,7 +86,7 @@ class Stage(ABC):
 
     @property
     def command(self) -> str:
-        """What follows ``s4m`` on the command line that makes it; later rounds ``run`` makes."""
+        """What follows ``s4m`` on the command line that makes it (``run`` for later rounds)."""
         return self.name if self.round == 1 else f"run --rounds {self.round}"
 
     @property
@@ -111,7 +117,7 @@ class Stage(ABC):
         del run
 
     def device(self, run: Run) -> str:
-        """The device that it computes on (UsageError where that is not there)."""
+        """The device that it computes on (UsageError where there is no such device)."""
         return run.device
 
     @abstractmethod
@@ -120,7 +126,7 @@ class Stage(ABC):
 
     @abstractmethod
     def make(self, run: Run, folder: Path) -> Outcome:
-        """Do the work in ``folder``, going on from what an earlier try left there."""
+        """Do the work in ``folder``, and resume from what an earlier try left there."""
 
 
 def label_categories(categories: Sequence[Any]) -> list[dict[str, Any]]:

@@ -1,14 +1,16 @@
-"""Why an artifact is not the one that a configuration asks for, in words."""
+"""How the artifact that is there differs from the one that a configuration asks for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.configs import model_config_digest, model_names
 from s4m_pipeline.engine.registry import STAGES
+from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
 
 CONTENTS = {
@@ -20,9 +22,10 @@ CONTENTS = {
     "weights": "the weights to start from changed",
     "checkpoint": "the checkpoint changed",
 }
-"""What an input that goes by its content's digest is called."""
+"""What to say of an input whose digest changed."""
 
 _SHOWN = 12
+"""Digits of a digest in a message."""
 _CONTENT = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"[0-9a-f]{16,}")
 _UNSET = object()
@@ -31,13 +34,13 @@ _UNSET = object()
 def describe_difference(
     stage: str, config: RunConfig, before: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> str:
-    """Name what differs between what two artifacts of a stage were asked for.
+    """Name the settings and inputs in which two artifacts of a stage differ.
 
     Args:
         stage: The stage's name.
         config: The run, for the names of its models.
-        before: ``config`` and ``inputs`` of one that is there.
-        wanted: Those that the run asks for.
+        before: ``config`` and ``inputs`` of an artifact that is there.
+        wanted: ``config`` and ``inputs`` that the run asks for.
 
     Returns:
         The reasons in one line; empty where nothing differs.
@@ -47,7 +50,7 @@ def describe_difference(
         if key == "rule":
             reasons.append(STAGES[stage].rule)
         elif key.endswith(".model"):
-            reasons.append(_told_model(key, old, new, config))
+            reasons.append(_describe_model(key, old, new, config))
         else:
             reasons.append(f"{key}: {_shown(old)} -> {_shown(new)}")
     for key, old, new in _changes(before["inputs"], wanted["inputs"]):
@@ -56,6 +59,27 @@ def describe_difference(
         else:
             reasons.append(f"{key}: {_shown(old)} -> {_shown(new)}")
     return "; ".join(reasons)
+
+
+def input_contents(run: Run, stage: Stage, leave_out: Collection[str] = ()) -> dict[str, str]:
+    """What a stage's input artifacts hold now, for comparison with `Manifest.input_contents`.
+
+    Args:
+        run: The run.
+        stage: The stage.
+        leave_out: Names of inputs that are not looked at.
+
+    Returns:
+        Digests by input name.
+
+    Raises:
+        ArtifactError: An input's manifest is missing or damaged.
+    """
+    return {
+        name: run.store.manifest(upstream.name, run.fingerprint(upstream)).content
+        for name, upstream in stage.upstream(run.config).items()
+        if name not in leave_out
+    }
 
 
 def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -69,7 +93,7 @@ def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _changes(before: Any, wanted: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Keys whose values differ, with both of them."""
+    """Keys whose values differ, with both values."""
     old, new = flat_settings(before), flat_settings(wanted)
     for key in sorted(old.keys() | new.keys()):
         one, other = old.get(key, _UNSET), new.get(key, _UNSET)
@@ -77,8 +101,8 @@ def _changes(before: Any, wanted: Any) -> Iterator[tuple[str, Any, Any]]:
             yield key, one, other
 
 
-def _told_model(key: str, old: Any, new: Any, config: RunConfig) -> str:
-    """Name both models where they are known, and else the one that the run has."""
+def _describe_model(key: str, old: Any, new: Any, config: RunConfig) -> str:
+    """Name both models where the former one ships with the package, else the run's alone."""
     section = getattr(config, key.split(".")[0], None)
     name = getattr(section, "model", None)
     if name is None or not _is_content(new):
@@ -102,11 +126,11 @@ def _is_content(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value as the run's file has it, digests cut short."""
+    """A value as a run's file writes it, digests cut short."""
     if value is _UNSET:
         return "not set"
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return _DIGEST.sub(lambda found: found.group()[:_SHOWN], str(value))
+    return _DIGEST.sub(lambda match: match.group()[:_SHOWN], str(value))

@@ -1,8 +1,8 @@
-"""Workers whose device has images of the next shard before the last one's rows are made.
+"""Workers whose device gets images of the next shard before the rows of the last one are made.
 
-Images are read ahead, grouped into batches, and go through a worker's own pipeline in their order.
-A batch never holds images of two shards, so that a shard's bytes do not depend on which shards the
-worker had before, or on where a stopped run goes on.
+Images are read ahead, grouped into batches, and go through a worker's own pipeline in order. A
+batch never holds images of two shards, so that a shard's bytes do not depend on the shards that the
+worker had before, or on where a stopped run resumes.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     import numpy as np
 
 ENDS = AHEAD // 4
-"""Places among the images read ahead that a shard's end takes up, so that few shards are open."""
+"""Places among the images read ahead that the end of a shard takes, so that few shards are open."""
 MOST_OPEN = 6
-"""Shards that may wait for the next batch to come."""
+"""Shards that may be open while the next batch fills up."""
 
 
 @dataclass(slots=True)
 class OpenShard:
-    """A shard under way.
+    """A shard that is being worked on.
 
     Attributes:
         shard: The shard itself: its number and its images' ids.
-        records: Its images that are to be read, in order.
-        tables: Its rows so far by table, ``quarantine`` among them.
+        records: The images to read, in order.
+        tables: The rows made so far by table, ``quarantine`` among them.
         left: How many of ``records`` are neither done nor set aside.
     """
 
@@ -51,9 +51,9 @@ class OpenShard:
     def __post_init__(self) -> None:
         self.left = len(self.records)
 
-    def add(self, made: dict[str, list[dict[str, Any]]]) -> None:
+    def add(self, tables: dict[str, list[dict[str, Any]]]) -> None:
         """Add rows to its tables."""
-        for name, rows in made.items():
+        for name, rows in tables.items():
             if rows:
                 self.tables[name] += rows
 
@@ -63,7 +63,7 @@ Prepared = TypeVar("Prepared")
 Batch = tuple[Open, list[tuple[ImageRecord, Prepared]]]
 """Images of one shard, each with what `StreamingWorker.prepare` made of it."""
 Read = tuple[Open, ImageRecord | None, Prepared | UsageError | None]
-"""An image that was read, or why it was not; neither at a shard's end."""
+"""An image with what was made of it or why it cannot be read; None for both at a shard's end."""
 
 
 class StreamingWorker(Worker, Generic[Open, Prepared]):
@@ -71,9 +71,9 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
 
     Attributes:
         stage: The stage's name, for the rows of ``quarantine``.
-        batch_size: Most images in a batch.
-        streams: Whether the next shard is begun before one is done. A device that works by itself
-            gains by it. On a CPU a worker would only take shards away from others.
+        batch_size: Images in a batch at most.
+        streams: Whether the next shard is begun before the last one is done. That pays for a device
+            that works by itself. On a CPU a worker would only take shards away from others.
     """
 
     stage: str
@@ -82,24 +82,29 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
 
     @abstractmethod
     def open(self, shard: Shard, advance: Advance) -> Open:
-        """Begin a shard; those of its images that need not be read are done here."""
+        """Begin a shard, and finish those of its images that need not be read."""
 
     @abstractmethod
     def prepare(self, image: np.ndarray) -> Prepared:
-        """What is made of an image, uint8 (H, W, 3) RGB, ahead and in a thread."""
+        """Prepare an image, uint8 (H, W, 3) RGB, in a thread and ahead of the device."""
 
     @abstractmethod
     def through(
         self, batches: Iterator[Batch[Open, Prepared]]
     ) -> Generator[tuple[Open, int], None, None]:
-        """Add each batch's rows to its shard, in order; gives the shard and the images done.
+        """Add the rows of each batch to its shard.
 
-        Where a batch is empty, its shard is given back with 0 images.
+        Args:
+            batches: Batches in order. One may be empty.
+
+        Yields:
+            For each batch, in order, its shard and the number of images that are done: 0 for an
+            empty one.
         """
 
     @abstractmethod
-    def close(self, done: Open) -> ShardResult:
-        """A finished shard's result; the seconds are added to it."""
+    def close(self, open_shard: Open) -> ShardResult:
+        """The result of a finished shard, without its seconds."""
 
     def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
         """See `Worker.run`."""
@@ -112,68 +117,70 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
     def _stream(
         self, shards: Iterable[Shard], advance: Advance
     ) -> Iterator[tuple[Shard, ShardResult]]:
-        begun: deque[Open] = deque()  # all but the first wait for their turn
-        since = time.perf_counter()
+        open_shards: deque[Open] = deque()  # results are given in this order
+        start = time.perf_counter()
         with (
-            closing(self._jobs(shards, begun, advance)) as jobs,
+            closing(self._jobs(shards, open_shards, advance)) as jobs,
             closing(done_ahead(self._read, jobs, READERS, AHEAD)) as images,
-            closing(self.through(self._batches(images, begun, advance))) as passed,
+            closing(self.through(self._batches(images, open_shards, advance))) as steps,
         ):
             prepare_threads()
-            for shard, count in passed:
-                shard.left -= count
+            for open_shard, count in steps:
+                open_shard.left -= count
                 if count:
                     advance(count)
-                while begun and not begun[0].left:
-                    yield self._result(begun.popleft(), since)
-                    since = time.perf_counter()
+                while open_shards and not open_shards[0].left:
+                    yield self._result(open_shards.popleft(), start)
+                    start = time.perf_counter()
 
-    def _result(self, done: Open, since: float) -> tuple[Shard, ShardResult]:
-        result = self.close(done)
-        done.tables = {}  # the result has them, and a pipeline may hold the shard a while longer
-        result.seconds = {self.stage: time.perf_counter() - since}
-        return done.shard, result
+    def _result(self, open_shard: Open, start: float) -> tuple[Shard, ShardResult]:
+        result = self.close(open_shard)
+        # the result has the tables, and a pipeline may hold the shard a while longer
+        open_shard.tables = {}
+        result.seconds = {self.stage: time.perf_counter() - start}
+        return open_shard.shard, result
 
     def _jobs(
-        self, shards: Iterable[Shard], begun: deque[Open], advance: Advance
+        self, shards: Iterable[Shard], open_shards: deque[Open], advance: Advance
     ) -> Generator[tuple[Open, ImageRecord | None], None, None]:
-        """Each shard's images, and its end."""
+        """Each shard's images, then its end."""
         for shard in shards:
-            opened = self.open(shard, advance)
-            begun.append(opened)
-            for record in opened.records:
-                yield opened, record
+            open_shard = self.open(shard, advance)
+            open_shards.append(open_shard)
+            for record in open_shard.records:
+                yield open_shard, record
             for _ in range(ENDS):
-                yield opened, None
+                yield open_shard, None
 
     def _read(self, job: tuple[Open, ImageRecord | None]) -> Read[Open, Prepared]:
-        opened, record = job
+        open_shard, record = job
         if record is None:
-            return opened, None, None
-        return opened, record, read_prepared(record, self.prepare)
+            return open_shard, None, None
+        return open_shard, record, read_prepared(record, self.prepare)
 
     def _batches(
-        self, images: Iterable[Read[Open, Prepared]], begun: Sequence[Open], advance: Advance
+        self, images: Iterable[Read[Open, Prepared]], open_shards: Sequence[Open], advance: Advance
     ) -> Iterator[Batch[Open, Prepared]]:
-        """Whole batches and each shard's last one; what cannot be read is set aside.
+        """Full batches, and the rest of each shard; what cannot be read is set aside.
 
-        An empty one comes at a shard's end where no batch is under way with which finished shards
-        would be given back, or where too many wait for one.
+        A shard without a rest ends with an empty batch where no open shard has images left, so that
+        no later batch would bring the finished ones out, or where too many shards are open.
         """
         batch: list[tuple[ImageRecord, Prepared]] = []
-        for opened, record, found in images:
-            if record is None or found is None:
-                under_way = any(shard.left for shard in begun) and len(begun) < MOST_OPEN
-                if batch or not under_way:
-                    yield opened, batch
+        for open_shard, record, prepared in images:
+            if record is None or prepared is None:
+                another_comes = any(shard.left for shard in open_shards)
+                if batch or not another_comes or len(open_shards) >= MOST_OPEN:
+                    yield open_shard, batch
                     batch = []
                 continue
-            if isinstance(found, UsageError):
-                opened.tables["quarantine"].append(quarantine_row(record, self.stage, found))
-                opened.left -= 1
+            if isinstance(prepared, UsageError):
+                row = quarantine_row(record, self.stage, prepared)
+                open_shard.tables["quarantine"].append(row)
+                open_shard.left -= 1
                 advance(1)
                 continue
-            batch.append((record, found))
+            batch.append((record, prepared))
             if len(batch) == self.batch_size:
-                yield opened, batch
+                yield open_shard, batch
                 batch = []

@@ -1,1 +1,1 @@
-"""Where work runs. Knows shards, not what is in them."""
+"""Where work runs: in threads, processes, engines. Knows shards, not what is in them."""

@@ -16,35 +16,35 @@ def done_ahead(
 ) -> Generator[Result, None, None]:
     """Do jobs in threads while the consumer works on earlier results.
 
-    Meant for functions that leave Python's lock for most of their time, such as the decoding of
-    images or a network on a GPU; unlike processes, threads hand their results over without a copy.
-    An iterator that is closed, or left by an exception, has no thread when that returns: jobs
-    under way are waited for, those not begun are dropped.
+    Meant for functions that release the GIL most of the time, such as the decoding of images or a
+    network on a GPU; unlike processes, threads hand their results over without a copy. Once the
+    iterator is closed, or ended by an exception, no thread is left: jobs that are running are
+    waited for, jobs that have not begun are dropped.
 
     Args:
         function: Called once for each job.
         jobs: Taken one by one as there is room.
-        threads: How many.
-        ahead: Most jobs begun whose results are not yet taken; bounds the memory.
+        threads: How many threads.
+        ahead: How many jobs may be begun whose results are not yet taken; bounds the memory.
 
     Yields:
         Each job's result, in the order of the jobs.
 
     Raises:
-        Exception: What the function raised, in the place of its job's result, with the traceback
-            it had in the thread; or what the jobs raised, after the results of those before.
+        Exception: What the function raised, in place of its job's result and with the traceback
+            from the thread; or what ``jobs`` raised, after the results of the jobs before.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
     waiting: deque[Future[Result]] = deque()
-    failed = _Failed()
+    failure = _Failure()
     try:
-        for job in failed.watch(jobs):
+        for job in failure.watch(jobs):
             waiting.append(pool.submit(function, job))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-        failed.raise_again()
+        failure.raise_again()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -52,8 +52,8 @@ def done_ahead(
 def one_ahead(begin: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
     """Begin each job before the result of the one before it is handed over.
 
-    Meant for jobs that a device goes on with by itself: it has the next one while the consumer
-    works on what it made of the last.
+    Meant for jobs that a device does by itself: it has the next job while the consumer works on
+    the result of the last one.
 
     Args:
         begin: Called once for each job; what it returns may still be in the making.
@@ -66,23 +66,23 @@ def one_ahead(begin: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[R
         Exception: What ``begin`` or the jobs raised, after the results of the jobs before.
     """
     waiting: deque[Result] = deque()
-    failed = _Failed()
-    for job in failed.watch(jobs):
+    failure = _Failure()
+    for job in failure.watch(jobs):
         try:
             waiting.append(begin(job))
         except Exception as error:
-            failed.error = error
+            failure.error = error
             break
         del job  # not to be kept while the next one is begun
         if len(waiting) > 1:
             yield waiting.popleft()
     while waiting:
         yield waiting.popleft()
-    failed.raise_again()
+    failure.raise_again()
 
 
-class _Failed:
-    """What ended some jobs before their time, kept until what was begun before is done."""
+class _Failure:
+    """An exception among jobs, kept until the jobs begun before it are done."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None

@@ -21,7 +21,7 @@ Advance = Callable[[int], None]
 
 
 class Worker(ABC):
-    """What works through shards, one after another."""
+    """Processes shards, one after another."""
 
     @abstractmethod
     def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
@@ -32,7 +32,7 @@ class Worker(ABC):
             advance: Called as images are done.
 
         Yields:
-            Each shard when it is done, in their order.
+            Each shard with its rows when it is done, in order.
         """
 
     def process(self, shard: Shard, advance: Advance) -> ShardResult:
@@ -42,7 +42,7 @@ class Worker(ABC):
 
 
 class ShardWorker(Worker):
-    """A worker that ends a shard before it takes the next."""
+    """A worker that finishes a shard before it takes the next."""
 
     def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
         """See `Worker.run`."""
@@ -55,41 +55,41 @@ class ShardWorker(Worker):
 
 
 WorkerFactory = Callable[[str, Any, Place], Worker]
-"""Makes a worker of a stage's name, what the stage has for it, and its place; a module-level
-function or class."""
+"""Makes a worker from the stage's name, the stage's task for it, and the worker's place; a function
+or class at the top of a module."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardJob:
-    """What the workers of a stage do, and where to; picklable.
+    """What the workers of a stage do, and where they write; picklable.
 
     Attributes:
         stage: The stage's name.
-        worker: A `WorkerFactory`, as ``package.module:thing``: it is imported where it runs.
-        argument: What the factory needs; picklable.
+        worker: A `WorkerFactory` as ``package.module:thing``; it is imported where it runs.
+        task: What the worker needs to know; picklable.
         folder: The artifact's folder.
         categories: Categories to write into the tables, in label order.
     """
 
     stage: str
     worker: str
-    argument: Any
+    task: Any
     folder: Path
     categories: Sequence[Mapping[str, Any]]
 
     def make_worker(self, place: Place) -> Worker:
-        """A worker, in the process that calls this."""
+        """Make a worker, for the process that calls this."""
         factory: WorkerFactory = load(self.worker)
-        return factory(self.stage, self.argument, place)
+        return factory(self.stage, self.task, place)
 
 
 def write_shards(
     job: ShardJob, place: Place, shards: Iterable[Shard], advance: Advance
 ) -> Iterator[tuple[Shard, ShardMarker]]:
-    """Work through shards and write each one; this is what every engine calls where it works.
+    """Process shards and write each one. Every engine calls this where its workers run.
 
     Args:
-        job: What is done.
+        job: What is done with them.
         place: Which worker this is.
         shards: Taken as there is room for them.
         advance: Called as images are done.
@@ -102,5 +102,5 @@ def write_shards(
 
 
 Engine = Callable[[Sequence[Shard], ShardJob, int, Advance], Iterator[tuple[Shard, ShardMarker]]]
-"""Runs a job's shards by a number of workers; gives each shard's marker when it is written, in any
-order. Raises S4MError where a worker fails."""
+"""Processes shards by a job with a number of workers; gives each shard's marker when it is written,
+in any order. Raises S4MError where a worker fails."""

@@ -1,4 +1,4 @@
-"""The engines there are: where the shards of an inference stage are worked through."""
+"""The table of engines: where the shards of an inference stage are processed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from s4m_pipeline.execution.base import Engine
 from s4m_pipeline.late import load
 
 ENGINES = {"local": "s4m_pipeline.execution.local:run_shards"}
-"""An `Engine` by the name that ``execution.engine`` has for it."""
+"""Each `Engine` by its name in ``execution.engine``."""
 
 
 def check_engine(name: str) -> None:

@@ -1,8 +1,8 @@
 """The engine ``local``: shards over this machine's processes.
 
 One worker runs in this process; more run in spawned ones that take shards from a queue. A worker is
-made in the process where it runs, because what it holds (models) cannot be sent over. It writes its
-shards itself; only markers and counts of images come back.
+made in the process where it runs, because models cannot be sent to another. It writes its shards
+itself; only markers and counts of images come back.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def run_shards(
     Args:
         shards: The shards to process.
         job: What is done with them.
-        workers: Processes; 1 works in this one.
+        workers: Number of processes; 1 works in this one.
         advance: Progress callback, called in this process.
 
     Yields:
         Each shard with its marker as it is written, in any order.
 
     Raises:
-        S4MError: A worker failed; its message is the worker's.
+        S4MError: A worker failed; the message is the worker's.
     """
     if workers <= 1 or len(shards) <= 1:
         if shards:
@@ -101,8 +101,8 @@ def _next_message(results: Any, processes: Sequence[Any]) -> Any:
 def _work(job: ShardJob, place: Place, tasks: Any, results: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     try:
-        for done in write_shards(job, place, iter(tasks.get, None), results.put):
-            results.put(done)
+        for shard_and_marker in write_shards(job, place, iter(tasks.get, None), results.put):
+            results.put(shard_and_marker)
     except S4MError as error:
         results.put(_Failure(error))
     except Exception as error:

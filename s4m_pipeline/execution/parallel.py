@@ -17,7 +17,7 @@ from s4m_pipeline.errors import S4MError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 AHEAD = 3
-"""Jobs that wait in line for each process; more would only take memory."""
+"""Jobs that wait for each process; more would only take memory."""
 MOST_PROCESSES = 16
 
 
@@ -27,7 +27,7 @@ class Progress(Protocol):
     def __call__(
         self, description: str, total: int, *, unit: str = "images"
     ) -> AbstractContextManager[Callable[[int, str], None]]:
-        """Show ``total`` items; the callback takes how many more are done, and a note."""
+        """Show ``total`` items; the callback takes the number of items just done, and a note."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def silent(
 
 
 def default_processes() -> int:
-    """How many processes to use where the user does not say: one for each usable processor."""
+    """How many processes to use where the user does not say: one for each usable processor core."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(MOST_PROCESSES, usable or 1))
 
@@ -52,12 +52,12 @@ def default_processes() -> int:
 def work_through(
     function: Callable[[Job], Result], jobs: Iterable[Job], processes: int
 ) -> Iterator[Result]:
-    """Do jobs in other processes, a few ahead of what is taken; in this one where that is enough.
+    """Do jobs in other processes, a few ahead of the consumer.
 
     Args:
-        function: A module-level function.
+        function: A function at the top of a module.
         jobs: Picklable; taken one by one as there is room.
-        processes: How many; 1 works in this process.
+        processes: How many processes; 1 works in this one.
 
     Yields:
         Each job's result, in the order of the jobs.
@@ -88,5 +88,5 @@ def work_through(
 
 
 def _leave_interrupts() -> None:
-    """Leave Ctrl-C to the main process, which then ends the workers."""
+    """Ignore Ctrl-C: the main process handles it and ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,1 +1,1 @@
-"""The stages: one file each, talking to each other only through artifacts."""
+"""The stages. They talk to each other only through artifacts."""

@@ -1,4 +1,4 @@
-"""What evaluates: a checkpoint over images, its detections scored."""
+"""The work of ``evaluate``: a model detects on images, and its detections are scored."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PREDICTOR = "s4m_pipeline.models.predictor:Predictor"
 
 
 def evaluate(run: Run, stage: Evaluate, folder: Path) -> Outcome:
-    """Detect on every image, unless that has been done, then score.
+    """Detect on every image, unless the detections are stored already, then score.
 
     Args:
         run: The run.
-        stage: What is evaluated on what.
+        stage: The evaluation.
         folder: The artifact's folder.
 
     Raises:
@@ -57,7 +57,7 @@ def evaluate(run: Run, stage: Evaluate, folder: Path) -> Outcome:
 
 
 def _void(run: Run, stage: Evaluate, truth: ImageSet) -> dict[int, bytes]:
-    """The pixels without a label, where Cityscapes' metric asks for them."""
+    """The pixels without a label, where Cityscapes' metric is asked for."""
     if not wants_cityscapes(stage.metric, truth):
         return {}
     annotations = stage.section(run.config).annotations
@@ -78,17 +78,17 @@ def _detect(
     warnings: list[str],
 ) -> Iterator[dict[str, Any]]:
     """COCO's result dicts of all images; what cannot be read goes to ``aside``."""
-    # scoring alone, of detections that are there, does without torch
+    # scoring alone, of stored detections, needs no torch
     predictor = load(PREDICTOR)(stage.checkpoint(run), run.device, averaged=stage.averaged)
-    own = [Category(int(c["id"]), str(c["name"])) for c in predictor.categories]
-    check_same_categories(own, truth.categories, "the checkpoint", f"data.{stage.split}")
-    ids = [int(category["id"]) for category in predictor.categories]
+    categories = [Category(int(c["id"]), str(c["name"])) for c in predictor.categories]
+    check_same_categories(categories, truth.categories, "the checkpoint", f"data.{stage.split}")
+    ids = [category.id for category in categories]
     with run.reporter.progress(stage.name, len(truth.images)) as advance:
         images = load_prepared(truth.images, stage.name, aside, predictor.scaled)
         for batch in in_batches(images, BATCH):
             detections = predictor.detect([image for _, image in batch])
-            for (record, image), detected in zip(batch, detections, strict=True):
-                yield from _results(record.id, image.original, detected, ids)
+            for (record, image), of_image in zip(batch, detections, strict=True):
+                yield from _results(record.id, image.original, of_image, ids)
             advance(len(batch), "")
     for warning in predictor.warnings:
         run.reporter.warn(warning)
@@ -96,11 +96,11 @@ def _detect(
 
 
 def _results(
-    image_id: int, size: tuple[int, int], detected: Any, ids: list[int]
+    image_id: int, size: tuple[int, int], detections: Any, ids: list[int]
 ) -> Iterator[dict[str, Any]]:
     """One image's detections as COCO's result dicts."""
     for label, score, box, rle in zip(
-        detected.labels, detected.scores, detected.boxes, detected.rles, strict=True
+        detections.labels, detections.scores, detections.boxes, detections.rles, strict=True
     ):
         x0, y0, x1, y1 = (float(value) for value in box)
         yield {

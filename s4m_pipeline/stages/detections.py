@@ -1,29 +1,31 @@
-"""Detections that an earlier evaluation left, for another metric of the same checkpoint."""
+"""Detections that an earlier evaluation stored, for another metric of the same checkpoint."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest, verify
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
+from s4m_pipeline.engine.staleness import input_contents
 from s4m_pipeline.errors import ArtifactError
 
 DETECTIONS = "detections.json"
 
 
 def stored_detections(run: Run, stage: Stage) -> list[dict[str, Any]] | None:
-    """Find detections of the same weights on the same images.
+    """The detections of the same weights on the same images, if there are any.
 
     Args:
         run: The run.
         stage: The evaluation that needs them.
 
     Returns:
-        COCO's result dicts; None where no undamaged evaluation of any metric has them, or where
-        images were set aside in it.
+        COCO's result dicts; None unless an undamaged evaluation, of whatever metric, has them for
+        every image.
     """
     folder = _folder_with_detections(run, stage)
     if folder is None:
@@ -34,7 +36,7 @@ def stored_detections(run: Run, stage: Stage) -> list[dict[str, Any]] | None:
 
 
 def has_stored_detections(run: Run, stage: Stage) -> bool:
-    """Whether ``stored_detections`` finds any, as long as the weights themselves are there."""
+    """Whether `stored_detections` finds any; False where the weights are not there."""
     try:
         return _folder_with_detections(run, stage) is not None
     except ArtifactError:
@@ -42,29 +44,27 @@ def has_stored_detections(run: Run, stage: Stage) -> bool:
 
 
 def _folder_with_detections(run: Run, stage: Stage) -> Path | None:
-    for name, mark, done in reversed(run.store.artifacts()):
+    for name, fingerprint, done in reversed(run.store.artifacts()):
         if name != stage.name or not done:
             continue
         try:
-            manifest = run.store.manifest(name, mark)
+            manifest = run.store.manifest(name, fingerprint)
         except ArtifactError:
             continue
-        folder = run.store.folder(name, mark)
+        folder = run.store.folder(name, fingerprint)
         if _is_same(run, stage, manifest) and not verify(folder, manifest):
             return folder
     return None
 
 
 def _is_same(run: Run, stage: Stage, manifest: Manifest) -> bool:
-    """Whether an evaluation differs from the stage in its metric only, and left nothing out."""
-    wanted = stage.settings(run.config)
-    alike = {key: value for key, value in manifest.config.items() if key != "metric"}
-    if alike != {key: value for key, value in wanted.items() if key != "metric"}:
+    """Whether an evaluation differs from the stage in its metric alone, and left out no image."""
+    if _without_metric(manifest.config) != _without_metric(stage.settings(run.config)):
         return False
     if manifest.inputs != stage.inputs(run) or manifest.counts.get("quarantined"):
         return False
-    return all(
-        run.store.manifest(above.name, run.fingerprint(above)).content
-        == manifest.input_contents.get(name)
-        for name, above in stage.upstream(run.config).items()
-    )
+    return input_contents(run, stage) == manifest.input_contents
+
+
+def _without_metric(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "metric"}

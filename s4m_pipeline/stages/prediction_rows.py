@@ -35,10 +35,10 @@ def prediction_rows(
         size: Its height and width in pixels.
         predictions: Class probabilities (N, K) and mask logits (N, h, w) of its queries.
         category_ids: COCO category id of each class.
-        settings: Score limit, number of points, seed.
+        settings: The least score, the number of points and the seed.
 
     Returns:
-        Rows by falling score; queries below the limit or with an empty mask have none.
+        Rows by falling score; queries below the least score or with an empty mask have none.
     """
     if len(predictions.class_probs) == 0:
         return []
@@ -82,7 +82,7 @@ def _points(
 def _mask_columns(
     logits: np.ndarray, stride: float, size: tuple[int, int]
 ) -> dict[str, Any] | None:
-    """The mask in both its forms; None where it has no pixel."""
+    """The columns of a mask, as run-lengths and as a soft mask; None where it has no pixel."""
     data, box = encode_soft_logits(logits)
     if box[2] == 0:
         return None

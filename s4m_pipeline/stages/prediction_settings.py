@@ -1,20 +1,24 @@
-"""What is stored of a network's predictions, and the points drawn from them."""
+"""Which predictions of a network are stored, and how many points are drawn from them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config import RunConfig, result_settings
+
+PREDICTION_BYTES = 20_000
+"""About what an image's stored predictions take: some ten instances of 2 KB."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionSettings:
-    """What a prediction must reach to be stored, and the points drawn from it.
+    """Which predictions are stored, and how many points are drawn from them.
 
     Attributes:
-        seed: The run's.
+        seed: The run's seed.
         min_score: The least score that is stored.
-        points: Prompt points drawn an instance.
+        points: Prompt points an instance.
     """
 
     seed: int
@@ -26,3 +30,9 @@ class PredictionSettings:
         """Take them from a run's configuration."""
         section = config.pseudo_label
         return cls(config.seed, section.min_score, section.points)
+
+
+def prediction_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings that change stored predictions, for a fingerprint."""
+    section = result_settings(config.pseudo_label)
+    return {"seed": config.seed, "min_score": section["min_score"], "points": section["points"]}

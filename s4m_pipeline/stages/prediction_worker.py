@@ -1,4 +1,4 @@
-"""What predicts images: batches through a model, rows of the ``predictions`` table back."""
+"""The worker that predicts images: a model makes rows of the ``predictions`` table."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from s4m_pipeline.execution.base import Advance
 from s4m_pipeline.models.predictor import InstancePredictions, Predictor
 from s4m_pipeline.models.scaled_image import ScaledImage
 from s4m_pipeline.stages.prediction_rows import prediction_rows
-from s4m_pipeline.stages.pseudo_label import PredictionTask
+from s4m_pipeline.stages.prediction_task import PredictionTask
 
 Predicted = tuple[Batch[OpenShard, ScaledImage], list[InstancePredictions]]
 
 
 class PredictionWorker(StreamingWorker[OpenShard, ScaledImage]):
-    """A worker that has a model predict a stage's images.
+    """Has a model predict a stage's images.
 
     Args:
         stage: The stage's name.
-        task: What is predicted, and with what.
+        task: The images and the model.
         place: Which worker this is.
     """
 
@@ -48,29 +48,31 @@ class PredictionWorker(StreamingWorker[OpenShard, ScaledImage]):
     def through(
         self, batches: Iterator[Batch[OpenShard, ScaledImage]]
     ) -> Generator[tuple[OpenShard, int], None, None]:
-        """Make rows; beside a GPU a thread is at the next batch meanwhile.
+        """Make rows; with a GPU, a thread predicts the next batch at the same time.
 
-        The thread does nothing but that: the teacher waits for the GPU many times in a batch.
+        The thread does nothing else: the teacher waits for the GPU many times in a batch.
         """
-        with closing(self._found(batches)) as predicted:
-            for (opened, batch), found in predicted:
-                for (record, image), predictions in zip(batch, found, strict=True):
+        with closing(self._predictions(batches)) as predicted_batches:
+            for (open_shard, batch), predictions in predicted_batches:
+                for (record, image), of_image in zip(batch, predictions, strict=True):
                     rows = prediction_rows(
-                        record, image.original, predictions, self._category_ids, self._task.settings
+                        record, image.original, of_image, self._category_ids, self._task.settings
                     )
-                    opened.add({"predictions": rows})
-                yield opened, len(batch)
+                    open_shard.add({"predictions": rows})
+                yield open_shard, len(batch)
 
-    def close(self, done: OpenShard) -> ShardResult:
+    def close(self, open_shard: OpenShard) -> ShardResult:
         """Count images and rows."""
-        rows, aside = done.tables["predictions"], len(done.tables["quarantine"])
+        tables = open_shard.tables
+        instances, aside = len(tables["predictions"]), len(tables["quarantine"])
+        images = len(open_shard.records) - aside
         return ShardResult(
-            done.tables,
-            {"images": len(done.records) - aside, "instances": len(rows), "quarantined": aside},
+            tables,
+            {"images": images, "instances": instances, "quarantined": aside},
             warnings=list(self._teacher.warnings),
         )
 
-    def _found(
+    def _predictions(
         self, batches: Iterator[Batch[OpenShard, ScaledImage]]
     ) -> Generator[Predicted, None, None]:
         if self._teacher.device.type == "cpu":

@@ -1,4 +1,4 @@
-"""What trains: calling MMEngine, progress, and the files that a training leaves."""
+"""The work of every training: data, progress, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PASSED_ON = (
     "validation_interval",
     "checkpoint_interval",
 )
-"""Settings that go to ``TrainingSpec`` as they are."""
+"""Settings that ``TrainingSpec`` takes as they are."""
 
 
 def labelled_dataset(
@@ -37,7 +37,7 @@ def labelled_dataset(
     exclude: Sequence[int],
     structure: Path | None = None,
 ) -> dict[str, Any]:
-    """Config of the dataset of a labelled image set, without its pipeline."""
+    """The config of a labelled image set's dataset, without its transforms."""
     return {
         "type": "CocoInstances",
         "annotations": str(section.annotations),
@@ -50,12 +50,12 @@ def labelled_dataset(
 
 
 def bad_images(run: Run, stage: Stage) -> list[tuple[ImageRecord, str]]:
-    """Decode all images with masks; those that cannot be read, with their errors.
+    """Decode all images with masks; gives those that cannot be read, with their errors.
 
-    Training draws images for hours: one that is broken is to be known before, not then.
+    A training draws images for hours, so a broken one is found before it begins.
     """
     sets = [run.images.labelled, run.images.validation]
-    records = [record for found in sets if found for record in found.images]
+    records = [record for image_set in sets if image_set for record in image_set.images]
     with run.reporter.progress(f"{stage.name}: reading images", len(records)) as advance:
         bad = unreadable(records, lambda count: advance(count, ""))
     for record, error in bad:
@@ -73,22 +73,22 @@ def train_stage(
     left_out: Sequence[int] = (),
     validate: bool = True,
 ) -> Outcome:
-    """Train, going on from the last checkpoint in ``folder``, and describe what came out.
+    """Train, from the last checkpoint in ``folder`` if there is one, and describe the result.
 
     Args:
         run: The run.
-        stage: The training stage, for its name.
+        stage: The stage that trains, for its name.
         folder: The artifact's folder.
         section: The stage's settings.
-        structure: Folder of the labelled images' structural targets; None to do without.
+        structure: Folder of the labelled images' structural targets; None to train without.
         extra: Fields of ``TrainingSpec`` that differ between teacher and student.
         left_out: Ids of labelled images that are not trained on.
-        validate: Whether the validation images, where there are any, are looked at on the way.
+        validate: Whether to validate on the way, where the run has validation images.
 
     Raises:
-        DivergedError: Losses or weights are not finite; what to set is told.
+        DivergedError: Losses or weights are not finite; the message says what to set.
     """
-    _tell_weights(run, stage, section, extra.get("init_checkpoint"))
+    _report_weights(run, stage, section, extra.get("init_checkpoint"))
     aside = bad_images(run, stage)
     excluded = [record for record, _ in aside]
     start = resume_iteration(folder)
@@ -109,12 +109,12 @@ def train_stage(
         try:
             trained = train(spec)
         except DivergedError as error:
-            raise DivergedError(f"{stage.name}: {error}.\n{_calmer(section)}") from error
+            raise DivergedError(f"{stage.name}: {error}.\n{_advice(section)}") from error
     rows = [quarantine_row(record, stage.name, error) for record, error in aside]
     return training_outcome(trained, folder, run, rows)
 
 
-def _calmer(section: TrainingSection) -> str:
+def _advice(section: TrainingSection) -> str:
     """What to set where a training diverged."""
     name = "student" if isinstance(section, StudentSection) else "teacher"
     if section.learning_rate is None:
@@ -122,8 +122,8 @@ def _calmer(section: TrainingSection) -> str:
     return f"Lower {name}.learning_rate, which is {section.learning_rate:g}."
 
 
-def _tell_weights(run: Run, stage: Stage, section: TrainingSection, start: Path | None) -> None:
-    """Say how much of the model starts from the file that its settings name."""
+def _report_weights(run: Run, stage: Stage, section: TrainingSection, start: Path | None) -> None:
+    """Say how much of the model starts from the file of weights in its settings."""
     if start is not None and start == start_checkpoint(section):
         classes = len(run.images.labelled.categories)
         fitting, total = tensors_that_fit(section.model, classes, start)
@@ -133,15 +133,15 @@ def _tell_weights(run: Run, stage: Stage, section: TrainingSection, start: Path 
 def _labelled(
     run: Run, excluded: Sequence[ImageRecord], left_out: Sequence[int], structure: Path | None
 ) -> dict[str, Any]:
-    """Config of the labelled images' dataset, without those set aside or left out."""
-    known = run.images.labelled
-    ids = [*_ids(known, excluded), *left_out]
-    categories = label_categories(known.categories)
+    """The config of the labelled images' dataset, without those set aside or left out."""
+    labelled = run.images.labelled
+    ids = [*_ids(labelled, excluded), *left_out]
+    categories = label_categories(labelled.categories)
     return labelled_dataset(run.config.data.labelled, categories, ids, structure)
 
 
 def _validation(run: Run, excluded: Sequence[ImageRecord]) -> dict[str, Any] | None:
-    """Config of the validation images' dataset, where there are any."""
+    """The config of the validation images' dataset, where there are any."""
     section = run.config.data.validation
     if section is None:
         return None
@@ -149,10 +149,10 @@ def _validation(run: Run, excluded: Sequence[ImageRecord]) -> dict[str, Any] | N
     return labelled_dataset(section, categories, _ids(run.images.validation, excluded))
 
 
-def _ids(found: ImageSet | None, records: Sequence[ImageRecord]) -> list[int]:
-    """Ids of those of the records that are a set's own (ids and names may recur in another)."""
-    own = found.images if found else []
-    return [image.id for image in own if any(image is record for record in records)]
+def _ids(image_set: ImageSet | None, records: Sequence[ImageRecord]) -> list[int]:
+    """Ids of the records that belong to a set (another set may have the same ids and names)."""
+    images = image_set.images if image_set else []
+    return [image.id for image in images if any(image is record for record in records)]
 
 
 def _step_counter(
@@ -172,7 +172,7 @@ def _step_counter(
 def training_outcome(
     trained: TrainingResult, folder: Path, run: Run, aside: Sequence[dict[str, Any]]
 ) -> Outcome:
-    """Describe what a training left in the artifact's folder."""
+    """The outcome of a training, with the files that it left in the artifact's folder."""
     files = [file_entry(folder, folder / name) for name in (CHECKPOINT, LOG)]
     labelled = run.images.labelled
     if aside:

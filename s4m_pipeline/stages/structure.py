@@ -1,8 +1,8 @@
 """Stage ``structure``: the segmenter's structural targets of the labelled images.
 
-In each image half of the query points lie on the union of the masks and half anywhere. Each point
-alone prompts the segmenter, and what is stored is how similar the decoder's image features at the
-point are to those of every cell (docs/method.md, "Structural distillation").
+In each image, half of the query points lie on the union of the masks and half anywhere. Each point
+prompts the segmenter by itself, and what is stored is how similar the decoder's image features at
+the point are to those of every cell (docs/method.md, "Structural distillation").
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Structure(ShardedStage):
         """A byte a cell of each map."""
         return map_bytes(run.config)
 
-    def argument(self, run: Run) -> StructureTask:
-        """Images, their masks and the settings."""
+    def task(self, run: Run) -> StructureTask:
+        """Images, masks and settings."""
         labelled = run.images.labelled
         return StructureTask(
             segmenter=SegmenterSettings.of(run.config, run.device),
@@ -78,13 +78,13 @@ class Structure(ShardedStage):
 
 @dataclass(frozen=True, slots=True)
 class StructureTask:
-    """What a worker makes targets of.
+    """The images that a worker makes targets of, and how.
 
     Attributes:
-        segmenter: What it is built with.
+        segmenter: What the segmenter is built with.
         records: The images by id.
         masks: The labelled instances' masks by image id, as COCO's compressed RLE counts.
-        targets: How many points, which grid, which seed.
+        targets: Number of points, grid and seed.
     """
 
     segmenter: SegmenterSettings

@@ -19,11 +19,11 @@ from s4m_pipeline.stages.structure_settings import TargetSettings
 
 @dataclass(frozen=True, slots=True)
 class BegunRow:
-    """A row of the ``structure`` table whose maps a GPU may still be at.
+    """A row of the ``structure`` table whose maps a GPU may still be making.
 
     Attributes:
-        image: Its columns that say which image it is of.
-        target: Its maps.
+        image: The columns that say which image the row is of.
+        target: The maps.
     """
 
     image: Mapping[str, Any]
@@ -50,7 +50,7 @@ def begin_row(
     rles: Sequence[bytes],
     settings: TargetSettings,
 ) -> BegunRow:
-    """Ask for one image's row of the ``structure`` table, without waiting for a GPU.
+    """Begin one image's row of the ``structure`` table, without waiting for a GPU.
 
     Args:
         segmenter: The segmenter.
@@ -58,7 +58,8 @@ def begin_row(
         index: The image's place in the batch.
         record: The image.
         size: Its height and width in pixels.
-        rles: Masks whose union half of the query points is drawn from; may be empty.
+        rles: Masks (COCO's compressed RLE counts). Half of the query points are drawn from their
+            union; there may be none.
         settings: Number of points, grid and seed.
     """
     height, width = size

@@ -1,4 +1,4 @@
-"""What structural targets are made with, and what they take."""
+"""How structural targets are made, and how large they are."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from s4m_pipeline.config import RunConfig
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
-    """What structural targets are made with.
+    """How structural targets are made.
 
     Attributes:
         points: Query points an image.
         grid: Cells of a map in each direction.
-        seed: The run's.
+        seed: The run's seed.
     """
 
     points: int
@@ -28,5 +28,5 @@ class TargetSettings:
 
 
 def map_bytes(config: RunConfig) -> int:
-    """Bytes of an image's structural maps: one a cell."""
+    """Bytes of an image's structural maps: one for each cell."""
     return config.structure.points * config.structure.grid**2

@@ -1,4 +1,4 @@
-"""What makes structural targets: images to the segmenter, rows of the ``structure`` table back."""
+"""The worker of ``structure``: the segmenter makes rows of the ``structure`` table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from s4m_pipeline.stages.structure_rows import BegunRow, begin_row
 
 
 class StructureWorker(StreamingWorker[OpenShard, np.ndarray]):
-    """A worker over labelled images.
+    """Makes structural targets of labelled images.
 
     Args:
         stage: The stage's name.
-        task: What targets are made of.
+        task: The images, and how targets are made.
         place: Which worker this is.
     """
 
@@ -42,30 +42,30 @@ class StructureWorker(StreamingWorker[OpenShard, np.ndarray]):
     def through(
         self, batches: Iterator[Batch[OpenShard, np.ndarray]]
     ) -> Generator[tuple[OpenShard, int], None, None]:
-        """A GPU has the next batch while the rows of the last one are taken."""
-        for opened, begun in one_ahead(self._begin, batches):
-            opened.add({"structure": [one.row() for one in begun]})
-            yield opened, len(begun)
+        """A GPU has the next batch while the rows of the last one are collected."""
+        for open_shard, rows in one_ahead(self._begin, batches):
+            open_shard.add({"structure": [row.row() for row in rows]})
+            yield open_shard, len(rows)
 
-    def close(self, done: OpenShard) -> ShardResult:
+    def close(self, open_shard: OpenShard) -> ShardResult:
         """Count the rows."""
-        made, aside = len(done.tables["structure"]), len(done.tables["quarantine"])
+        tables = open_shard.tables
         return ShardResult(
-            done.tables,
-            {"images": made, "quarantined": aside},
+            tables,
+            {"images": len(tables["structure"]), "quarantined": len(tables["quarantine"])},
             warnings=list(self._segmenter.warnings),
         )
 
-    def _begin(self, given: Batch[OpenShard, np.ndarray]) -> tuple[OpenShard, list[BegunRow]]:
-        """Ask for the rows of a batch, without waiting for a GPU."""
-        opened, batch = given
-        if not batch:
-            return opened, []
+    def _begin(self, batch: Batch[OpenShard, np.ndarray]) -> tuple[OpenShard, list[BegunRow]]:
+        """Begin the rows of a batch, without waiting for a GPU."""
+        open_shard, images = batch
+        if not images:
+            return open_shard, []
         segmenter, task = self._segmenter, self._task
-        embeddings = segmenter.encode([image for _, image in batch])
+        embeddings = segmenter.encode([image for _, image in images])
         rows = []
-        for index, (record, image) in enumerate(batch):
+        for index, (record, image) in enumerate(images):
             size = (image.shape[0], image.shape[1])
             rles = task.masks.get(record.id, [])
             rows.append(begin_row(segmenter, embeddings, index, record, size, rles, task.targets))
-        return opened, rows
+        return open_shard, rows

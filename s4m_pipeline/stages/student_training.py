@@ -1,4 +1,4 @@
-"""What trains the student: a look at the labels, then both sides of the data to the training."""
+"""The work of ``train-student``: check and show the labels, then train."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def train_student(run: Run, stage: Stage, folder: Path) -> Outcome:
 
 
 def _unlabelled(run: Run, refined: Path, learns_structure: bool) -> dict[str, Any]:
-    """Config of the unlabelled images' dataset, without its pipeline."""
+    """The config of the unlabelled images' dataset, without its transforms."""
     images = run.images.unlabelled.images
     return {
         "type": "RefinedInstances",
@@ -62,7 +62,7 @@ def _unlabelled(run: Run, refined: Path, learns_structure: bool) -> dict[str, An
 
 
 def _look_at_labels(run: Run, stage: Stage, refined: Path, folder: Path) -> Path:
-    """Say what the labels are like, refuse none at all, and make the page that shows them."""
+    """Say what the labels are like, refuse a set without any, and make the page about them."""
     check_labels(run, refined, stage.name)
     page = folder / PAGE
     write_label_page(run, refined, page)

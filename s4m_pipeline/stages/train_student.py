@@ -23,7 +23,7 @@ from s4m_pipeline.stages.training import (
 )
 from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
-WORK = "s4m_pipeline.stages.student_training:train_student"
+TRAIN = "s4m_pipeline.stages.student_training:train_student"
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class TrainStudent(Stage):
     name: ClassVar[str] = "train-student"
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """The student's section, its model's content and the seed."""
+        """The student's section, its model config's content and the seed."""
         student = training_settings(config.student)
         student["ignore_score"] = StudentLosses.of(config.student).ignore_score
         student["start"] = "teacher" if starts_from_teacher(config) else "model"
         return {"seed": config.seed, "student": student}
 
     def sources(self, run: Run) -> dict[str, str]:
-        """Both image sets and start weights."""
+        """Both image sets, and the weights to start from."""
         return {
             "labelled": run.images.labelled_digest(),
             "unlabelled": run.images.unlabelled_digest(),
@@ -64,15 +64,15 @@ class TrainStudent(Stage):
             raise UsageError(
                 "student.batch_size must be at least 2: labelled and unlabelled images"
             )
-        asked = StudentLosses.of(section).for_mask2former()
-        if asked and not may_have(section.model, MASK2FORMER_HEAD):
+        wanted = StudentLosses.of(section).for_mask2former()
+        if wanted and not may_have(section.model, MASK2FORMER_HEAD):
             raise UsageError(
-                f"student.{asked[0]} needs a Mask2Former model; '{section.model}' is none"
+                f"student.{wanted[0]} needs a Mask2Former model; '{section.model}' is none"
             )
         share = section.unlabelled_fraction
         if section.paste != "off" and unlabelled_per_batch(section.batch_size, share) < 2:
             raise UsageError(
-                "student.paste needs two unlabelled images in each batch that trade instances;\n"
+                "student.paste needs two unlabelled images in each batch, to trade instances;\n"
                 "raise student.batch_size or student.unlabelled_fraction"
             )
         run.images.load_unlabelled_set()
@@ -87,5 +87,5 @@ class TrainStudent(Stage):
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train on labelled images and refined labels."""
-        outcome: Outcome = load(WORK)(run, self, folder)
+        outcome: Outcome = load(TRAIN)(run, self, folder)
         return outcome

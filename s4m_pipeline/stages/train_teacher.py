@@ -1,4 +1,4 @@
-"""Stage ``train-teacher``: a network of MMDetection on the labelled images."""
+"""Stage ``train-teacher``: a network of MMDetection learns from the labelled images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.config import RunConfig, TeacherSection
-from s4m_pipeline.configs.losses import StudentLosses
-from s4m_pipeline.engine.registry import stage_named
+from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.late import load
@@ -17,12 +15,13 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
-    start_checkpoint,
+    teacher_extra,
+    teacher_upstream,
     training_settings,
     weights_source,
 )
 
-WORK = "s4m_pipeline.stages.stage_training:train_stage"
+TRAIN = "s4m_pipeline.stages.stage_training:train_stage"
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,17 @@ class TrainTeacher(Stage):
         return [cls()] if number == 1 else []
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """The teacher's section, its model's content and the seed."""
+        """The teacher's section, its model config's content and the seed."""
         return {"seed": config.seed, "teacher": training_settings(config.teacher)}
 
     def sources(self, run: Run) -> dict[str, str]:
-        """Labelled images and start weights. Validation images do not shape the result."""
+        """Labelled images and start weights. Validation images do not change the result."""
         weights = weights_source(run.config.teacher, run)
         return {"labelled": run.images.labelled_digest(), **weights}
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """Structural targets, when they are learned from."""
-        wanted = config.teacher.structure_weight > 0
-        return {"structure": stage_named("structure")} if wanted else {}
+        """Structural targets, where the teacher learns from them."""
+        return teacher_upstream(config)
 
     def check(self, run: Run) -> None:
         """Refuse wrong settings and image sets that cannot be used."""
@@ -66,16 +64,6 @@ class TrainTeacher(Stage):
         section = run.config.teacher
         targets = self.upstream(run.config).get("structure")
         structure = None if targets is None else run.require(targets)
-        outcome: Outcome = load(WORK)(run, self, folder, section, structure, teacher_extra(section))
+        extra = teacher_extra(section)
+        outcome: Outcome = load(TRAIN)(run, self, folder, section, structure, extra)
         return outcome
-
-
-def teacher_extra(section: TeacherSection) -> dict[str, Any]:
-    """Fields of ``TrainingSpec`` that are a teacher's own."""
-    return {
-        "unlabelled": None,
-        "unlabelled_fraction": 0.0,
-        "losses": StudentLosses.of(section),
-        "ema": None,
-        "init_checkpoint": start_checkpoint(section),
-    }

@@ -1,4 +1,4 @@
-"""What teacher and student training share of their settings and checks."""
+"""Settings, inputs and checks that trainings share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.config import RANDOM, StudentSection, TrainingSection, result_settings
+from s4m_pipeline.config import (
+    RANDOM,
+    RunConfig,
+    StudentSection,
+    TeacherSection,
+    TrainingSection,
+    result_settings,
+)
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
+from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.engine.perform import freshness
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
@@ -20,11 +29,11 @@ CHECK_START_WEIGHTS = "s4m_pipeline.models.start_weights:check_start_weights"
 
 
 def training_settings(section: TrainingSection) -> dict[str, Any]:
-    """A training's settings; the model goes by its config's content, not by its name.
+    """A training's settings, for a fingerprint, with a digest of its model config's content.
 
-    The batch size changes the result of a training, so it is among them, and so does a precision
-    that is asked for; ``auto`` follows the device, which is none. A file of weights to start from
-    is among the inputs.
+    The batch size is among them because it changes what a training comes to. So does a precision,
+    unless it is ``auto``, which follows the device. A file of weights to start from is not among
+    them but among the inputs (`weights_source`).
     """
     settings = result_settings(section) | {"model": model_config_digest(section.model)}
     settings["weights"] = RANDOM if section.weights == RANDOM else None
@@ -34,7 +43,7 @@ def training_settings(section: TrainingSection) -> dict[str, Any]:
 
 
 def weights_source(section: TrainingSection, run: Run) -> dict[str, str]:
-    """Digest of the file of weights that a training starts from, where its settings name one."""
+    """The digest of the file of weights that a training starts from, if its settings name one."""
     if section.weights in (None, RANDOM):
         return {}
     return {"weights": run.store.digests.file(Path(str(section.weights)))}
@@ -46,24 +55,24 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
     Args:
         section: The training's settings.
         run: The run.
-        has_start: The training starts from another's checkpoint and needs no file of weights.
+        has_start: Whether it starts from another training's checkpoint, without a file of weights.
     """
     expected = None if has_start else expects_weights(section.model)
     if expected and section.weights is None and not start_weights(section.model):
         name = "student" if isinstance(section, StudentSection) else "teacher"
         raise UsageError(
             f"model '{section.model}' starts from {expected}.\n"
-            f"Give the file as {name}.weights, or 'random' to do without."
+            f"Give the file as {name}.weights, or 'random' to train without it."
         )
     run.images.load_labelled_sets()
     empty = len(run.images.labelled.empty_masks)
     if empty:
-        told = counted(empty, "annotation has no pixel and is", "annotations have no pixel and are")
-        run.reporter.warn(f"data.labelled: {told} left out")
+        what = counted(empty, "annotation has no pixel and is", "annotations have no pixel and are")
+        run.reporter.warn(f"data.labelled: {what} left out")
 
 
 def check_weights(stage: Stage, section: TrainingSection, run: Run) -> None:
-    """Refuse a file of start weights that is not of the model, before any work (UsageError)."""
+    """Refuse a file of start weights that does not fit the model, before any work (UsageError)."""
     path = start_checkpoint(section)
     if path is not None and freshness(run, stage).state != "fresh":
         tensors_that_fit(section.model, len(run.images.labelled.categories), path)
@@ -78,7 +87,7 @@ def tensors_that_fit(model: str, classes: int, path: Path) -> tuple[int, int]:
         path: The file of weights.
 
     Raises:
-        UsageError: Too few of them do: the file is not of this model.
+        UsageError: Too few start from the file: it does not belong to this model.
     """
     state = path.stat()
     return _fit_of(model, classes, path, state.st_size, state.st_mtime_ns)
@@ -86,7 +95,7 @@ def tensors_that_fit(model: str, classes: int, path: Path) -> tuple[int, int]:
 
 @cache
 def _fit_of(model: str, classes: int, path: Path, *state: int) -> tuple[int, int]:
-    """Look once at a file in one state: its size and the time of its last change."""
+    """Read a file once for each state, which is its size and the time of its last change."""
     del state
     fit: tuple[int, int] = load(CHECK_START_WEIGHTS)(model, classes, path)
     return fit
@@ -95,3 +104,20 @@ def _fit_of(model: str, classes: int, path: Path, *state: int) -> tuple[int, int
 def start_checkpoint(section: TrainingSection) -> Path | None:
     """The file of weights that a section names; None where it names none."""
     return None if section.weights in (None, RANDOM) else Path(str(section.weights))
+
+
+def teacher_upstream(config: RunConfig) -> dict[str, Stage]:
+    """The input artifacts of a teacher's training: structural targets, where it uses them."""
+    wanted = config.teacher.structure_weight > 0
+    return {"structure": stage_named("structure")} if wanted else {}
+
+
+def teacher_extra(section: TeacherSection) -> dict[str, Any]:
+    """Those fields of ``TrainingSpec`` that differ between teacher and student."""
+    return {
+        "unlabelled": None,
+        "unlabelled_fraction": 0.0,
+        "losses": StudentLosses.of(section),
+        "ema": None,
+        "init_checkpoint": start_checkpoint(section),
+    }

@@ -32,7 +32,7 @@ class Measure(ShardedStage):
     def settings(self, config: RunConfig) -> dict[str, Any]:
         return {}
 
-    def argument(self, run: Run) -> dict[int, int]:
+    def task(self, run: Run) -> dict[int, int]:
         return {record.id: record.height * record.width for record in self.records(run)}
 
     def bytes_per_image(self, run: Run) -> int:
@@ -48,8 +48,8 @@ class MeasureWorker(ShardWorker):
     done: ClassVar[list[int]] = []
     stops_at: ClassVar[int | None] = None
 
-    def __init__(self, stage: str, argument: dict[int, int], place: Place) -> None:
-        self.stage, self.pixels = stage, argument
+    def __init__(self, stage: str, task: dict[int, int], place: Place) -> None:
+        self.stage, self.pixels = stage, task
 
     def process(self, shard: Shard, advance: Advance) -> ShardResult:
         if shard.number == self.stops_at:

@@ -38,8 +38,8 @@ def test_all_missing_paths_are_named_at_once(tmp_path):
     with pytest.raises(UsageError) as refused:
         check_paths(config)
     assert str(refused.value).splitlines() == [
-        f"data.labelled.annotations names what is not there: {tmp_path / 'labelled.json'}",
-        "So do 2 more: segmenter.checkpoint, student.weights",
+        f"data.labelled.annotations does not exist: {tmp_path / 'labelled.json'}",
+        "Nor do 2 more: segmenter.checkpoint, student.weights",
     ]
 
 
@@ -48,7 +48,7 @@ def test_one_missing_path_is_named_with_its_setting(tmp_path):
     (tmp_path / "start.pth").unlink()
     with pytest.raises(UsageError) as refused:
         check_paths(config)
-    expected = f"student.weights names what is not there: {tmp_path / 'start.pth'}"
+    expected = f"student.weights does not exist: {tmp_path / 'start.pth'}"
     assert str(refused.value) == expected
 
 

@@ -72,8 +72,8 @@ def test_no_shard_makes_no_worker():
 class Writing(ShardWorker):
     """Says in its rows which stage it was told, and in which process it is."""
 
-    def __init__(self, stage, argument, place):
-        self.stage, self.argument = stage, argument
+    def __init__(self, stage, task, place):
+        self.stage, self.task = stage, task
 
     def process(self, shard, advance):
         rows = [

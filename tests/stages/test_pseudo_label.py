@@ -21,7 +21,7 @@ from s4m_pipeline.engine import reading
 from s4m_pipeline.models.scaled_image import ScaledImage, scale_image
 from s4m_pipeline.stages import prediction_worker
 from s4m_pipeline.stages.prediction_settings import PredictionSettings
-from s4m_pipeline.stages.pseudo_label import PredictionTask
+from s4m_pipeline.stages.prediction_task import PredictionTask
 
 PATIENCE = 20.0
 

@@ -12,8 +12,8 @@ from s4m_pipeline.config import StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.models.training import TrainingResult, TrainingSpec
 from s4m_pipeline.stages import stage_training
 from s4m_pipeline.stages.stage_training import train_stage
-from s4m_pipeline.stages.train_teacher import TrainTeacher, teacher_extra
-from s4m_pipeline.stages.training import training_settings
+from s4m_pipeline.stages.train_teacher import TrainTeacher
+from s4m_pipeline.stages.training import teacher_extra, training_settings
 
 
 @pytest.mark.parametrize("kind", [TeacherSection, StudentSection])

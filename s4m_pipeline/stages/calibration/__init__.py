@@ -1,1 +1,1 @@
-"""Refinement measured on labelled images: cross-fit, calibrate, held-out and their choice."""
+"""Refinement and labels measured on images whose masks are known: the stages and the choice."""

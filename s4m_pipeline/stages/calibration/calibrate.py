@@ -1,11 +1,11 @@
 """Stage ``calibrate``: refinement measured on the labelled images, policy by policy.
 
-Predictions are those of ``cross-fit``, by teachers that did not see the images. Those from
-``refine.min_score`` up are refined by each of a list of policies, from one encoder pass an image;
-of those whose mask overlaps a true instance of their class, the IoU with it is measured before and
-after. The policy whose gain is surest (the highest lower end of its 95 % interval) is what
-``refine.policy: auto`` takes; it is left off for classes and sizes where it makes masks worse.
-Too few instances choose none: ``auto`` then takes ``points``, whatever policy was configured.
+Predictions come from ``cross-fit``: by teachers that did not see the images. Those from
+``refine.min_score`` up are refined by each of a list of policies, from one encoder pass an image.
+Where a prediction's mask overlaps a true instance of its class, the IoU with it is measured before
+and after. ``refine.policy: auto`` takes the policy with the surest gain (the highest lower end of
+its 95 % interval), except for classes and sizes where it makes masks worse. With too few instances
+no policy is chosen, and ``auto`` takes ``points``.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from s4m_pipeline.refinement.policies import RefinePolicy
 
 RULE = 2
-"""Number of the rule by which a calibration chooses: one more with every change of it."""
+"""Number of the rule by which a calibration chooses; every change of the rule raises it."""
 CHOICE_OF = "s4m_pipeline.stages.calibration.choice:choice_of_artifact"
 
 
 @dataclass(frozen=True)
 class Calibrate(ShardedStage):
-    """What each policy brings on the labelled images."""
+    """What each policy gains on the labelled images."""
 
     name: ClassVar[str] = "calibrate"
     images = LABELLED
@@ -51,12 +51,12 @@ class Calibrate(ShardedStage):
 
     @classmethod
     def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
-        """Once, where the policy is chosen by it."""
+        """Once, where it chooses the policy."""
         return [cls()] if config.refine.policy == "auto" and number == 1 else []
 
     @property
     def made_alone(self) -> bool:
-        """The cross-fitted teachers are trained with it."""
+        """No: the cross-fitted teachers are trained with it."""
         return False
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Calibrate(ShardedStage):
         """Some hundred measurements of a few bytes."""
         return 2_000
 
-    def argument(self, run: Run) -> CalibrateTask:
+    def task(self, run: Run) -> CalibrateTask:
         """Predictions, images, truth and policies."""
         return CalibrateTask(
             predictions=run.require(stage_named("cross-fit")),
@@ -120,13 +120,13 @@ class Calibrate(ShardedStage):
 
 @dataclass(frozen=True, slots=True)
 class CalibrateTask:
-    """What a worker measures.
+    """What a worker refines and measures.
 
     Attributes:
         predictions: Folder of the cross-fitted predictions.
         records: The labelled images by id.
         truth: Their instances by image id.
-        segmenter: What it is built with.
+        segmenter: What the segmenter is built with.
         policies: The policies that are compared, by name.
         min_score: The score from which predictions are measured.
     """

@@ -1,4 +1,4 @@
-"""What calibrates: labelled images refined by every policy, rows of ``calibration`` back."""
+"""The worker of ``calibrate``: refines by every policy and makes rows of ``calibration``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from s4m_pipeline.stages.refine.rows import teacher_instance
 
 @dataclass(slots=True)
 class _Measurable:
-    """An image's predictions that are refined, and the pairs among them that are measured."""
+    """An image's predictions that are refined, and those of them that are measured."""
 
     rows: list[dict[str, Any]]
     pairs: list[Pair]
 
 
 class CalibrateWorker(ShardWorker):
-    """A worker that refines labelled images by every policy and measures what that brings.
+    """Refines labelled images by every policy and measures the masks.
 
     Args:
         stage: The stage's name.
@@ -47,43 +47,43 @@ class CalibrateWorker(ShardWorker):
         aside = read_rows(self._task.predictions, "quarantine", shard.image_ids)
         shard = shard.without(row["image_id"] for row in aside)
         advance(len(aside))
-        pairs = self._pairs(shard)
-        records = [self._task.records[image_id] for image_id in pairs]
+        measurable = self._measurable(shard)
+        records = [self._task.records[image_id] for image_id in measurable]
         done = len(shard.image_ids) - len(records)  # nothing to measure in these
         advance(done)
         rows: list[dict[str, Any]] = []
-        bad: list[dict[str, Any]] = []
-        images = load_images(records, self._stage, bad)
+        unreadable: list[dict[str, Any]] = []
+        images = load_images(records, self._stage, unreadable)
         for batch in in_batches(images, self._task.segmenter.batch_size):
             embeddings = self._segmenter.encode([image for _, image in batch])
-            rows += self._measure(embeddings, [pairs[record.id] for record, _ in batch])
+            rows += self._measure(embeddings, [measurable[record.id] for record, _ in batch])
             advance(len(batch))
             done += len(batch)
-        advance(len(bad))
+        advance(len(unreadable))
         rows.sort(key=lambda row: (row["image_id"], row["instance_id"]))  # policies in their order
         return ShardResult(
-            {"calibration": rows, "quarantine": [*aside, *bad]},
+            {"calibration": rows, "quarantine": [*aside, *unreadable]},
             {
                 "images": done,
                 "instances": len(rows) // len(self._task.policies),
-                "quarantined": len(aside) + len(bad),
+                "quarantined": len(aside) + len(unreadable),
             },
             {"calibrate": time.perf_counter() - start},
             warnings=list(self._segmenter.warnings),
         )
 
-    def _pairs(self, shard: Shard) -> dict[int, _Measurable]:
-        """The predictions to refine, by image; images with none to measure are left out."""
+    def _measurable(self, shard: Shard) -> dict[int, _Measurable]:
+        """The predictions to refine by image; images with none to measure are left out."""
         by_image: dict[int, list[dict[str, Any]]] = {}
         for row in read_rows(self._task.predictions, "predictions", shard.image_ids):
             if row["score"] >= self._task.min_score:
                 by_image.setdefault(row["image_id"], []).append(row)
         truth = self._task.truth
-        found = {
+        images = {
             key: _Measurable(rows, overlapping(rows, truth.get(key, [])))
             for key, rows in by_image.items()
         }
-        return {key: image for key, image in found.items() if image.pairs}
+        return {key: image for key, image in images.items() if image.pairs}
 
     def _measure(
         self, embeddings: Embeddings, images: Sequence[_Measurable]

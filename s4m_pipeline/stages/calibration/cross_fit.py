@@ -1,8 +1,8 @@
-"""Stage ``cross-fit``: the labelled images as teachers see them that were not trained on them.
+"""Stage ``cross-fit``: the labelled images, predicted by teachers that were not trained on them.
 
-The labelled images are shared out among folds. For each fold a teacher is trained on all the others
-and predicts the images of that fold, so that no prediction is of an image that its teacher
-memorised. The predictions stand in one table, as those of ``pseudo-label`` do.
+The labelled images are shared out among folds. For each fold a teacher is trained on all the other
+folds and predicts the images of that one, so that no teacher predicts an image that it memorised.
+The predictions are in one table, like those of ``pseudo-label``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
 from s4m_pipeline.config import RunConfig, TeacherSection
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.image_sources import LABELLED
-from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
-from s4m_pipeline.stages.prediction_settings import PredictionSettings
+from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, PredictionSettings
 from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
+    teacher_upstream,
     training_settings,
     weights_source,
 )
@@ -47,23 +47,23 @@ class CrossFit(ShardedStage):
 
     @classmethod
     def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
-        """Once, where policy or thresholds are chosen by it."""
+        """Once, where the policy or the thresholds depend on it."""
         by_precision = config.pseudo_label.thresholds == "precision"
         wanted = config.refine.policy == "auto" or by_precision
         return [cls()] if wanted and number == 1 else []
 
     @property
     def command(self) -> str:
-        """It is made for the calibration."""
+        """The calibration makes it."""
         return "calibrate"
 
     @property
     def made_alone(self) -> bool:
-        """The calibration is made with it."""
+        """No: the calibration is made with it."""
         return False
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """The folds, the teacher's settings and what shapes predictions."""
+        """The folds, the teacher's settings and those of the stored predictions."""
         return {
             "seed": config.seed,
             "folds": config.calibration.folds,
@@ -77,9 +77,8 @@ class CrossFit(ShardedStage):
         return {**super().sources(run), **weights_source(run.config.teacher, run)}
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """Structural targets, when the teacher learns from them."""
-        wanted = config.teacher.structure_weight > 0
-        return {"structure": stage_named("structure")} if wanted else {}
+        """Structural targets, where the teacher learns from them."""
+        return teacher_upstream(config)
 
     def check(self, run: Run) -> None:
         """Refuse wrong settings and start weights, and fewer images than folds."""
@@ -93,19 +92,19 @@ class CrossFit(ShardedStage):
             )
 
     def bytes_per_image(self, run: Run) -> int:
-        """About 20 KB: some ten instances of 2 KB."""
-        return 20_000
+        """About 20 KB."""
+        return PREDICTION_BYTES
 
     def plan(self, run: Run) -> Plan:
-        """Images and shards to predict, iterations of all folds' teachers."""
+        """Images and shards to predict, and iterations of all folds' teachers."""
         plan = super().plan(run)
         folds = run.config.calibration.folds
         plan.steps = folds * fold_section(run.config).iterations
         plan.disk_bytes += folds * CHECKPOINT_BYTES
         return plan
 
-    def argument(self, run: Run) -> CrossFitTask:
-        """The folds' teachers, which image is whose, and the settings."""
+    def task(self, run: Run) -> CrossFitTask:
+        """The folds' teachers, the fold of each image, and the settings."""
         folder, folds = run.folder(self), range(run.config.calibration.folds)
         return CrossFitTask(
             checkpoints=tuple(fold_folder(folder, number) / CHECKPOINT for number in folds),
@@ -117,7 +116,7 @@ class CrossFit(ShardedStage):
         )
 
     def make(self, run: Run, folder: Path) -> Outcome:
-        """Train each fold's teacher, predict, and keep their logs but not their weights."""
+        """Train each fold's teacher, then predict; their logs are kept, their weights are not."""
         folds = range(run.config.calibration.folds)
         plan = super().plan(run)
         if plan.shards_done < plan.shards:
@@ -140,20 +139,20 @@ def fold_section(config: RunConfig) -> TeacherSection:
 
 
 def fold_folder(folder: Path, number: int) -> Path:
-    """Where the training of a fold's teacher lives in the artifact's folder."""
+    """The folder, in the artifact's, where a fold's teacher is trained."""
     return folder / "folds" / str(number)
 
 
 @dataclass(frozen=True, slots=True)
 class CrossFitTask:
-    """What a worker predicts, and by which teachers.
+    """The images that a worker predicts, and the teachers that predict them.
 
     Attributes:
         checkpoints: The teachers' files, fold by fold.
-        device: Where they run.
+        device: The device that they run on.
         records: The labelled images by id.
         fold_of: By image id, the fold whose teacher did not see it.
-        settings: What is stored.
+        settings: Which predictions are stored.
         batch_size: Images a network takes at a time.
     """
 

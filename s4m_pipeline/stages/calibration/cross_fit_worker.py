@@ -1,4 +1,4 @@
-"""What cross-fits: each labelled image predicted by the teacher of its fold."""
+"""The worker of ``cross-fit``: each labelled image is predicted by the teacher of its fold."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from s4m_pipeline.stages.prediction_rows import prediction_rows
 
 
 class CrossFitWorker(ShardWorker):
-    """A worker that has each image predicted by the teacher that did not see it.
+    """Has each image predicted by the teacher that did not see it.
 
     Args:
         stage: The stage's name.
-        task: What is predicted, and by which teachers.
+        task: The images and the teachers.
         place: Which worker this is.
     """
 
@@ -58,10 +58,10 @@ class CrossFitWorker(ShardWorker):
         self, number: int, batch: Sequence[tuple[ImageRecord, ScaledImage]]
     ) -> dict[int, list[dict[str, Any]]]:
         images = [image for _, image in batch]
-        found = self._teachers[number].predict(images, self._task.settings.min_score)
+        predictions = self._teachers[number].predict(images, self._task.settings.min_score)
         return {
             record.id: prediction_rows(
-                record, image.original, predictions, self._category_ids, self._task.settings
+                record, image.original, of_image, self._category_ids, self._task.settings
             )
-            for (record, image), predictions in zip(batch, found, strict=True)
+            for (record, image), of_image in zip(batch, predictions, strict=True)
         }

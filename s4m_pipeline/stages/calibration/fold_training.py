@@ -10,11 +10,11 @@ from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit, fold_section
 from s4m_pipeline.stages.calibration.gains import assign_folds
 from s4m_pipeline.stages.stage_training import train_stage
-from s4m_pipeline.stages.train_teacher import teacher_extra
+from s4m_pipeline.stages.training import teacher_extra
 
 
 def fold_of_image(run: Run) -> dict[int, int]:
-    """By labelled image id, the fold whose teacher does not see it; from the run's seed."""
+    """By labelled image id, the fold whose teacher does not see it; drawn with the run's seed."""
     labelled = run.images.labelled
     classes = [[i.category_id for i in labelled.instances.get(r.id, [])] for r in labelled.images]
     generator = rng(run.config.seed, CrossFit.name, "folds")
@@ -28,7 +28,7 @@ def train_fold(run: Run, stage: Stage, folder: Path, number: int) -> None:
     Args:
         run: The run.
         stage: The stage that trains, for its name and its inputs.
-        folder: Where the training lives.
+        folder: Where the training keeps its files.
         number: The fold, from 0.
     """
     section = fold_section(run.config)

@@ -1,7 +1,7 @@
-"""What refinement brings, measured on labelled images: folds, gains, the choice. No torch.
+"""What refinement gains on labelled images: folds, gains, the choice. No torch.
 
-One measurement is a prediction of a teacher that did not see the image, the policy that refined it,
-and the IoU of its mask with the true one before and after.
+A measurement is of a prediction, by a teacher that did not see the image, and of a policy that
+refined it: the IoU of the mask with the true one, before and after.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.refinement.sizes import SIZES, size_of
 
 ENOUGH = 10
-"""Instances that a class or size needs for an answer of its own."""
+"""Instances that a class or size needs for a decision of its own."""
 DRAWS = 1000
 """Bootstrap samples of an interval."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Measurements as columns, one element an instance and policy.
+class Measurements:
+    """Measurements as columns, with an element for each instance and policy.
 
     Attributes:
         image_id: int64.
         category_id: int64, the prediction's class.
-        area: int64, pixels of the teacher's mask (all that is known where labels are made).
+        area: int64, pixels of the teacher's mask (the true area is not known of pseudo-labels).
         policy: Names of policies.
         before: float64, IoU of the teacher's mask with the true one.
         after: float64, IoU of the final mask with the true one.
@@ -41,9 +41,9 @@ class Measured:
     before: np.ndarray
     after: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> Measured:
+    def take(self, chosen: np.ndarray) -> Measurements:
         """The measurements that a bool array marks."""
-        return Measured(*(getattr(self, name)[chosen] for name in self.__slots__))
+        return Measurements(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Gain:
     """Mean IoU before and after, with the 95 % interval of the difference.
 
     Attributes:
-        instances: How many were measured; the figures are None where there are none.
+        instances: How many were measured; the figures are None for 0.
         before: Mean IoU of the teacher's masks.
-        after: Mean IoU of the final ones.
-        low: Lower end of the interval of ``after - before``; None for a single image, which says
-            nothing about others.
-        high: Its upper end.
+        after: Mean IoU of the final masks.
+        low: Lower end of the interval of ``after - before``; None for a single image, which has no
+            interval.
+        high: Upper end of that interval.
     """
 
     instances: int
@@ -67,32 +67,33 @@ class Gain:
 
     @property
     def gain(self) -> float:
-        """Mean gain; 0 where nothing was measured."""
+        """Mean gain; 0 where nothing was measurements."""
         return 0.0 if self.after is None or self.before is None else self.after - self.before
 
 
 def assign_folds(
     classes: Sequence[Sequence[int]], folds: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Share out images among folds, each class and the images themselves as evenly as may be.
+    """Share out images among folds so that each has about as many images, and of each class.
 
-    Images come by their rarest class, the rarest first, in random order within one; each goes to
-    the fold that has fewest of that class, then fewest images, among those that are not full.
+    Images are taken by their rarest class, the rarest of all first, in random order within a class.
+    Each goes to the fold that has the fewest instances of that class, then the fewest images, among
+    the folds that are not full.
 
     Args:
         classes: Category ids of each image's instances.
         folds: At most as many as images.
-        generator: Decides among equals.
+        generator: Draws the order.
 
     Returns:
-        int64 (images,), the fold of each.
+        int64 (images,), the fold of each image.
     """
     totals: dict[int, int] = {}
-    for found in classes:
-        for key in found:
+    for of_image in classes:
+        for key in of_image:
             totals[key] = totals.get(key, 0) + 1
     most = max(totals.values(), default=0)
-    rarest = [min(found, key=lambda key: (totals[key], key), default=-1) for found in classes]
+    rarest = [min(keys, key=lambda key: (totals[key], key), default=-1) for keys in classes]
     order = generator.permutation(len(classes)).tolist()
     order.sort(key=lambda n: len(classes[n]) == 0 or totals[rarest[n]] / (1 + most))
     full = -(-len(classes) // folds)
@@ -117,9 +118,9 @@ def bootstrap_interval(
 
     Args:
         values: float (N,), at least one.
-        groups: (N,), what is drawn (the image of each value).
-        generator: Draws.
-        draws: Samples.
+        groups: (N,), the group of each value: its image.
+        generator: Draws the groups.
+        draws: Number of samples.
     """
     _, place = np.unique(groups, return_inverse=True)
     sums = np.bincount(place, weights=values)
@@ -129,55 +130,56 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def gain_of(measured: Measured, seed: int) -> Gain:
-    """Mean IoU before and after of some measurements of one policy; ``seed`` of the interval."""
-    count = len(measured.before)
+def gain_of(measurements: Measurements, seed: int) -> Gain:
+    """Mean IoU before and after of some measurements of one policy; the seed is the interval's."""
+    count = len(measurements.before)
     if not count:
         return Gain(0)
-    before, after = float(measured.before.mean()), float(measured.after.mean())
-    if len(np.unique(measured.image_id)) < 2:
+    before, after = float(measurements.before.mean()), float(measurements.after.mean())
+    if len(np.unique(measurements.image_id)) < 2:
         return Gain(count, before, after)
-    difference = measured.after - measured.before
+    difference = measurements.after - measurements.before
     generator = rng(seed, "calibrate", "interval")
-    low, high = bootstrap_interval(difference, measured.image_id, generator)
+    low, high = bootstrap_interval(difference, measurements.image_id, generator)
     return Gain(count, before, after, low, high)
 
 
-def gains_by_size(measured: Measured, seed: int) -> dict[str, Gain]:
-    """Gains of some measurements of one policy by size; ``seed`` of the intervals."""
-    sizes = np.array([size_of(area) for area in measured.area.tolist()], dtype=object)
-    return {size: gain_of(measured.take(sizes == size), seed) for size in SIZES}
+def gains_by_size(measurements: Measurements, seed: int) -> dict[str, Gain]:
+    """Gains by size of some measurements of one policy; the seed is the intervals'."""
+    sizes = np.array([size_of(area) for area in measurements.area.tolist()], dtype=object)
+    return {size: gain_of(measurements.take(sizes == size), seed) for size in SIZES}
 
 
 def gains_by(
-    measured: Measured, categories: Sequence[int], seed: int
+    measurements: Measurements, categories: Sequence[int], seed: int
 ) -> dict[str, dict[str, dict[Any, Gain]]]:
     """Gains of each policy over all instances, by size and by class.
 
     Args:
-        measured: The measurements.
+        measurements: The measurements.
         categories: All category ids.
-        seed: Of the intervals; all draw the same images where they are of the same.
+        seed: Seed of the intervals: gains over the same images draw the same samples.
 
     Returns:
-        By policy, in the order met: ``{"all": {"all": gain}, "size": {...}, "class": {...}}``.
+        By policy, in the order of the measurements:
+        ``{"all": {"all": gain}, "size": {...}, "class": {...}}``.
     """
-    found: dict[str, dict[str, dict[Any, Gain]]] = {}
-    for policy in dict.fromkeys(measured.policy.tolist()):
-        own = measured.take(measured.policy == policy)
-        found[policy] = {
+    gains: dict[str, dict[str, dict[Any, Gain]]] = {}
+    for policy in dict.fromkeys(measurements.policy.tolist()):
+        own = measurements.take(measurements.policy == policy)
+        gains[policy] = {
             "all": {"all": gain_of(own, seed)},
             "size": gains_by_size(own, seed),
             "class": {key: gain_of(own.take(own.category_id == key), seed) for key in categories},
         }
-    return found
+    return gains
 
 
 def best_policy(gains: Mapping[str, Mapping[str, Mapping[Any, Gain]]]) -> str | None:
-    """The policy whose gain is surest: the one with the highest lower end of its interval.
+    """The policy with the surest gain: with the highest lower end of its interval.
 
-    With few instances the largest mean is often that of a policy that mends some masks by much and
-    spoils others. Of equals the larger mean goes first, then the order; None where there is none.
+    With few instances the largest mean often belongs to a policy that improves some masks a lot and
+    spoils others. Of equals the larger mean wins, then the first; None where there is no policy.
     """
 
     def sureness(name: str) -> tuple[float, float]:
@@ -190,8 +192,8 @@ def best_policy(gains: Mapping[str, Mapping[str, Mapping[Any, Gain]]]) -> str | 
 def hurts(gain: Gain, overall: Gain, enough: int = ENOUGH) -> bool:
     """Whether refinement is to be left off for a class or size.
 
-    Its own mean gain decides where it has ``enough`` instances and they gained or lost; elsewhere
-    the overall one, which has to be above 0.
+    Its own mean gain decides where it has ``enough`` instances and the gain is not 0; otherwise the
+    overall gain decides, which has to be above 0.
     """
     own = gain.gain if gain.instances >= enough else 0.0
     return own < 0 or (own == 0 and overall.gain <= 0)
@@ -201,8 +203,8 @@ def as_json(gains: Mapping[str, Mapping[str, Mapping[Any, Gain]]]) -> dict[str, 
     """Gains as JSON values, category ids as text."""
     return {
         policy: {
-            part: {str(key): asdict(gain) for key, gain in found.items()}
-            for part, found in parts.items()
+            part: {str(key): asdict(gain) for key, gain in by_key.items()}
+            for part, by_key in parts.items()
         }
         for policy, parts in gains.items()
     }

@@ -1,7 +1,7 @@
 """Stage ``held-out``: how good the labels of a round's model are, on the validation images.
 
-The model predicts the validation images as it would predict unlabelled ones, and what is above the
-run's thresholds is held against the true masks.
+The model predicts the validation images as it would predict unlabelled ones. The predictions above
+the run's thresholds are compared with the true masks.
 """
 
 from __future__ import annotations
@@ -23,19 +23,15 @@ from s4m_pipeline.labels.threshold_settings import (
     threshold_upstream,
 )
 from s4m_pipeline.late import load
-from s4m_pipeline.stages.pseudo_label import (
-    BYTES_PER_IMAGE,
-    PREDICTION_WORKER,
-    PredictionTask,
-    prediction_settings,
-)
+from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction_settings
+from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
 
 QUALITY = "s4m_pipeline.stages.calibration.held_out_quality:held_out_quality"
 
 
 @dataclass(frozen=True)
 class HeldOut(ShardedStage):
-    """Label quality of the model that stands before a round: of the teacher in round 1."""
+    """Label quality of the model that labels in a round: of the teacher in round 1."""
 
     name: ClassVar[str] = "held-out"
     images = VALIDATION
@@ -48,16 +44,16 @@ class HeldOut(ShardedStage):
 
     @property
     def command(self) -> str:
-        """Round r, of at least two, ends with measuring its student, who stands before r + 1."""
+        """Of several rounds, round r measures its student, the model that labels in round r + 1."""
         return f"run --rounds {max(2, self.round - 1)}"
 
     @property
     def made_alone(self) -> bool:
-        """``run`` makes all stages of all rounds."""
+        """No: ``run`` makes all stages of all rounds."""
         return False
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """What shapes predictions and makes labels of them."""
+        """What decides which predictions are stored, and which become labels."""
         thresholds = threshold_settings(config)
         if config.pseudo_label.thresholds != "fixed":
             thresholds["floor"] = config.refine.min_score
@@ -68,23 +64,23 @@ class HeldOut(ShardedStage):
         }
 
     def sources(self, run: Run) -> dict[str, str]:
-        """The validation images, and what the thresholds are chosen by."""
+        """The validation images, and the files that the thresholds depend on."""
         return {**super().sources(run), **threshold_sources(run)}
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """The model."""
+        """The model, and the artifacts that the thresholds depend on."""
         return {"teacher": training_of_round(self.round - 1), **threshold_upstream(config)}
 
     def bytes_per_image(self, run: Run) -> int:
         """About 20 KB."""
-        return BYTES_PER_IMAGE
+        return PREDICTION_BYTES
 
-    def argument(self, run: Run) -> PredictionTask:
+    def task(self, run: Run) -> PredictionTask:
         """The model's checkpoint, the images and the settings."""
         return PredictionTask.of(run, self, training_of_round(self.round - 1))
 
     def make(self, run: Run, folder: Path) -> Outcome:
-        """Predict, then hold the labels against the truth."""
+        """Predict, then compare the labels with the truth."""
         outcome = super().make(run, folder)
         outcome.metrics |= load(QUALITY)(run, folder, outcome.counts["images"])
         return outcome

@@ -1,8 +1,8 @@
-"""Labels of the validation images held against the truth.
+"""Labels of the validation images compared with the truth.
 
-One figure sums it up: the IoU of the matched pairs over the mean of the numbers of labels and true
-instances, which is 1 where every instance has exactly one perfect mask, and falls with rough masks,
-false labels and missed instances alike.
+One figure sums it up: the summed IoU of the matched pairs, divided by the mean of the numbers of
+labels and true instances. It is 1 where every instance has exactly one perfect mask, and falls with
+rough masks, false labels and missed instances alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def held_out_quality(run: Run, folder: Path, images: int) -> dict[str, Any]:
 
     Args:
         run: The run.
-        folder: The artifact, its predictions made.
+        folder: The artifact, with its predictions.
         images: How many images were predicted.
     """
     thresholds = choose_thresholds(run, folder, images)
@@ -51,10 +51,13 @@ def labels_above(folder: Path, thresholds: Thresholds, config: RunConfig) -> dic
 
 
 def quality(figures: Mapping[str, Any]) -> float:
-    """Sum of the matched pairs' IoU over the mean of the counts of labels and true instances.
+    """The summed IoU of the matched pairs, over the mean number of labels and true instances.
 
     Args:
-        figures: ``label_quality``'s; 0 where there are neither labels nor true instances.
+        figures: Those of ``label_quality``.
+
+    Returns:
+        0 to 1; 0 where there are neither labels nor true instances.
     """
     both = (figures["labels"] + figures["truth"]) / 2
     return figures["matched"] * (figures["mean_iou"] or 0.0) / both if both else 0.0

@@ -1,4 +1,4 @@
-"""Which predictions of a labelled image are measured, and against which true instances."""
+"""Which predictions of a labelled image are measured, and against which true instance each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from s4m_pipeline.data.image_set import Instance
 from s4m_pipeline.metrics.matching import Label, overlaps
 
 MIN_OVERLAP = 0.1
-"""A prediction is measured against the true instance of its class that it overlaps most, if its IoU
-is above this."""
+"""The IoU above which a prediction is measured."""
 
 
 @dataclass(slots=True)
@@ -36,7 +35,7 @@ def overlapping(rows: Sequence[dict[str, Any]], truth: Sequence[Instance]) -> li
         truth: The image's labelled instances; crowds are paired with none.
 
     Returns:
-        A pair for each prediction whose IoU is above ``MIN_OVERLAP``.
+        A pair for each prediction whose IoU is above `MIN_OVERLAP`.
     """
     true = [instance for instance in truth if not instance.iscrowd]
     if not rows or not true:

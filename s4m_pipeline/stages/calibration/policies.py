@@ -1,4 +1,4 @@
-"""The policies that a calibration compares, and what its choice means for each class and size."""
+"""The policies that a calibration compares."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ The teacher's mask is the fourth, with a share of a quarter.
 
 
 def compared_candidates(parts: PromptParts) -> tuple[str, ...]:
-    """The candidates that are compared for prompts, whatever the section's own is.
+    """The candidates that are compared with some prompts, whatever ``refine.candidate`` is.
 
-    ``closest`` chooses among three candidates, which differ most where points alone or beside a
-    box say what is meant.
+    ``closest`` chooses among three candidates, which differ most for prompts that have points.
     """
     return ("single", "closest", "fuse") if parts.points else ("single", "fuse")
 
@@ -31,11 +30,11 @@ def compared_candidates(parts: PromptParts) -> tuple[str, ...]:
 def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
     """The policies compared, by name.
 
-    Prompts and choice of mask vary; all else (gate, number of points, fusion's weight ...) is the
-    section's, but S4M's own rule has three points and no gate, and the mean of four equal weights.
-    The section's candidate and its ``fuse_policies`` are compared with every prompt. So the
-    section's own policy is among them, and the list is the same whatever ``refine.policy`` says:
-    that is in no fingerprint of a calibration.
+    Prompts and the choice of a mask vary. All other settings (gate, number of points, weight of the
+    fusion ...) are those of the section ``refine``, except that S4M's own rule has three points and
+    no gate, and the mean of four has equal weights. The section's candidate and ``fuse_policies``
+    are compared with every prompt, so the configured policy is among them. The list does not depend
+    on ``refine.policy``, which is not in a calibration's fingerprint.
     """
     section = config.refine
     plain = replace(refine_policy(section), fuse_prompts=(), fuse_prompt_weights=())
@@ -65,7 +64,7 @@ def calibration_policies(config: RunConfig) -> dict[str, RefinePolicy]:
 
 
 def fallback_policy(section: RefineSection) -> str:
-    """The name of what ``refine.policy: auto`` takes where too few instances were measured."""
+    """The name of the policy that ``refine.policy: auto`` takes after too few measurements."""
     return _name(FALLBACK, section)
 
 

@@ -1,1 +1,1 @@
-"""Stage ``refine``, and labels chosen anew from one that is made."""
+"""Stage ``refine``, and ``s4m rethreshold``, which chooses labels anew from its masks."""

@@ -19,35 +19,35 @@ from s4m_pipeline.stages.structure_settings import TargetSettings
 
 @dataclass(frozen=True, slots=True)
 class DecidedBatch:
-    """Images whose masks are made; a GPU may still be at their structural maps.
+    """Images whose masks are made; a GPU may still be making their structural maps.
 
     Attributes:
-        made: The rows of each of B images by table, without ``structure``.
-        maps: Their rows of ``structure``; none where they are not wanted.
+        rows: The rows of each of B images by table, without ``structure``.
+        maps: Their rows of ``structure``; empty where these are not wanted.
     """
 
-    made: Sequence[dict[str, list[Row]]]
+    rows: Sequence[dict[str, list[Row]]]
     maps: Sequence[BegunRow]
 
     def tables(self) -> Iterator[dict[str, list[Row]]]:
-        """What is written of each image, once its maps have arrived."""
+        """The rows of each image by table, once its maps have arrived."""
         if not self.maps:
-            yield from self.made
+            yield from self.rows
             return
-        for made, maps in zip(self.made, self.maps, strict=True):
-            yield {**made, "structure": [maps.row()]}
+        for rows, maps in zip(self.rows, self.maps, strict=True):
+            yield {**rows, "structure": [maps.row()]}
 
 
 @dataclass(frozen=True, slots=True)
 class BegunBatch:
-    """Images that are encoded and prompted for; a GPU may still be at them.
+    """Images that the segmenter has with their prompts; a GPU may still be working on them.
 
     Attributes:
         task: What is refined, and how.
-        segmenter: Has encoded them.
-        embeddings: Of B images.
+        segmenter: The segmenter.
+        embeddings: The features of B images.
         images: Their predictions, and their pixels: uint8 (H, W, 3), RGB.
-        asked: Their prompts; None where the policy is none.
+        asked: The answers to their prompts; None where the policy is none.
     """
 
     task: RefineTask
@@ -57,32 +57,34 @@ class BegunBatch:
     asked: Asked | None
 
     def decided(self) -> DecidedBatch:
-        """Make the masks once the answers have arrived, then ask for structural maps.
+        """Make the masks once the answers have arrived, then begin the structural maps.
 
-        The maps' points lie on the masks, so they cannot be asked for with the prompts. Nothing
-        waits for them here: give the device the next images before `DecidedBatch.tables`.
+        The points of the maps lie on the masks, so the maps cannot begin earlier. Nothing waits for
+        them here: give the device the next images before `DecidedBatch.tables`.
         """
-        found: Sequence[Sequence[RefinedMask] | None] = [None] * len(self.images)
+        answers: Sequence[Sequence[RefinedMask] | None] = [None] * len(self.images)
         if self.asked is not None:
-            found = self.asked.masks()
-        made, maps = [], []
-        for index, ((seen, image), masks) in enumerate(zip(self.images, found, strict=True)):
-            made.append(decided_rows(self.task, seen, masks))
+            answers = self.asked.masks()
+        rows, maps = [], []
+        pairs = zip(self.images, answers, strict=True)
+        for index, ((predictions, image), masks) in enumerate(pairs):
+            rows.append(decided_rows(self.task, predictions, masks))
             if self.task.targets is not None:
-                maps.append(self._begin_maps(index, seen, image, masks, self.task.targets))
-        return DecidedBatch(made, maps)
+                maps.append(self._begin_maps(index, predictions, image, masks, self.task.targets))
+        return DecidedBatch(rows, maps)
 
     def _begin_maps(
         self,
         index: int,
-        seen: ImagePredictions,
+        predictions: ImagePredictions,
         image: np.ndarray,
         masks: Sequence[RefinedMask] | None,
         targets: TargetSettings,
     ) -> BegunRow:
         size = (image.shape[0], image.shape[1])
-        rles = likely_masks(self.task, seen, masks)
-        return begin_row(self.segmenter, self.embeddings, index, seen.record, size, rles, targets)
+        rles = likely_masks(self.task, predictions, masks)
+        record = predictions.record
+        return begin_row(self.segmenter, self.embeddings, index, record, size, rles, targets)
 
 
 def begin_batch(
@@ -94,12 +96,12 @@ def begin_batch(
 
     Args:
         task: What is refined, and how.
-        segmenter: Encodes and answers.
+        segmenter: The segmenter.
         images: Predictions and pixels of B images.
     """
     embeddings = segmenter.encode([image for _, image in images])
     asked = None
     if task.policy is not None:
-        instances = [seen.instances for seen, _ in images]
+        instances = [predictions.instances for predictions, _ in images]
         asked = ask(segmenter, embeddings, instances, task.policy)
     return BegunBatch(task, segmenter, embeddings, images, asked)

@@ -1,8 +1,8 @@
 """Which of an image's predictions are prompted, and what becomes of their masks.
 
 A prediction is prompted when it is to become a label, or when its score reaches
-``refine.min_score``: the masks of those spare ones let a later threshold take them up without the
-segmenter.
+``refine.min_score``: the mask of such a spare prediction lets a later threshold make a label of it
+without the segmenter.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from s4m_pipeline.stages.refine.rows import Row, refined, segmented, teacher_ins
 
 @dataclass(slots=True)
 class ImagePredictions:
-    """An image's predictions: those to prompt for, and those dropped without.
+    """An image's predictions: those that are prompted, and those that are dropped without a prompt.
 
     Attributes:
         record: The image.
-        rows: Rows of ``predictions`` to prompt for, N of them.
-        instances: The same, as refinement takes them.
-        causes: Why each becomes no label; None for a label.
-        dropped: Finished rows of ``refined`` of the others.
+        rows: Rows of ``predictions`` that are prompted, N of them.
+        instances: The same predictions, as refinement takes them.
+        causes: Why each of them becomes no label; None for a label.
+        dropped: Finished rows of ``refined`` for the other predictions.
     """
 
     record: ImageRecord
@@ -61,16 +61,16 @@ def read_images(task: RefineTask, shard: Shard) -> dict[int, ImagePredictions]:
 def decided_rows(
     task: RefineTask, image: ImagePredictions, masks: Sequence[RefinedMask] | None = None
 ) -> dict[str, list[Row]]:
-    """What is written of one image, conflicts between its labels settled.
+    """Make the rows of one image, with the conflicts between its labels settled.
 
     Args:
         task: Rules and policy.
         image: Its predictions.
-        masks: What refinement made of each that is prompted; None where nothing was prompted.
+        masks: The refined mask of each prompted prediction; None where nothing was prompted.
 
     Returns:
-        Rows of ``refined`` and, unless the policy is none, the masks as they were before conflicts
-        were settled, those of spare predictions too, as rows of ``segmented``.
+        Rows of ``refined`` and, unless the policy is none, of ``segmented``: the masks as they were
+        before conflicts were settled, with those of spare predictions.
     """
     if masks is None:
         kept = Cause.of(Reason.POLICY_NONE if task.policy is None else Reason.NOT_HELPED)
@@ -94,17 +94,17 @@ def decided_rows(
 def likely_masks(
     task: RefineTask, image: ImagePredictions, masks: Sequence[RefinedMask] | None = None
 ) -> list[bytes]:
-    """The masks that structural points are drawn from: all predictions' from ``min_score`` up.
+    """The masks that structural points are drawn from: of all predictions from ``min_score`` up.
 
     They do not depend on the thresholds, so that structural targets stay when those are moved.
 
     Args:
-        task: Holds the score.
-        image: Its predictions.
-        masks: What refinement made of each that was prompted; None for the teacher's.
+        task: Has the score.
+        image: The image's predictions.
+        masks: The refined mask of each prompted prediction; None for the teacher's.
 
     Returns:
-        COCO compressed RLE counts.
+        COCO's compressed RLE counts.
     """
     own = [row["mask_rle"] for row in image.rows] if masks is None else [m.mask_rle for m in masks]
     prompted = [

@@ -1,4 +1,4 @@
-"""What a worker of ``refine`` is given."""
+"""What a worker of ``refine`` needs to know."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class RefineTask:
     Attributes:
         predictions: Folder of the artifact that holds the teacher's predictions.
         records: The images by id.
-        segmenter: What it is built with; None where none is needed.
+        segmenter: What the segmenter is built with; None where none is needed.
         policy: How instances are refined; None keeps every teacher's mask.
-        rules: What is settled between an image's masks.
+        rules: How conflicts between an image's masks are settled.
         scores: The score that a label must be above, by category id.
-        min_score: The score from which predictions are prompted that become no labels.
+        min_score: The score from which predictions are prompted even if they become no label.
         min_area: The least sum of a label's mask probabilities, in cells.
         targets: How structural targets are made; None for none.
-        stored_masks: Folder of an earlier refinement whose masks are taken; None to prompt the
+        stored_masks: Folder of an earlier refinement that has the masks; None to prompt the
             segmenter for them.
     """
 

@@ -1,4 +1,4 @@
-"""What rethresholds: rows of an earlier refinement, decided anew."""
+"""The worker of ``s4m rethreshold``: rows of an earlier refinement, decided anew."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from s4m_pipeline.stages.refine.refine_task import RefineTask
 
 _KEY = ("image_id", "instance_id")
 _DECISIVE = (*_KEY, "category_id", "score", "soft_mask")
-"""What tells whether a prediction is to become a label."""
+"""Columns that decide whether a prediction becomes a label."""
 
 
 def stored_masks(task: RefineTask) -> Path:
@@ -35,10 +35,10 @@ def require_masks(task: RefineTask, called_with: str) -> None:
 
     Args:
         task: What is refined, and where the masks are.
-        called_with: The options of the command, for the one that is named.
+        called_with: The options of the command line, for the command in the message.
 
     Raises:
-        UsageError: With the number of instances without a mask.
+        UsageError: Some have no mask; the message has their number.
     """
     if task.policy is None or min(task.scores.values()) >= task.min_score:
         return
@@ -59,12 +59,12 @@ def require_masks(task: RefineTask, called_with: str) -> None:
 
 
 class RethresholdWorker(ShardWorker):
-    """A worker that chooses labels among stored masks.
+    """Chooses labels among stored masks.
 
     Args:
         stage: The stage's name.
         task: What is refined, and where the masks are.
-        place: Which worker this is; no device is used.
+        place: Not used: no device is needed.
     """
 
     def __init__(self, stage: str, task: RefineTask, place: Place) -> None:
@@ -72,7 +72,7 @@ class RethresholdWorker(ShardWorker):
         self._task, self._source = task, stored_masks(task)
 
     def process(self, shard: Shard, advance: Advance) -> ShardResult:
-        """Choose labels of a shard's images among the masks that are there."""
+        """Choose the labels of a shard's images among the stored masks."""
         start = time.perf_counter()
         aside = read_rows(self._source, "quarantine", shard.image_ids)
         left = shard.without(row["image_id"] for row in aside)
@@ -84,8 +84,8 @@ class RethresholdWorker(ShardWorker):
         if self._task.targets is not None:
             tables["structure"] = read_rows(self._source, "structure", left.image_ids)
         for image in read_images(self._task, left).values():
-            found = None if self._task.policy is None else [masks[_key(r)] for r in image.rows]
-            for name, rows in decided_rows(self._task, image, found).items():
+            own = None if self._task.policy is None else [masks[_key(row)] for row in image.rows]
+            for name, rows in decided_rows(self._task, image, own).items():
                 tables[name] += rows
         advance(len(shard.image_ids))
         counts = decided_counts(tables) | {"images": len(left.image_ids)}

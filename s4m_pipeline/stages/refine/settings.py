@@ -50,7 +50,7 @@ def policies_by_class(
     """The policy of each class and size, None where the teacher's mask is to stay.
 
     Args:
-        choice: A calibration's metrics (``calibration_choice.choice_of``).
+        choice: A calibration's metrics (``calibration.choice.choice_of``).
         categories: All category ids.
     """
     off = choice["off"]

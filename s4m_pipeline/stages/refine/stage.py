@@ -1,11 +1,11 @@
 """Stage ``refine``: the segmenter redraws the teacher's masks, one encoder pass an image.
 
-Predictions below their class's score or too small are dropped, the rest is prompted by the run's
-policy, then duplicates and overlaps among an image's masks are settled; the teacher's mask, the
-final one, the candidates' scores, the decision and its reason stand in one row. The masks as they
-were before are kept too (table ``segmented``), also those of predictions from ``refine.min_score``
-up that become no label. Structural targets of the same images come from the same pass when the
-student asks for them.
+Predictions below their class's score, or too small, are dropped. The others are prompted by the
+run's policy. Then duplicates and overlaps among an image's masks are settled. A row has the
+teacher's mask, the final one, the candidates' scores, the decision and its reason. The masks before
+that settlement are kept as well (table ``segmented``), together with those of predictions from
+``refine.min_score`` up that become no label. Structural targets of the same images come from the
+same encoder pass, where the student learns from them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from s4m_pipeline.labels.threshold_settings import (
     threshold_upstream,
 )
 from s4m_pipeline.late import load
+from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES
 from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.settings import conflict_rules, policies_by_class, refine_policy
 from s4m_pipeline.stages.segmenter_settings import (
@@ -55,22 +56,22 @@ def wants_segmenter(config: RunConfig) -> bool:
 
 
 class MaskSource(Protocol):
-    """Where the masks come from that labels are chosen among."""
+    """Where the masks of the labels come from."""
 
     worker: str
-    """Makes the worker; a `WorkerFactory` as ``package.module:thing``."""
+    """The worker: a `WorkerFactory` as ``package.module:thing``."""
 
     def check(self, stage: Refine, run: Run) -> None:
-        """Refuse what keeps the masks from being had, before any work (UsageError)."""
+        """Refuse a run that cannot have these masks, before any work (UsageError)."""
 
     def device(self, run: Run) -> str:
         """The device that the worker computes on."""
 
-    def argument(self, stage: Refine, run: Run) -> RefineTask:
-        """What the worker needs."""
+    def task(self, stage: Refine, run: Run) -> RefineTask:
+        """What the worker needs to know."""
 
     def end(self, stage: Refine, run: Run, outcome: Outcome) -> None:
-        """Add to the outcome, and tell the user what is worth knowing."""
+        """Complete the outcome, and report on it."""
 
 
 class SegmenterMasks:
@@ -86,17 +87,17 @@ class SegmenterMasks:
             check_segmenter_section(run.config)
 
     def device(self, run: Run) -> str:
-        """The run's device where the segmenter is prompted, else none but the processor."""
+        """The run's device where the segmenter is prompted, else the CPU."""
         return run.device if wants_segmenter(run.config) else "cpu"
 
-    def argument(self, stage: Refine, run: Run) -> RefineTask:
+    def task(self, stage: Refine, run: Run) -> RefineTask:
         """Predictions, images, settings, and the segmenter where it is prompted."""
         if wants_segmenter(run.config):
-            return stage.task(run, SegmenterSettings.of(run.config, run.device))
-        return stage.task(run, None)
+            return stage.task_with(run, SegmenterSettings.of(run.config, run.device))
+        return stage.task_with(run, None)
 
     def end(self, stage: Refine, run: Run, outcome: Outcome) -> None:
-        """Nothing more."""
+        """Nothing to add."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Refine(ShardedStage):
     """Refined labels of the unlabelled images.
 
     Attributes:
-        masks: Where the masks come from. It is in no fingerprint: the labels are the same.
+        masks: Where the masks come from. It is in no fingerprint, since the labels are the same.
     """
 
     name: ClassVar[str] = "refine"
@@ -114,11 +115,11 @@ class Refine(ShardedStage):
 
     @property
     def worker(self) -> str:
-        """The worker that has its masks."""
+        """The worker of its masks."""
         return self.masks.worker
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """Thresholds, policy, segmenter, and the structural targets' settings when made."""
+        """Thresholds, policy, segmenter, and structural targets where they are made."""
         settings: dict[str, Any] = {
             "refine": result_settings(config.refine),
             **threshold_settings(config),
@@ -132,21 +133,21 @@ class Refine(ShardedStage):
         return settings
 
     def sources(self, run: Run) -> dict[str, str]:
-        """The unlabelled images, the segmenter's weights, and what thresholds are chosen by."""
+        """The unlabelled images, the segmenter's weights, and what the thresholds depend on."""
         sources = {**super().sources(run), **threshold_sources(run)}
         if wants_segmenter(run.config):
             sources["segmenter"] = segmenter_digest(run)
         return sources
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """The teacher's predictions, and what policy and thresholds are chosen by."""
+        """The teacher's predictions, and the artifacts that policy and thresholds depend on."""
         upstream = {"predictions": stage_named("pseudo-label", self.round)}
         if config.refine.policy == "auto":
             upstream["calibration"] = stage_named("calibrate")
         return upstream | threshold_upstream(config)
 
     def check(self, run: Run) -> None:
-        """Refuse no unlabelled images, and masks that cannot be had."""
+        """Refuse a run without unlabelled images, or one that cannot have its masks."""
         super().check(run)
         self.masks.check(self, run)
 
@@ -156,18 +157,19 @@ class Refine(ShardedStage):
 
     def bytes_per_image(self, run: Run) -> int:
         """Labels about 20 KB, and 0.7 byte a cell of each structural map."""
-        return 20_000 + (int(0.7 * map_bytes(run.config)) if wants_structure(run.config) else 0)
+        maps = map_bytes(run.config) if wants_structure(run.config) else 0
+        return PREDICTION_BYTES + int(0.7 * maps)
 
     def row_bytes(self, run: Run) -> int:
-        """A byte a cell of each structural map, when those are made."""
+        """A byte a cell of each structural map, where these are made."""
         return map_bytes(run.config) if wants_structure(run.config) else 1
 
-    def argument(self, run: Run) -> RefineTask:
-        """What the worker of its masks needs."""
-        return self.masks.argument(self, run)
+    def task(self, run: Run) -> RefineTask:
+        """What the worker of its masks needs to know."""
+        return self.masks.task(self, run)
 
     def make(self, run: Run, folder: Path) -> Outcome:
-        """Refine, and write down the thresholds and policy that were chosen."""
+        """Refine, and add the chosen thresholds and policy to the metrics."""
         outcome = super().make(run, folder)
         outcome.metrics["thresholds"] = load(REPORT_THRESHOLDS)(run, self.thresholds(run))
         if run.config.refine.policy == "auto":
@@ -201,8 +203,8 @@ class Refine(ShardedStage):
         calibration = stage_named("calibrate")
         return run.store.manifest(calibration.name, run.fingerprint(calibration)).metrics
 
-    def task(self, run: Run, segmenter: SegmenterSettings | None) -> RefineTask:
-        """What is refined, with a segmenter given; None where nothing is prompted."""
+    def task_with(self, run: Run, segmenter: SegmenterSettings | None) -> RefineTask:
+        """The task with a segmenter, or with None where nothing is prompted."""
         config = run.config
         return RefineTask(
             predictions=run.require(self.upstream(config)["predictions"]),

@@ -1,4 +1,4 @@
-"""What refines: images to the segmenter, rows of ``refined`` and its fellow tables back."""
+"""The worker of ``refine``: the segmenter's masks become rows of ``refined`` and other tables."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from s4m_pipeline.stages.refine.rows import Row
 
 
 @dataclass(slots=True)
-class _Opened(OpenShard):
+class _OpenShard(OpenShard):
     images: Mapping[int, ImagePredictions]
 
 
-class RefineWorker(StreamingWorker[_Opened, np.ndarray]):
-    """A worker that refines a stage's predictions.
+class RefineWorker(StreamingWorker[_OpenShard, np.ndarray]):
+    """Refines the teacher's masks.
 
     Args:
         stage: The stage's name.
@@ -49,9 +49,9 @@ class RefineWorker(StreamingWorker[_Opened, np.ndarray]):
             self.batch_size = task.segmenter.batch_size
             self.streams = self._segmenter.device.type != "cpu"
 
-    def open(self, shard: Shard, advance: Advance) -> _Opened:
+    def open(self, shard: Shard, advance: Advance) -> _OpenShard:
         """Read a shard's predictions; only some images need an encoder pass."""
-        # What the teacher could not read has no labels; it stays aside in what follows.
+        # An image that the teacher could not read has no labels and stays set aside.
         aside = read_rows(self._task.predictions, "quarantine", shard.image_ids)
         left = shard.without(row["image_id"] for row in aside)
         tables: dict[str, list[Row]] = {"refined": [], "quarantine": aside}
@@ -60,43 +60,44 @@ class RefineWorker(StreamingWorker[_Opened, np.ndarray]):
         if self._task.targets is not None:
             tables["structure"] = []
         images = read_images(self._task, left)
-        seen = [image.record for image in images.values() if self._needs_pass(image)]
-        opened = _Opened(shard, seen, tables, images)
+        to_read = [image.record for image in images.values() if self._needs_pass(image)]
+        open_shard = _OpenShard(shard, to_read, tables, images)
         for image in images.values():
             if not self._needs_pass(image):
-                opened.add(decided_rows(self._task, image))
-        advance(len(shard.image_ids) - len(seen))
-        return opened
+                open_shard.add(decided_rows(self._task, image))
+        advance(len(shard.image_ids) - len(to_read))
+        return open_shard
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Images go to the segmenter as they are."""
         return image
 
     def through(
-        self, batches: Iterator[Batch[_Opened, np.ndarray]]
-    ) -> Generator[tuple[_Opened, int], None, None]:
+        self, batches: Iterator[Batch[_OpenShard, np.ndarray]]
+    ) -> Generator[tuple[_OpenShard, int], None, None]:
         """A GPU has the next batch while the masks of the last are made, and then its maps."""
-        begun = one_ahead(self._begin, batches)
-        for opened, decided in one_ahead(_decided, begun):
-            if decided is None:
-                yield opened, 0
+        begun_batches = one_ahead(self._begin, batches)
+        for open_shard, batch in one_ahead(_decided, begun_batches):
+            if batch is None:
+                yield open_shard, 0
                 continue
-            for made in decided.tables():
-                opened.add(made)
-            yield opened, len(decided.made)
+            for rows in batch.tables():
+                open_shard.add(rows)
+            yield open_shard, len(batch.rows)
 
-    def close(self, done: _Opened) -> ShardResult:
+    def close(self, open_shard: _OpenShard) -> ShardResult:
         """Put the rows in order and count them."""
+        tables = open_shard.tables
         for name in ("refined", "segmented"):
-            done.tables.get(name, []).sort(key=lambda row: (row["image_id"], row["instance_id"]))
-        counts = decided_counts(done.tables)
-        counts["images"] = len(done.shard.image_ids) - counts["quarantined"]
+            tables.get(name, []).sort(key=lambda row: (row["image_id"], row["instance_id"]))
+        counts = decided_counts(tables)
+        counts["images"] = len(open_shard.shard.image_ids) - counts["quarantined"]
         warnings = list(self._segmenter.warnings) if self._segmenter else []
-        done.images = {}
-        return ShardResult(done.tables, counts, warnings=warnings)
+        open_shard.images = {}  # a pipeline may hold the shard a while longer
+        return ShardResult(tables, counts, warnings=warnings)
 
     def _needs_pass(self, image: ImagePredictions) -> bool:
-        """Whether structural targets are wanted or one of its instances is to be prompted."""
+        """Whether structural targets are wanted, or one of the image's instances is prompted."""
         if self._task.targets is not None:
             return True
         if self._task.policy is None:
@@ -104,19 +105,19 @@ class RefineWorker(StreamingWorker[_Opened, np.ndarray]):
         choice = policy_of(self._task.policy)
         return any(choice(instance) is not None for instance in image.instances)
 
-    def _begin(self, given: Batch[_Opened, np.ndarray]) -> tuple[_Opened, BegunBatch | None]:
-        opened, batch = given
-        if not batch:
-            return opened, None
+    def _begin(self, batch: Batch[_OpenShard, np.ndarray]) -> tuple[_OpenShard, BegunBatch | None]:
+        open_shard, images = batch
+        if not images:
+            return open_shard, None
         if self._segmenter is None:
             raise ValueError("a policy other than none needs a segmenter")
-        seen = [(opened.images[record.id], image) for record, image in batch]
-        return opened, begin_batch(self._task, self._segmenter, seen)
+        predicted = [(open_shard.images[record.id], image) for record, image in images]
+        return open_shard, begin_batch(self._task, self._segmenter, predicted)
 
 
 def _decided(
-    given: tuple[_Opened, BegunBatch | None],
-) -> tuple[_Opened, DecidedBatch | None]:
-    """Make a batch's masks; an empty one has none."""
-    opened, begun = given
-    return opened, None if begun is None else begun.decided()
+    batch: tuple[_OpenShard, BegunBatch | None],
+) -> tuple[_OpenShard, DecidedBatch | None]:
+    """Make the masks of a batch; None for an empty one."""
+    open_shard, begun_batch = batch
+    return open_shard, None if begun_batch is None else begun_batch.decided()

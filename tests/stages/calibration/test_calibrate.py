@@ -12,9 +12,9 @@ from s4m_pipeline.config_prompts import PROMPTS, PromptParts
 from s4m_pipeline.engine.perform import freshness, perform
 from s4m_pipeline.stages.calibration import calibrate
 from s4m_pipeline.stages.calibration.calibrate import Calibrate
-from s4m_pipeline.stages.calibration.choice import choice_of, measured
+from s4m_pipeline.stages.calibration.choice import choice_of, read_measurements
 from s4m_pipeline.stages.calibration.cross_fit import FOLDS, CrossFit
-from s4m_pipeline.stages.calibration.gains import ENOUGH, Measured
+from s4m_pipeline.stages.calibration.gains import ENOUGH, Measurements
 from s4m_pipeline.stages.calibration.policies import S4M_RULE, calibration_policies
 from s4m_pipeline.stages.refine.settings import policy_of_settings, refine_policy
 from s4m_pipeline.stages.refine.stage import Refine
@@ -127,16 +127,16 @@ def test_one_encoder_pass_an_image_serves_all_policies(calibrated, tmp_path, mon
     run = copy.run(*SETTINGS)
     before = read_manifest(run.folder(Calibrate())).content
     perform(run, Calibrate(), force=True)
-    measured_images = set(measured(run.folder(Calibrate())).image_id.tolist())
+    measured_images = set(read_measurements(run.folder(Calibrate())).image_id.tolist())
     assert len(passes) == len(measured_images)
     assert read_manifest(run.folder(Calibrate())).content == before  # the same bytes again
 
 
 def test_the_choice_is_the_policy_with_the_surest_gain(calibrated):
     run = calibrated.run(*SETTINGS)
-    own = measured(run.folder(Calibrate()))
+    own = read_measurements(run.folder(Calibrate()))
     columns = {name: np.tile(getattr(own, name), 10) for name in own.__slots__}
-    found = Measured(**columns)  # so many that a choice is made
+    found = Measurements(**columns)  # so many that a choice is made
     metrics = choice_of(found, [c.id for c in run.images.labelled.categories], run.config)
     means = {
         name: (found.after - found.before)[found.policy == name].mean()
@@ -203,7 +203,7 @@ def test_prompts_added_to_the_table_are_measured(calibrated, tmp_path, s4m, monk
     assert freshness(copy.run(*SETTINGS), CrossFit()).state == "fresh"
     code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *SETTINGS)
     assert code == 0, err
-    own = measured(copy.run(*SETTINGS).folder(Calibrate()))
+    own = read_measurements(copy.run(*SETTINGS).folder(Calibrate()))
     for name in ("mask, single", "mask, fuse"):
         assert name in out
         assert (own.policy == name).sum() == (own.policy == "box, single").sum() > 0

@@ -6,7 +6,7 @@ import pytest
 from s4m_pipeline.review.calibration_tables import part_table
 from s4m_pipeline.stages.calibration.calibrate import Calibrate
 from s4m_pipeline.stages.calibration.choice import choice_of
-from s4m_pipeline.stages.calibration.gains import Measured
+from s4m_pipeline.stages.calibration.gains import Measurements
 from s4m_pipeline.stages.calibration.policies import calibration_policies
 from s4m_pipeline.stages.refine.settings import policies_by_class, policy_of_settings
 
@@ -23,7 +23,7 @@ def measured(config, groups):
     rows = [(key, AREAS[size], gain) for key, size, count, gain in groups for _ in range(count)]
     names, count = list(calibration_policies(config)), len(rows)
     key, area, gain = (np.tile(column, len(names)) for column in zip(*rows, strict=True))
-    return Measured(
+    return Measurements(
         image_id=np.tile(np.arange(count), len(names)),
         category_id=key.astype(np.int64),
         area=area.astype(np.int64),

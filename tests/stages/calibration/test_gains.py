@@ -48,7 +48,7 @@ def test_the_interval_is_that_of_resampled_images():
 
 
 def test_one_image_alone_has_a_mean_and_no_interval():
-    one = c.Measured(
+    one = c.Measurements(
         np.zeros(2, np.int64), np.ones(2), np.ones(2), np.array(["a", "a"]), np.zeros(2), np.ones(2)
     )
     assert c.gain_of(one, seed=0) == c.Gain(2, 0.0, 1.0, None, None)
@@ -64,7 +64,9 @@ def measurements(seed=0):
         rows.append((image, key, area, "a", before, before + (0.1 if key == 1 else -0.2)))
         rows.append((image, key, area, "b", before, before + 0.02))
     columns = list(zip(*rows, strict=True))
-    return c.Measured(*(np.array(col, object if n == 3 else None) for n, col in enumerate(columns)))
+    return c.Measurements(
+        *(np.array(col, object if n == 3 else None) for n, col in enumerate(columns))
+    )
 
 
 def test_gains_are_plain_means_over_their_rows():
