@@ -20,7 +20,7 @@ from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, write_manif
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.engine.perform import freshness
-from s4m_pipeline.engine.registry import model_of_round
+from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.workflow.pipeline import stages_of_rounds
@@ -87,7 +87,8 @@ def main() -> None:
         counts = []
         for number in range(1, ROUNDS + 1):
             run = Run(config, Reporter(quiet=True))
-            before, after = naive(run, model_of_round(number)), ours(run, model_of_round(number))
+            training = training_of_round(number)
+            before, after = naive(run, training), ours(run, training)
             if before[0] != after[0]:
                 raise SystemExit(f"{NAME}: {after[0]}, not {before[0]}")
             counts.append((before[1], after[1]))

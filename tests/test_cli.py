@@ -190,7 +190,7 @@ class OutOfMemoryError(RuntimeError):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "message"),
     [
         (FileNotFoundError(2, "No such file or directory", "a.json"), 2, "a.json: No such file"),
         (OSError(28, "No space left on device", "work/a.parquet"), 1, "work/a.parquet: No space"),
@@ -200,7 +200,7 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_what_the_system_refuses_is_told_as_wrong_use_or_failure(
-    s4m, tmp_path, monkeypatch, error, code, told
+    s4m, tmp_path, monkeypatch, error, code, message
 ):
     from s4m_pipeline.workflow import pipeline
 
@@ -208,9 +208,9 @@ def test_what_the_system_refuses_is_told_as_wrong_use_or_failure(
         raise error
 
     monkeypatch.setattr(pipeline, "status", fails)
-    found, _, err = s4m("status", "-c", small_run(tmp_path))
-    assert found == code
-    assert told in err
+    exit_code, _, err = s4m("status", "-c", small_run(tmp_path))
+    assert exit_code == code
+    assert message in err
     assert "bug in s4m" not in err
 
 
@@ -244,7 +244,7 @@ RESUMES = "interrupted; run it again to resume from here\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["train-teacher", "-c", "a.yaml"], RESUMES),
         (["run", "-c", "a.yaml"], RESUMES),
@@ -258,7 +258,7 @@ RESUMES = "interrupted; run it again to resume from here\n"
     ],
 )
 def test_an_interrupt_says_that_a_command_goes_on_only_where_it_does(
-    s4m, monkeypatch, arguments, told
+    s4m, monkeypatch, arguments, message
 ):
     from s4m_pipeline.commands import app
 
@@ -266,7 +266,7 @@ def test_an_interrupt_says_that_a_command_goes_on_only_where_it_does(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(app, "call", stops)
-    assert s4m(*arguments) == (130, "", told)
+    assert s4m(*arguments) == (130, "", message)
 
 
 def test_an_interrupt_while_the_commands_are_imported_is_told_without_a_traceback():

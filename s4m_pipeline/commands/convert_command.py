@@ -80,5 +80,5 @@ def _refuse_wrong_use(source: Path, out: Path, to: str, which: str | None) -> No
 
 def add_to(app: typer.Typer) -> None:
     """Register this command."""
-    shown = example("convert-checkpoint model_final.pkl teacher.pth --categories coco")
-    app.command("convert-checkpoint", epilog=shown)(convert_checkpoint)
+    epilog = example("convert-checkpoint model_final.pkl teacher.pth --categories coco")
+    app.command("convert-checkpoint", epilog=epilog)(convert_checkpoint)

@@ -22,6 +22,14 @@ ProcessesOption = Annotated[
     int | None,
     typer.Option("--processes", min=1, help="Processes; one a core by default."),
 ]
+PercentOption = Annotated[
+    list[float] | None,
+    typer.Option(help="Share of the images that keeps its masks; may be given several times."),
+]
+ListOption = Annotated[
+    list[Path] | None,
+    typer.Option("--list", help="A list of the labelled images instead, such as perc_5.txt."),
+]
 
 
 @data_app.command(
@@ -33,14 +41,8 @@ ProcessesOption = Annotated[
 def split(
     annotations: AnnotationsOption,
     images: ImagesOption,
-    percent: Annotated[
-        list[float] | None,
-        typer.Option(help="Share of the images that keeps its masks; may be given several times."),
-    ] = None,
-    listed: Annotated[
-        list[Path] | None,
-        typer.Option("--list", help="A list of the labelled images instead, such as perc_5.txt."),
-    ] = None,
+    percent: PercentOption = None,
+    listed: ListOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("."),
     seed: Annotated[int, typer.Option(help="Fixes the draw.")] = 0,
     stratified: Annotated[

@@ -97,5 +97,5 @@ def label_quality(
 
 def add_to(app: typer.Typer) -> None:
     """Register the command that is no stage's."""
-    shown = example("label-quality -c run.yaml --annotations truth.json")
-    app.command("label-quality", epilog=shown)(label_quality)
+    epilog = example("label-quality -c run.yaml --annotations truth.json")
+    app.command("label-quality", epilog=epilog)(label_quality)

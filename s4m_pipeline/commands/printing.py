@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from s4m_pipeline.wording import counted
+
 if TYPE_CHECKING:
     from s4m_pipeline.artifacts.manifest import Manifest
     from s4m_pipeline.engine.run import Run
@@ -156,6 +158,6 @@ def print_forecast(run: Run, stage: Stage, force: bool = False) -> None:
     typer.echo(
         f"forecast from {expected.probed} images on {expected.device}: "
         f"{expected.image_seconds:.3g} s an image after {expected.start_seconds:.3g} s to start; "
-        f"{expected.left} images with {workers} worker{'s' if workers > 1 else ''}: "
+        f"{expected.left} images with {counted(workers, 'worker', 'workers')}: "
         f"{human_seconds(expected.seconds)}, {human_bytes(expected.disk_bytes)}"
     )

@@ -105,5 +105,5 @@ def _calibrate(run: Run, force: bool, dry_run: bool, as_json: bool) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Register the command that is no stage's."""
-    shown = example("rethreshold -c run.yaml pseudo_label.score=0.6")
-    app.command("rethreshold", epilog=shown)(rethreshold)
+    epilog = example("rethreshold -c run.yaml pseudo_label.score=0.6")
+    app.command("rethreshold", epilog=epilog)(rethreshold)

@@ -92,5 +92,5 @@ def add_run_to(app: typer.Typer) -> None:
 def add_to(app: typer.Typer) -> None:
     """Register ``status`` and ``report``."""
     app.command("status", epilog=example("status -c run.yaml"))(status)
-    shown = example("report -c run.yaml --stage refine --out labels.html")
-    app.command("report", epilog=shown)(report)
+    epilog = example("report -c run.yaml --stage refine --out labels.html")
+    app.command("report", epilog=epilog)(report)

@@ -159,7 +159,7 @@ def _require_fresh(run: Run, upstream: Stage) -> None:
     standing = freshness(run, upstream)
     if standing.state != "fresh":
         raise ArtifactError(
-            f"{upstream.name} is {standing.state}: {standing.why}\n"
+            f"{upstream.title} is {standing.state}: {standing.why}\n"
             f"Make it with: {run.command_for(upstream)}"
         )
 

@@ -101,19 +101,20 @@ class Run:
         """Why a finished artifact is not there, and the command that makes it."""
         command = f"Make it with: {self.command_for(stage)}"
         if self.store.is_begun(stage.name, fingerprint):
-            return UsageError(f"{stage.name} is unfinished ({fingerprint}).\n{command}")
+            return UsageError(f"{stage.title} is unfinished ({fingerprint}).\n{command}")
         latest = self.store.latest(stage.name, stage.pointer)
         if latest is not None:
             version = self.store.requested(stage.name, latest).get("format_version")
             if version is not None and (fault := digests.format_fault(version)):
                 return ArtifactError(
-                    f"{stage.name} is stale: the last one made, {latest}, is of {fault}.\n{command}"
+                    f"{stage.title} is stale: the last one made, {latest}, is of {fault}.\n"
+                    f"{command}"
                 )
             return ArtifactError(
-                f"{stage.name} is stale: the configuration asks for {fingerprint}, "
+                f"{stage.title} is stale: the configuration asks for {fingerprint}, "
                 f"the last one made is {latest}.\n{command}"
             )
-        return UsageError(f"{stage.name} has not been made yet.\n{command}")
+        return UsageError(f"{stage.title} has not been made yet.\n{command}")
 
     def command_for(self, stage: StageLike) -> str:
         """The command line that makes a stage's artifact."""

@@ -175,8 +175,8 @@ def check_labels(run: Run, refined: Path, stage: str) -> None:
         f"{stage}: {rates.total.pseudo_rate:.2f} pseudo-instances an image, "
         f"{rates.total.labelled_rate:.2f} labelled ones; of all predictions {shares}"
     )
-    shown = [rate for rate in rates.classes if rate.labelled or rate.pseudo]
-    parts = [f"{r.name} {r.pseudo_rate:.2f}/{r.labelled_rate:.2f}" for r in shown]
+    classes = [rate for rate in rates.classes if rate.labelled or rate.pseudo]
+    parts = [f"{r.name} {r.pseudo_rate:.2f}/{r.labelled_rate:.2f}" for r in classes]
     for start in range(0, len(parts), IN_A_LINE):
         line = ", ".join(parts[start : start + IN_A_LINE])
         run.reporter.say(f"{stage}: pseudo/labelled an image: {line}")

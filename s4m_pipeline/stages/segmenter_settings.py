@@ -1,4 +1,4 @@
-"""The run's segmenter: its settings, its digest, its making in a worker."""
+"""The run's segmenter: its settings, its digest, and how a worker builds it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.reading import load_images
 from s4m_pipeline.engine.run import Run
+from s4m_pipeline.late import load
 from s4m_pipeline.segmenter import build
 from s4m_pipeline.segmenter.spec import SegmenterChoice
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 GPU_IMAGES = 16
 """Images in an encoder pass on a GPU unless the run says otherwise; elsewhere one is faster."""
+PROOF_IMAGES = "s4m_pipeline.segmenter.proof:PROOF_IMAGES"
 NO_WEIGHTS = "none"
 """Stands for the weights of a segmenter that needs a checkpoint and was given none."""
 
@@ -58,17 +60,15 @@ class SegmenterSettings:
             records: The stage's images by id. A faster way is proved on the first of them, so that
                 all workers come to the same result, in a resumed run too.
         """
-        made = build.build_segmenter(
+        segmenter = build.build_segmenter(
             self.name, self.checkpoint, self.image_size, device, self.precision, self.compile
         )
-        if not made.proved:
-            from s4m_pipeline.segmenter.proof import PROOF_IMAGES
-
+        if not segmenter.proved:
             images = load_images([records[key] for key in sorted(records)], "", [])
-            some = [image for _, image in islice(images, PROOF_IMAGES)]
-            if some:
-                made.prove(some, self.batch_size)
-        return made
+            first = [image for _, image in islice(images, load(PROOF_IMAGES))]
+            if first:
+                segmenter.prove(first, self.batch_size)
+        return segmenter
 
 
 def segmenter_settings(config: RunConfig) -> dict[str, Any]:

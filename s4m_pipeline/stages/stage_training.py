@@ -107,11 +107,11 @@ def train_stage(
             **extra,
         )
         try:
-            trained = train(spec)
+            result = train(spec)
         except DivergedError as error:
             raise DivergedError(f"{stage.name}: {error}.\n{_advice(section)}") from error
     rows = [quarantine_row(record, stage.name, error) for record, error in aside]
-    return training_outcome(trained, folder, run, rows)
+    return training_outcome(result, folder, run, rows)
 
 
 def _advice(section: TrainingSection) -> str:
@@ -170,7 +170,7 @@ def _step_counter(
 
 
 def training_outcome(
-    trained: TrainingResult, folder: Path, run: Run, aside: Sequence[dict[str, Any]]
+    result: TrainingResult, folder: Path, run: Run, aside: Sequence[dict[str, Any]]
 ) -> Outcome:
     """The outcome of a training, with the files that it left in the artifact's folder."""
     files = [file_entry(folder, folder / name) for name in (CHECKPOINT, LOG)]
@@ -185,8 +185,8 @@ def training_outcome(
         "quarantined": len(aside),
     }
     metrics = {
-        "losses": trained.losses,
-        "validation": trained.metrics,
-        "precision": trained.precision,
+        "losses": result.losses,
+        "validation": result.metrics,
+        "precision": result.precision,
     }
     return Outcome(files, counts, metrics)

@@ -186,9 +186,9 @@ def _samples(run: Run, truth: ImageSet) -> list[Any]:
     rows = read_table(run.require(stage_named("refine")), "refined", columns).to_pylist()
     labels = [row for row in rows if row["decision"] != "dropped"]
     student = load(PREDICTOR)(run.require(training_of_round(1)) / CHECKPOINT, run.device)
-    shown = [i for i in truth.images if len(truth.instances.get(i.id, [])) >= 3][:SHOWN]
+    crowded = [i for i in truth.images if len(truth.instances.get(i.id, [])) >= 3]
     samples = []
-    for record in shown:
+    for record in crowded[:SHOWN]:
         image = read_image(record.path)
         own = [row for row in labels if row["file_name"] == record.file_name]
         samples.append(

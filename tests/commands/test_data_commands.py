@@ -28,45 +28,47 @@ def s4m(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> list[Any]:
+def options(tmp_path: Path) -> list[Any]:
     """The options that name a small set."""
     write_images(tmp_path / "images")
     path = write_json(tmp_path / "labels.json", coco_content())
     return ["--annotations", path, "--images", tmp_path / "images"]
 
 
-def test_split_by_percent_and_by_list(s4m: Call, given: list[Any], tmp_path: Path) -> None:
+def test_split_by_percent_and_by_list(s4m: Call, options: list[Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--percent", 50, "--percent", 20, "--validation", 20, "--out", out]
-    code, printed, told = s4m("data", "split", *given, *arguments)
+    code, printed, err = s4m("data", "split", *options, *arguments)
     assert code == 0
     parts = ("labelled-{}.json", "unlabelled-{}.json", "validation-{}.json", "perc_{}.txt")
     assert printed.split() == [str(out / p.format(n)) for n in (50, 20) for p in parts]
-    assert "labelled: 3 of 6 images" in told
+    assert "labelled: 3 of 6 images" in err
     code, printed, _ = s4m(
-        "data", "split", *given, "--list", out / "perc_50.txt", "--out", tmp_path / "b", "--json",
+        "data", "split", *options, "--list", out / "perc_50.txt", "--out", tmp_path / "b", "--json",
         "--unlabelled", "all",
     )  # fmt: skip
-    (found,) = json.loads(printed)
-    assert (code, found["name"], found["images"]["labelled"]) == (0, "50", 3)
-    assert [Path(path).name for path in found["files"]] == [
+    (summary,) = json.loads(printed)
+    assert (code, summary["name"], summary["images"]["labelled"]) == (0, "50", 3)
+    assert [Path(path).name for path in summary["files"]] == [
         "labelled-50.json",
         "unlabelled-50.json",
     ]
-    assert Path(found["files"][0]).read_bytes() == (out / "labelled-50.json").read_bytes()
-    assert len(json.loads(Path(found["files"][1]).read_text())["images"]) == 6
+    assert Path(summary["files"][0]).read_bytes() == (out / "labelled-50.json").read_bytes()
+    assert len(json.loads(Path(summary["files"][1]).read_text())["images"]) == 6
 
 
-def test_split_warns_of_classes_without_labels(s4m: Call, given: list[Any], tmp_path: Path) -> None:
+def test_split_warns_of_classes_without_labels(
+    s4m: Call, options: list[Any], tmp_path: Path
+) -> None:
     (tmp_path / "one.txt").write_text("picture 3.png\n")  # the image without instances
-    code, _, told = s4m(
-        "data", "split", *given, "--list", tmp_path / "one.txt", "--out", tmp_path / "o"
+    code, _, err = s4m(
+        "data", "split", *options, "--list", tmp_path / "one.txt", "--out", tmp_path / "o"
     )
-    assert (code, "no labelled instance of disc, box" in told) == (0, True)
+    assert (code, "no labelled instance of disc, box" in err) == (0, True)
 
 
 def test_split_refuses_to_write_two_splits_to_one_name(
-    s4m: Call, given: list[Any], tmp_path: Path
+    s4m: Call, options: list[Any], tmp_path: Path
 ) -> None:
     lists = [tmp_path / folder / "perc_5.txt" for folder in ("l1", "l2")]
     for number, path in enumerate(lists):
@@ -76,14 +78,14 @@ def test_split_refuses_to_write_two_splits_to_one_name(
         ["--list", lists[0], "--list", lists[1]],
         ["--percent", 50, "--percent", 50.0000001],
     ):
-        code, printed, told = s4m("data", "split", *given, *arguments, "--out", tmp_path / "o")
+        code, printed, err = s4m("data", "split", *options, *arguments, "--out", tmp_path / "o")
         assert (code, printed) == (2, "")
-        assert str(arguments[1]) in told
-        assert "would both be written to labelled-5" in told
+        assert str(arguments[1]) in err
+        assert "would both be written to labelled-5" in err
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
 @pytest.mark.parametrize(
     ("shares", "empty"),
     [
@@ -94,23 +96,28 @@ def test_split_refuses_to_write_two_splits_to_one_name(
     ],
 )
 def test_split_warns_of_an_unlabelled_file_without_images(
-    s4m: Call, given: list[Any], tmp_path: Path, shares: list[Any], empty: bool, options: list[str]
+    s4m: Call,
+    options: list[Any],
+    tmp_path: Path,
+    shares: list[Any],
+    empty: bool,
+    as_json: list[str],
 ) -> None:
-    code, _, told = s4m("data", "split", *given, *shares, *options, "--out", tmp_path / "o")
+    code, _, err = s4m("data", "split", *options, *shares, *as_json, "--out", tmp_path / "o")
     assert code == 0
     (path,) = (tmp_path / "o").glob("unlabelled-*.json")
     assert (not json.loads(path.read_text())["images"]) == empty
-    assert (f"warning: no image in {path.name}" in told) == empty
+    assert (f"warning: no image in {path.name}" in err) == empty
 
 
 def test_check_prints_names_that_no_file_can_have(
-    s4m: Call, given: list[Any], tmp_path: Path
+    s4m: Call, options: list[Any], tmp_path: Path
 ) -> None:
     content = coco_content()
     content["images"][0]["file_name"] = "\ud800"
     content["annotations"][0]["id"] = "\ud801"
     write_json(tmp_path / "labels.json", content)
-    code, printed, _ = s4m("data", "check", *given, "--processes", 1)
+    code, printed, _ = s4m("data", "check", *options, "--processes", 1)
     assert code == 0
     assert "without id, file name, or usable height and width: 1\n  image number 0" in printed
     assert "annotation \\ud801 of image 0" in printed
@@ -128,41 +135,41 @@ def test_check_prints_names_that_no_file_can_have(
     ],
 )
 def test_split_used_wrongly(
-    s4m: Call, given: list[Any], arguments: list[Any], message: str
+    s4m: Call, options: list[Any], arguments: list[Any], message: str
 ) -> None:
-    code, _, told = s4m("data", "split", *given, *arguments)
+    code, _, err = s4m("data", "split", *options, *arguments)
     assert code == 2
-    assert message in told
+    assert message in err
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("nope", "no such folder"), ("labels.json", "is a file, not a folder")]
+    ("name", "fault"), [("nope", "no such folder"), ("labels.json", "is a file, not a folder")]
 )
 @pytest.mark.parametrize("command", [["check"], ["split", "--percent", 50]])
 def test_images_that_are_no_folder_are_wrong_use(
-    s4m: Call, given: list[Any], tmp_path: Path, name: str, told: str, command: list[Any]
+    s4m: Call, options: list[Any], tmp_path: Path, name: str, fault: str, command: list[Any]
 ) -> None:
-    wrong = [*given[:2], "--images", tmp_path / name]
+    wrong = [*options[:2], "--images", tmp_path / name]
     code, printed, said = s4m("data", *command, *wrong)
-    assert (code, printed, said) == (2, "", f"error: {tmp_path / name}: {told}\n")
+    assert (code, printed, said) == (2, "", f"error: {tmp_path / name}: {fault}\n")
 
 
 def test_a_set_to_compare_with_has_a_folder_too(
-    s4m: Call, given: list[Any], tmp_path: Path
+    s4m: Call, options: list[Any], tmp_path: Path
 ) -> None:
-    against = ["--against", given[1], "--against-images", tmp_path / "nope"]
-    code, printed, told = s4m("data", "check", *given, *against)
-    assert (code, printed, told) == (2, "", f"error: {tmp_path / 'nope'}: no such folder\n")
+    against = ["--against", options[1], "--against-images", tmp_path / "nope"]
+    code, printed, err = s4m("data", "check", *options, *against)
+    assert (code, printed, err) == (2, "", f"error: {tmp_path / 'nope'}: no such folder\n")
 
 
-def test_check_prints_faults_and_fails_only_when_strict(s4m: Call, given: list[Any]) -> None:
-    code, printed, _ = s4m("data", "check", *given, "--processes", 1)
+def test_check_prints_faults_and_fails_only_when_strict(s4m: Call, options: list[Any]) -> None:
+    code, printed, _ = s4m("data", "check", *options, "--processes", 1)
     assert code == 0
     assert "annotations whose area is not their mask's: " in printed
     assert "note: gaps in the category ids: 1\n  between category 1 and category 3" in printed
     assert "no fault found" not in printed
     code, printed, _ = s4m(
-        "data", "check", *given, "--processes", 1, "--headers", "--strict", "--json"
+        "data", "check", *options, "--processes", 1, "--headers", "--strict", "--json"
     )
     assert code == 1
     rows = {row["kind"]: row for row in json.loads(printed)}
@@ -170,38 +177,38 @@ def test_check_prints_faults_and_fails_only_when_strict(s4m: Call, given: list[A
     assert (rows["wrong-area"]["note"], rows["category-gap"]["note"]) == (False, True)
 
 
-def test_notes_alone_are_no_failure(s4m: Call, given: list[Any], tmp_path: Path) -> None:
+def test_notes_alone_are_no_failure(s4m: Call, options: list[Any], tmp_path: Path) -> None:
     write_json(tmp_path / "labels.json", {**coco_content(), "annotations": []})
-    code, printed, _ = s4m("data", "check", *given, "--processes", 1, "--strict")
+    code, printed, _ = s4m("data", "check", *options, "--processes", 1, "--strict")
     assert code == 0
     assert printed.endswith("no fault found\n")
 
 
-def test_check_against_other_sets(s4m: Call, given: list[Any], tmp_path: Path) -> None:
-    against = ["--against", given[1], "--against-images", given[3]]
-    code, printed, _ = s4m("data", "check", *given, *against, "--processes", 1, "--json")
+def test_check_against_other_sets(s4m: Call, options: list[Any], tmp_path: Path) -> None:
+    against = ["--against", options[1], "--against-images", options[3]]
+    code, printed, _ = s4m("data", "check", *options, *against, "--processes", 1, "--json")
     rows = {row["kind"]: row for row in json.loads(printed)}
     assert (code, rows["same-file"]["count"]) == (0, 6)
-    code, _, told = s4m("data", "check", *given, *against[:2])
-    assert (code, "one --against-images for each" in told) == (2, True)
-    code, _, told = s4m("data", "check", *given, *against, "--headers")
-    assert (code, "does not go with --headers" in told) == (2, True)
+    code, _, err = s4m("data", "check", *options, *against[:2])
+    assert (code, "one --against-images for each" in err) == (2, True)
+    code, _, err = s4m("data", "check", *options, *against, "--headers")
+    assert (code, "does not go with --headers" in err) == (2, True)
 
 
 def test_cityscapes_to_coco(s4m: Call, tmp_path: Path) -> None:
     write_tree(tmp_path / "cs", "train")
     arguments = ["--root", tmp_path / "cs", "--out", tmp_path / "train.json", "--processes", 1]
-    code, printed, told = s4m("data", "cityscapes", *arguments)
+    code, printed, err = s4m("data", "cityscapes", *arguments)
     assert code == 0
     assert printed.startswith("4 images, ")
     assert printed.endswith(f"{tmp_path / 'train.json'}\n")
-    assert "cityscapes train: 4/4 images" in told
+    assert "cityscapes train: 4/4 images" in err
     (tmp_path / "cs/leftImg8bit/train" / f"{FRAMES[0]}_leftImg8bit.png").unlink()
-    code, _, told = s4m("data", "cityscapes", *arguments)
-    assert (code, FRAMES[0] in told) == (2, True)
+    code, _, err = s4m("data", "cityscapes", *arguments)
+    assert (code, FRAMES[0] in err) == (2, True)
     code, printed, _ = s4m("data", "cityscapes", *arguments, "--skip-missing", "--json")
-    found = json.loads(printed)
-    assert (code, found["images"], found["left_out"]) == (4, 3, 1)
+    summary = json.loads(printed)
+    assert (code, summary["images"], summary["left_out"]) == (4, 3, 1)
 
 
 def test_cityscapes_can_be_split_by_the_authors_list(s4m: Call, tmp_path: Path) -> None:
@@ -210,11 +217,11 @@ def test_cityscapes_can_be_split_by_the_authors_list(s4m: Call, tmp_path: Path) 
     s4m("data", "cityscapes", "--root", tmp_path / "cs", "--out", path, "--processes", 1)
     (tmp_path / "perc_5.txt").write_text("zurich_000005_000019_gtFine_instanceIds.png\n")
     images = tmp_path / "cs/leftImg8bit/train"
-    given = ["--annotations", path, "--images", images, "--out", tmp_path / "s"]
-    assert s4m("data", "split", *given, "--list", tmp_path / "perc_5.txt")[0] == 0
+    options = ["--annotations", path, "--images", images, "--out", tmp_path / "s"]
+    assert s4m("data", "split", *options, "--list", tmp_path / "perc_5.txt")[0] == 0
     labelled = json.loads((tmp_path / "s/labelled-5.json").read_text())
     assert [image["file_name"] for image in labelled["images"]] == [f"{FRAMES[3]}_leftImg8bit.png"]
-    assert s4m("data", "split", *given, "--percent", 50)[0] == 0
+    assert s4m("data", "split", *options, "--percent", 50)[0] == 0
     lines = (tmp_path / "s/perc_50.txt").read_text().splitlines()
     assert len(lines) == 2
     assert all(line.endswith("_gtFine_instanceIds.png") and "/" not in line for line in lines)

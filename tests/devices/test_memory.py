@@ -21,8 +21,8 @@ class Held:
 
 
 def without_room() -> None:
-    made = Held()
-    raise torch.OutOfMemoryError(f"no room beside {made}")
+    work = Held()
+    raise torch.OutOfMemoryError(f"no room beside {work}")
 
 
 def test_what_failed_work_held_is_free_when_the_caller_goes_on(

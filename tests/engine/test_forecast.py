@@ -21,12 +21,12 @@ def test_a_forecast_counts_what_is_left_and_writes_nothing(finished):
     run = finished.run("refine.points=2")
     stage = Refine()
     images = len(run.images.unlabelled.images)
-    found = forecast(run, stage)
-    assert found is not None
-    assert found.left == images
-    assert 1 <= found.probed <= PROBED
-    assert found.image_seconds > 0
-    assert found.seconds == found.start_seconds + found.image_seconds * images
+    probe = forecast(run, stage)
+    assert probe is not None
+    assert probe.left == images
+    assert 1 <= probe.probed <= PROBED
+    assert probe.image_seconds > 0
+    assert probe.seconds == probe.start_seconds + probe.image_seconds * images
     assert not run.folder(stage).exists()
 
 
@@ -36,20 +36,20 @@ def test_the_forecast_is_of_a_worker_beside_the_others(finished, monkeypatch):
     places, threads = [], []
     real = RefineWorker.__init__
 
-    def made(self, stage, task, place):
+    def noting_init(self, stage, task, place):
         places.append(place)
         real(self, stage, task, place)
         threads.append(torch.get_num_threads())
 
-    monkeypatch.setattr(RefineWorker, "__init__", made)
+    monkeypatch.setattr(RefineWorker, "__init__", noting_init)
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
-    found = forecast(run, Refine())
+    probe = forecast(run, Refine())
     after = torch.get_num_threads()
     torch.set_num_threads(before)
     assert (places, threads, after) == ([Place(0, 2)], [3], 4)
-    assert found.seconds == pytest.approx(found.start_seconds + found.image_seconds * 18 / 2)
+    assert probe.seconds == pytest.approx(probe.start_seconds + probe.image_seconds * 18 / 2)
 
 
 def test_labels_without_a_segmenter_are_forecast_without_the_runs_device(finished, s4m):
@@ -83,22 +83,22 @@ def test_gpus_that_a_run_leaves_idle_are_told_once(finished, monkeypatch, capsys
 
 
 def test_a_stage_at_work_tells_of_idle_gpus(finished, tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(sharded, "warn_of_idle_gpus", lambda run, device: told.append(device))
+    devices = []
+    monkeypatch.setattr(sharded, "warn_of_idle_gpus", lambda run, device: devices.append(device))
     copy = finished.copy(tmp_path / "run")
     perform(copy.run("refine.points=2"), Refine())
     perform(copy.run("refine.policy=none", "student.structure_weight=0"), Refine())
-    assert told == ["cpu", "cpu"]
+    assert devices == ["cpu", "cpu"]
 
 
 def test_the_forecast_of_disk_is_near_what_the_artifact_takes(finished):
     run = finished.run()
-    made = run.folder(Refine())
-    taken = sum(path.stat().st_size for path in made.rglob("*.parquet"))
-    found = forecast(finished.run("refine.points=2"), Refine())
-    assert found is not None
-    assert 0.3 * taken < found.disk_bytes < 3 * taken
-    assert read_table(made, "refined").num_rows > 0
+    folder = run.folder(Refine())
+    taken = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+    probe = forecast(finished.run("refine.points=2"), Refine())
+    assert probe is not None
+    assert 0.3 * taken < probe.disk_bytes < 3 * taken
+    assert read_table(folder, "refined").num_rows > 0
 
 
 def test_there_is_no_forecast_of_what_is_fresh_or_no_inference_or_lacks_its_input(finished):

@@ -10,7 +10,7 @@ import pytest
 from s4m_pipeline.artifacts import store
 from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, write_manifest
 from s4m_pipeline.engine.perform import freshness
-from s4m_pipeline.engine.registry import model_of_round
+from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.workflow.pipeline import stages_of_rounds, status
 from tests.workshop import Workshop
 
@@ -54,7 +54,7 @@ def test_each_manifest_is_read_once_and_a_round_adds_its_own_three(
     counts = []
     for number in range(1, ROUNDS + 1):
         read.clear()
-        assert freshness(eight_rounds.run(), model_of_round(number)).state == "fresh"
+        assert freshness(eight_rounds.run(), training_of_round(number)).state == "fresh"
         assert len(read) == len(set(read))
         counts.append(len(read))
     assert {later - earlier for earlier, later in pairwise(counts)} == {3}
@@ -70,14 +70,14 @@ def test_status_of_all_rounds_reads_each_manifest_once(
 
 def test_a_manifest_that_changes_is_read_again(eight_rounds: Workshop) -> None:
     run = eight_rounds.run()
-    student = model_of_round(ROUNDS)
+    student = training_of_round(ROUNDS)
     assert freshness(run, student).state == "fresh"
-    path = run.folder(model_of_round(1)) / "manifest.json"
+    path = run.folder(training_of_round(1)) / "manifest.json"
     text = path.read_text()
     path.write_text(text.replace('"metrics": {}', '"metrics": {"a": 1}', 1))
     assert path.read_text() != text
     assert freshness(run, student).state == "fresh"  # its files are the same
     path.write_text("{")
-    known = freshness(run, student)
-    assert known.state == "stale"
-    assert "is damaged" in known.why
+    standing = freshness(run, student)
+    assert standing.state == "stale"
+    assert "is damaged" in standing.why

@@ -36,10 +36,10 @@ def test_run_names_the_command_that_makes_a_damaged_artifact_alone(done, s4m, st
     cut_short(done.run().folder(stage))
     kept = (done.run().folder(TrainTeacher()) / "manifest.json").read_bytes()
     call = s4m("run", "-c", done.config, "execution.workers=1")
-    told = f"s4m {stage.command} -c {done.config} execution.workers=1 --force"
-    refused(call, f"Make it again with: {told}")
+    command = f"s4m {stage.command} -c {done.config} execution.workers=1 --force"
+    refused(call, f"Make it again with: {command}")
     if stage.name != "train-student":
-        assert s4m(*shlex.split(told)[1:])[0] == 0
+        assert s4m(*shlex.split(command)[1:])[0] == 0
         assert s4m("run", "-c", done.config)[0] == 0
     assert (done.run().folder(TrainTeacher()) / "manifest.json").read_bytes() == kept
 

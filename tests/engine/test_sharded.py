@@ -35,8 +35,9 @@ def test_images_are_prepared_in_the_readers_threads_in_order_and_bad_ones_set_as
         return int(image.max())
 
     aside: list[dict[str, Any]] = []
-    found = list(load_prepared(records, "pseudo-label", aside, prepare))
-    assert [(record.id, made) for record, made in found] == [(n, n) for n in (0, 1, 3, 4, 5)]
+    images = list(load_prepared(records, "pseudo-label", aside, prepare))
+    pairs = [(record.id, prepared) for record, prepared in images]
+    assert pairs == [(n, n) for n in (0, 1, 3, 4, 5)]
     assert [(row["image_id"], row["stage"]) for row in aside] == [(2, "pseudo-label")]
     assert threading.main_thread() not in threads
 

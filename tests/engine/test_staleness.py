@@ -24,19 +24,21 @@ def config(tmp_path: Path) -> RunConfig:
     return load_config(path, ["student.model=mask2former_lite0"])
 
 
-def _told(config: RunConfig, part: str, before: Any, wanted: Any, stage: str = "evaluate") -> str:
+def _difference(
+    config: RunConfig, part: str, before: Any, wanted: Any, stage: str = "evaluate"
+) -> str:
     empty: dict[str, Any] = {"config": {}, "inputs": {}}
     return describe_difference(stage, config, {**empty, part: before}, {**empty, part: wanted})
 
 
 @pytest.mark.parametrize("kind", ["labelled", "unlabelled", "validation"])
 def test_images_that_changed_are_told_without_their_digests(config: RunConfig, kind: str) -> None:
-    told = _told(config, "inputs", {kind: ONE}, {kind: OTHER})
-    assert told == f"the {kind} images changed"
+    difference = _difference(config, "inputs", {kind: ONE}, {kind: OTHER})
+    assert difference == f"the {kind} images changed"
 
 
 @pytest.mark.parametrize(
-    ("before", "wanted", "told"),
+    ("before", "wanted", "difference"),
     [
         ({"segmenter": ONE}, {"segmenter": OTHER}, "the segmenter's weights changed"),
         ({"segmenter": "random"}, {"segmenter": OTHER}, "segmenter: random -> fdfd96000000"),
@@ -50,18 +52,18 @@ def test_images_that_changed_are_told_without_their_digests(config: RunConfig, k
     ],
 )
 def test_inputs_are_told_in_words_or_by_twelve_digits(
-    config: RunConfig, before: Any, wanted: Any, told: str
+    config: RunConfig, before: Any, wanted: Any, difference: str
 ) -> None:
-    assert _told(config, "inputs", before, wanted) == told
+    assert _difference(config, "inputs", before, wanted) == difference
 
 
 def test_a_model_is_told_by_name_where_it_is_known(config: RunConfig) -> None:
     new = {"student": {"model": model_config_digest("mask2former_lite0")}}
-    known = {"student": {"model": model_config_digest("mask2former_demo")}}
-    told = _told(config, "config", known, new)
-    assert told == "student.model: mask2former_demo -> mask2former_lite0"
-    told = _told(config, "config", {"student": {"model": ONE}}, new)
-    assert told == "student.model: another content (mask2former_lite0)"
+    former = {"student": {"model": model_config_digest("mask2former_demo")}}
+    difference = _difference(config, "config", former, new)
+    assert difference == "student.model: mask2former_demo -> mask2former_lite0"
+    difference = _difference(config, "config", {"student": {"model": ONE}}, new)
+    assert difference == "student.model: another content (mask2former_lite0)"
 
 
 @pytest.mark.parametrize(("stage", "does"), [("evaluate", "counts"), ("calibrate", "chooses")])
@@ -69,14 +71,14 @@ def test_a_model_is_told_by_name_where_it_is_known(config: RunConfig) -> None:
 def test_another_rule_is_another_version_of_s4m(
     config: RunConfig, stage: str, does: str, before: Any
 ) -> None:
-    told = _told(config, "config", before, {"rule": 2}, stage)
-    assert told == f"this version of s4m {does} differently"
+    difference = _difference(config, "config", before, {"rule": 2}, stage)
+    assert difference == f"this version of s4m {does} differently"
 
 
 def test_settings_are_told_as_the_run_file_has_them(config: RunConfig) -> None:
     before = {"refine": {"points": 3, "second_pass": False, "max_area_ratio": None}}
     wanted = {"refine": {"points": 2, "second_pass": True, "max_area_ratio": 4.0, "gate": "drop"}}
-    assert _told(config, "config", before, wanted).split("; ") == [
+    assert _difference(config, "config", before, wanted).split("; ") == [
         "refine.gate: not set -> drop",
         "refine.max_area_ratio: null -> 4.0",
         "refine.points: 3 -> 2",
@@ -85,7 +87,7 @@ def test_settings_are_told_as_the_run_file_has_them(config: RunConfig) -> None:
 
 
 def test_nothing_is_told_of_what_is_the_same(config: RunConfig) -> None:
-    assert _told(config, "inputs", {"labelled": ONE}, {"labelled": ONE}) == ""
+    assert _difference(config, "inputs", {"labelled": ONE}, {"labelled": ONE}) == ""
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,8 @@ def test_every_shard_comes_back_in_order_with_the_rows_of_its_images(
 def test_a_batch_holds_images_of_one_shard(broken: set[int], streams: bool) -> None:
     worker = Noting(streams)
     _run(worker)
-    begun = [ids for what, ids in worker.events if what == "begun"]
-    assert begun == [[1, 2], [3], [4, 5], [6, 7], [8]]
+    batches = [ids for what, ids in worker.events if what == "begun"]
+    assert batches == [[1, 2], [3], [4, 5], [6, 7], [8]]
 
 
 def test_a_device_has_the_next_shards_batch_before_a_shard_is_closed(broken: set[int]) -> None:
@@ -122,8 +122,8 @@ def test_without_streaming_no_image_of_the_next_shard_is_begun(broken: set[int])
     worker = Noting(streams=False)
     _run(worker)
     closed = [place for place, event in enumerate(worker.events) if event[0] == "closed"]
-    begun = [place for place, event in enumerate(worker.events) if event == ("begun", [4, 5])]
-    assert closed[0] < begun[0]
+    places = [place for place, event in enumerate(worker.events) if event == ("begun", [4, 5])]
+    assert closed[0] < places[0]
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -150,8 +150,8 @@ def test_shards_without_an_image_to_read_are_given_back_as_they_come(broken: set
     """So that each is written, and a run that is stopped has lost few."""
     worker = Noting(streams=True)
     shards = [Shard(number, ()) for number in range(40)]
-    given = [shard.number for shard, _ in worker.run(iter(shards), lambda count: None)]
-    assert given == list(range(40))
+    numbers = [shard.number for shard, _ in worker.run(iter(shards), lambda count: None)]
+    assert numbers == list(range(40))
     assert worker.most_open() < 10
 
 
@@ -160,17 +160,17 @@ def test_so_are_shards_whose_images_cannot_be_read_or_are_few(broken: set[int]) 
     for ids in ([(100 + n,) for n in range(40)], [(n,) for n in range(40)]):
         worker = Noting(streams=True)
         shards = [Shard(number, some) for number, some in enumerate(ids)]
-        given = [shard.number for shard, _ in worker.run(iter(shards), lambda count: None)]
-        assert given == list(range(40))
+        numbers = [shard.number for shard, _ in worker.run(iter(shards), lambda count: None)]
+        assert numbers == list(range(40))
         assert worker.most_open() < 10
 
 
 def test_what_was_begun_before_a_failure_is_given_back_first(broken: set[int]) -> None:
     worker = Noting(streams=True)
     worker.fails_at = 3
-    given: list[Any] = []
+    results: list[Any] = []
     with pytest.raises(UsageError, match="damaged predictions"):
-        given.extend(worker.run(iter(SHARDS), lambda count: None))
-    made = [(shard.number, len(result.rows["rows"])) for shard, result in given]
-    assert made == [(0, 3), (1, 2), (2, 0)]
+        results.extend(worker.run(iter(SHARDS), lambda count: None))
+    sizes = [(shard.number, len(result.rows["rows"])) for shard, result in results]
+    assert sizes == [(0, 3), (1, 2), (2, 0)]
     assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]

@@ -23,11 +23,11 @@ def test_results_come_in_the_jobs_order_though_the_first_ends_last():
 
 
 def test_no_more_jobs_are_begun_than_may_wait():
-    begun = []
-    results = done_ahead(begun.append, iter(range(100)), threads=2, ahead=5)
+    jobs = []
+    results = done_ahead(jobs.append, iter(range(100)), threads=2, ahead=5)
     for taken in range(1, 20):
         next(results)
-        assert len(begun) <= taken + 5 - 1
+        assert len(jobs) <= taken + 5 - 1
 
 
 def test_an_error_comes_in_its_jobs_place():
@@ -83,10 +83,10 @@ def test_a_job_is_let_go_before_the_next_one_is_made():
 
     def batches():
         for _ in range(4):
-            alive.append(sum(known() is not None for known in jobs))
-            made = [Batch()]
-            jobs.append(weakref.ref(made[0]))
-            yield made.pop()
+            alive.append(sum(reference() is not None for reference in jobs))
+            batch = [Batch()]
+            jobs.append(weakref.ref(batch[0]))
+            yield batch.pop()
 
     assert list(one_ahead(lambda batch: len(jobs), batches())) == [1, 2, 3, 4]
     assert alive == [0, 0, 0, 0]
@@ -113,10 +113,10 @@ def test_results_of_jobs_before_a_failing_one_come_first(way: str) -> None:
         results = done_ahead(lambda job: 2 * job, jobs(), threads=2, ahead=4)
     else:
         results = one_ahead(lambda job: 2 * job, jobs())
-    found: list[int] = []
+    taken: list[int] = []
     with pytest.raises(ValueError, match="no more"):
-        found.extend(results)
-    assert found == [0, 2, 4, 6, 8]
+        taken.extend(results)
+    assert taken == [0, 2, 4, 6, 8]
 
 
 def test_an_interrupt_is_not_held_back() -> None:
@@ -124,7 +124,7 @@ def test_an_interrupt_is_not_held_back() -> None:
         yield from range(3)
         raise KeyboardInterrupt
 
-    found: list[int] = []
+    results: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        found.extend(one_ahead(lambda job: job, jobs()))
-    assert found == [0, 1]
+        results.extend(one_ahead(lambda job: job, jobs()))
+    assert results == [0, 1]

@@ -36,9 +36,9 @@ def test_results_come_in_order_from_other_processes() -> None:
     results = work_through(_square, jobs(), 2)
     first = next(results)
     assert len(drawn) <= 2 * AHEAD
-    found = [first, *results]
-    assert [square for square, _ in found] == [n * n for n in range(20)]
-    assert os.getpid() not in {process for _, process in found}
+    squares = [first, *results]
+    assert [square for square, _ in squares] == [n * n for n in range(20)]
+    assert os.getpid() not in {process for _, process in squares}
     assert {process for _, process in work_through(_square, range(3), 1)} == {os.getpid()}
 
 

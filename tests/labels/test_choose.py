@@ -92,12 +92,12 @@ def test_rethresholding_writes_what_a_full_refinement_would(
     before = rows_of(quick.run(*settings))
     wanted = perform(first, Refine())
     request.getfixturevalue("no_segmenter")
-    made = perform(second, rethresholding())
+    manifest = perform(second, rethresholding())
     assert files_of(second, "refined", "segmented") == files_of(first, "refined", "segmented")
-    assert made.counts == wanted.counts
-    assert made.metrics["thresholds"] == wanted.metrics["thresholds"]
+    assert manifest.counts == wanted.counts
+    assert manifest.metrics["thresholds"] == wanted.metrics["thresholds"]
     assert rows_of(second) != before
-    assert verify(second.folder(Refine()), made) == []
+    assert verify(second.folder(Refine()), manifest) == []
     assert freshness(quick.run(*settings, change), Refine()).state == "fresh"
 
 
@@ -112,10 +112,10 @@ def test_structural_targets_are_carried_over(refined, tmp_path, no_segmenter):
     copy = refined.copy(tmp_path / "run")
     run = copy.run(*below(refined), "pseudo_label.score=0.9")
     before = files_of(copy.run(*below(refined)), "structure")
-    made = perform(run, rethresholding())
+    manifest = perform(run, rethresholding())
     assert files_of(run, "structure") == before
     assert before
-    assert made.metrics["rethresholded_from"] == copy.run(*below(refined)).fingerprint(Refine())
+    assert manifest.metrics["rethresholded_from"] == copy.run(*below(refined)).fingerprint(Refine())
 
 
 def test_a_threshold_below_what_was_refined_says_how_many_instances(refined, tmp_path, s4m):
@@ -166,20 +166,20 @@ def test_plain_labels_are_rethresholded_from_predictions(finished, tmp_path, no_
 def test_labels_by_rate_follow_the_labelled_rate(refined, tmp_path):
     copy = refined.copy(tmp_path / "run")
     run = copy.run(*below(refined), "pseudo_label.thresholds=rate", "pseudo_label.min_area=0")
-    made = perform(run, Refine())
+    manifest = perform(run, Refine())
     labelled = run.images.labelled
     names = {c.id: c.name for c in labelled.categories}
-    scores = made.metrics["thresholds"]["scores"]
+    scores = manifest.metrics["thresholds"]["scores"]
     for key, name in names.items():
-        if name in made.metrics["thresholds"]["pooled"]:
+        if name in manifest.metrics["thresholds"]["pooled"]:
             continue
         count = sum(i.category_id == key for f in labelled.instances.values() for i in f)
         labels = [r for r in rows_of(run) if r["category_id"] == key and r["decision"] != "dropped"]
         assert len(labels) <= round(18 * count / 5)
         if scores[name] > run.config.refine.min_score:
             assert len(labels) == round(18 * count / 5)
-    assert made.metrics["thresholds"]["how"] == "rate"
-    assert "labelled" in made.inputs
+    assert manifest.metrics["thresholds"]["how"] == "rate"
+    assert "labelled" in manifest.inputs
 
 
 def test_thresholds_by_precision_come_from_cross_fitted_predictions(refined, tmp_path):
@@ -187,9 +187,9 @@ def test_thresholds_by_precision_come_from_cross_fitted_predictions(refined, tmp
     settings = ("pseudo_label.thresholds=precision", "pseudo_label.precision=0.3")
     run = copy.run(*below(refined), *settings, "calibration.iterations=20")
     perform(run, CrossFit())
-    made = perform(run, rethresholding())
-    assert made.inputs["cross-fit"] == run.fingerprint(CrossFit())
-    assert made.metrics["thresholds"]["how"] == "precision"
+    manifest = perform(run, rethresholding())
+    assert manifest.inputs["cross-fit"] == run.fingerprint(CrossFit())
+    assert manifest.metrics["thresholds"]["how"] == "precision"
     chosen = choose_thresholds(run, run.folder(PseudoLabel()), 18)
     assert all(score >= run.config.refine.min_score for score in chosen.scores.values())
     for row in rows_of(run):
@@ -261,10 +261,10 @@ def test_rates_are_instances_an_image_and_faults_are_named():
     )
     assert rates.total.pseudo_rate == pytest.approx(2.94)
     assert rates.total.labelled_rate == pytest.approx(5.6)
-    found = {rate.name: fault for rate, fault in rates.faults()}
+    faults = {rate.name: fault for rate, fault in rates.faults()}
     # 30 dogs in 10 images make 300 in 100: one is almost none; 40 eels: three are far too few;
     # two labelled owls do not prove that 90 are too many
-    assert found == {"dog": "almost none", "eel": "far too few"}
+    assert faults == {"dog": "almost none", "eel": "far too few"}
     assert rates.shares == pytest.approx({"refined": 0.625, "kept": 0.11, "dropped": 0.265})
     assert any("dog: almost none, 0.01 pseudo-instances" in text for text in messages(rates))
 
@@ -314,8 +314,8 @@ def test_every_class_is_in_the_log_however_many_there_are(refined, monkeypatch):
     run = refined.run()
     run.reporter = Listening()
     label_warnings.check_labels(run, run.folder(Refine()), "train-student")
-    told = " ".join(run.reporter.said[1:])
-    assert all(f"{name} 3.00/3.00" in told for name in names.values())
+    messages = " ".join(run.reporter.said[1:])
+    assert all(f"{name} 3.00/3.00" in messages for name in names.values())
     assert max(map(len, run.reporter.said)) < 300
 
 

@@ -46,13 +46,13 @@ def test_without_a_prediction_above_the_floor_no_score_reaches_a_precision(cross
     run = cross_fitted.run(*BY_PRECISION, "refine.min_score=1")
     scores, true = judged_predictions(run, run.folder(CrossFit()), 1.0)
     keys = {category.id for category in run.images.labelled.categories}
-    assert {key: len(found) for key, found in scores.items()} == dict.fromkeys(keys, 0)
-    assert {key: len(found) for key, found in true.items()} == dict.fromkeys(keys, 0)
+    assert {key: len(values) for key, values in scores.items()} == dict.fromkeys(keys, 0)
+    assert {key: len(values) for key, values in true.items()} == dict.fromkeys(keys, 0)
     chosen = choose_thresholds(run, run.folder(PseudoLabel()), 18)
     assert chosen.scores == dict.fromkeys(keys, 1.0)
     rate = cross_fitted.run("pseudo_label.thresholds=rate", "refine.min_score=1")
-    found = choose_thresholds(rate, rate.folder(PseudoLabel()), 18)
-    assert found.scores == dict.fromkeys(keys, 1.0)
+    thresholds = choose_thresholds(rate, rate.folder(PseudoLabel()), 18)
+    assert thresholds.scores == dict.fromkeys(keys, 1.0)
 
 
 def test_without_a_prediction_above_the_floor_there_are_no_labels(cross_fitted, tmp_path, s4m):
@@ -64,9 +64,9 @@ def test_without_a_prediction_above_the_floor_there_are_no_labels(cross_fitted, 
     assert "no score reaches pseudo_label.precision" in err
     run = copy.run(*BY_PRECISION, floor)
     assert read_manifest(run.folder(rethresholding())).counts["instances"] == 0
-    made = perform(run, HeldOut(round=1))
-    assert made.metrics["labels"]["labels"] == 0
-    assert made.metrics["quality"] == 0
+    manifest = perform(run, HeldOut(round=1))
+    assert manifest.metrics["labels"]["labels"] == 0
+    assert manifest.metrics["quality"] == 0
 
 
 def test_predictions_are_true_that_are_the_first_of_an_instance(finished, tmp_path):
@@ -74,19 +74,19 @@ def test_predictions_are_true_that_are_the_first_of_an_instance(finished, tmp_pa
     run = finished.run("pseudo_label.min_area=1")
     labelled = run.images.labelled
     rows = read_table(run.folder(PseudoLabel()), "predictions").to_pylist()[:1]
-    made, right, again = [], {}, {}
+    predictions, right, again = [], {}, {}
     for shard, images in enumerate((labelled.images[:2], [], labelled.images[2:])):
         for record in images:
             for n, instance in enumerate(labelled.instances[record.id]):
                 one = rows[0] | {"image_id": record.id, "category_id": instance.category_id}
                 one |= {"mask_rle": instance.rle, "score": 0.75 + n / 64}
-                made += [one | {"score": 0.96875, "soft_mask": b"\x09"}, one]
-                made.append(one | {"score": 0.5 + n / 64})
+                predictions += [one | {"score": 0.96875, "soft_mask": b"\x09"}, one]
+                predictions.append(one | {"score": 0.5 + n / 64})
                 right.setdefault(instance.category_id, []).append(0.75 + n / 64)
                 again.setdefault(instance.category_id, []).append(0.5 + n / 64)
         path = tmp_path / f"predictions/{shard:05d}.parquet"
-        write_table(path, "predictions", made, label_categories(labelled.categories))
-        made = []
+        write_table(path, "predictions", predictions, label_categories(labelled.categories))
+        predictions = []
     scores, true = judged_predictions(run, tmp_path, 0.3)
     for key in (category.id for category in labelled.categories):
         assert sorted(scores[key][true[key]].tolist()) == sorted(right.get(key, []))
@@ -119,6 +119,6 @@ def test_some_columns_of_some_images_are_those_of_their_rows(finished, columns_r
     whole = read_rows(folder, "predictions", some)
     columns_read.clear()
     names = ("image_id", "instance_id", "score")
-    found = read_rows(folder, "predictions", some, names)
-    assert found == [{name: row[name] for name in names} for row in whole]
+    rows = read_rows(folder, "predictions", some, names)
+    assert rows == [{name: row[name] for name in names} for row in whole]
     assert columns_read == [list(names)] * len(columns_read)

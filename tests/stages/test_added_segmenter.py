@@ -56,8 +56,8 @@ def test_a_run_and_a_calibration_use_it_and_its_weights_are_in_the_fingerprint(
     run = copy.run(*SETTINGS)
     own = hashlib.sha256(Path(added_segmenter.__file__).read_bytes()).hexdigest()
     assert segmenter_digest(run) == own
-    for made in (Structure(), Refine()):
-        assert read_manifest(run.folder(made)).inputs["segmenter"] == own
+    for stage in (Structure(), Refine()):
+        assert read_manifest(run.folder(stage)).inputs["segmenter"] == own
     assert {choice.name for choice in added_segmenter.Discs.made} == {"discs"}
     assert added_segmenter.Discs.encoded == 5 + 18  # the labelled images and the unlabelled ones
     assert "refined" in read_table(run.folder(Refine()), "refined")["decision"].to_pylist()

@@ -107,20 +107,20 @@ def test_no_unlabelled_section(done, s4m):
 
 
 @pytest.mark.parametrize(
-    ("command", "section", "setting", "told"),
+    ("command", "section", "setting", "message"),
     [
         ("train-teacher", "teacher", "1e30", "Lower teacher.learning_rate, which is 1e+30"),
         ("train-student", "student", "1e30", "Lower student.learning_rate"),
     ],
 )
-def test_a_learning_rate_at_which_training_diverges(done, s4m, command, section, setting, told):
+def test_a_learning_rate_at_which_training_diverges(done, s4m, command, section, setting, message):
     call = s4m(command, "-c", done.config, f"{section}.learning_rate={setting}")
-    refused(call, 1, f"{command}: training diverged at iteration 1 (", told)
+    refused(call, 1, f"{command}: training diverged at iteration 1 (", message)
 
 
-@pytest.mark.parametrize(("size", "told"), [(50, "multiple of 32"), (0, "image_size")])
-def test_segmenter_size_that_its_stride_forbids(workshop, s4m, size, told):
-    refused(s4m("structure", "-c", workshop.config, f"segmenter.image_size={size}"), 2, told)
+@pytest.mark.parametrize(("size", "message"), [(50, "multiple of 32"), (0, "image_size")])
+def test_segmenter_size_that_its_stride_forbids(workshop, s4m, size, message):
+    refused(s4m("structure", "-c", workshop.config, f"segmenter.image_size={size}"), 2, message)
 
 
 def test_unknown_segmenter(workshop, s4m):
@@ -316,12 +316,12 @@ def test_start_weights_of_another_network_are_refused_before_any_work(workshop, 
     (workshop.folder / "empty.pth").touch()
     torch.save({"layer1.0.conv1.weight": torch.zeros(3)}, workshop.folder / "other.pth")
     settings = ("student.start=model",)
-    for name, told in (("empty.pth", "empty.pth"), ("other.pth", "another network")):
+    for name, message in (("empty.pth", "empty.pth"), ("other.pth", "another network")):
         for stage in ("teacher", "student"):
             call = s4m("run", "-c", workshop.config, *settings, f"{stage}.weights={name}")
-            refused(call, 2, told)
+            refused(call, 2, message)
         call = s4m("refine", "--calibrate", "-c", workshop.config, f"teacher.weights={name}")
-        refused(call, 2, told)
+        refused(call, 2, message)
     assert not list((workshop.folder / "work").glob("structure/*/"))
 
 
@@ -331,9 +331,9 @@ def test_start_weights_that_fit_are_counted(done, s4m):
     again = ("teacher.iterations=1", f"teacher.weights={source}")
     code, _, err = s4m("train-teacher", "-c", done.config, *again)
     assert code == 0
-    (told,) = [line for line in err.splitlines() if "tensors start from" in line]
-    found, total = (int(word) for word in told.split() if word.isdigit())
-    assert found == total > 100
+    (message,) = [line for line in err.splitlines() if "tensors start from" in line]
+    fitting, total = (int(word) for word in message.split() if word.isdigit())
+    assert fitting == total > 100
 
 
 def test_all_images_bad_is_a_failure_without_a_manifest(done, s4m):

@@ -95,10 +95,10 @@ def test_all_weights_side_by_side_are_those_evaluated_one_by_one(finished, tmp_p
         assert "fresh" in err  # an artifact of its own, which the comparison left
         assert json.loads(out) == figures[name]
     run = copy.run()
-    marks = {run.fingerprint(stage) for stage in evaluations(run.config, Evaluate("all")).values()}
-    assert len(marks) == 3
-    detected = [(run.store.folder("evaluate", mark) / DETECTIONS).read_bytes() for mark in marks]
-    assert len(set(detected)) == 3  # the averaged weights are others than the last ones
+    folders = {run.folder(stage) for stage in evaluations(run.config, Evaluate("all")).values()}
+    assert len(folders) == 3
+    detections = [(folder / DETECTIONS).read_bytes() for folder in folders]
+    assert len(set(detections)) == 3  # the averaged weights are others than the last ones
     code, out, _ = s4m("evaluate", "-c", copy.config, "--of", "all")
     assert code == 0
     for word in (*figures, "mask AP", "boundary AP", "box AP", "crescent"):

@@ -58,26 +58,26 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Make a worker whose teacher is made up, whose images are grey and whose rows are told."""
 
     def worker(teacher: Teacher, images: int, rows: Callable[[int], None]) -> Any:
-        made: Any = object.__new__(prediction_worker.PredictionWorker)
-        made.stage = "pseudo-label"
+        instance: Any = object.__new__(prediction_worker.PredictionWorker)
+        instance.stage = "pseudo-label"
         records = {n: ImageRecord(n, f"{n}.png", Path(f"{n}.png"), 4, 6) for n in range(images)}
         settings = PredictionSettings(0, 0.05, 3)
-        made._task = PredictionTask(Path(), str(teacher.device), records, settings, 1)
-        made._teacher = teacher
-        made._category_ids = [7]
-        made.batch_size, made.streams = 1, teacher.device.type != "cpu"
+        instance._task = PredictionTask(Path(), str(teacher.device), records, settings, 1)
+        instance._teacher = teacher
+        instance._category_ids = [7]
+        instance.batch_size, instance.streams = 1, teacher.device.type != "cpu"
 
         def read(path: Path, height: int, width: int) -> np.ndarray:
             return np.full((height, width, 3), int(path.stem), np.uint8)
 
-        def rows_of(record: ImageRecord, size: Any, found: float, *rest: Any) -> list[Any]:
-            assert (found, size) == (record.id, (4, 6))
+        def rows_of(record: ImageRecord, size: Any, value: float, *rest: Any) -> list[Any]:
+            assert (value, size) == (record.id, (4, 6))
             rows(record.id)
             return [{"image_id": record.id}]
 
         monkeypatch.setattr(reading, "read_sized_image", read)
         monkeypatch.setattr(prediction_worker, "prediction_rows", rows_of)
-        return made
+        return instance
 
     return worker
 

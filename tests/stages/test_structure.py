@@ -57,13 +57,13 @@ def test_a_batchs_maps_are_asked_for_with_it_and_taken_when_the_next_is_given(
     advanced: list[int] = []
     worker = _worker(events, 5, monkeypatch)
     result = worker.process(Shard(0, tuple(range(5))), advanced.append)
-    given = {
+    events_of = {
         batch: [(what, n) for what in ("encode", "maps") for n in batch]
         for batch in ((0, 1), (2, 3), (4,))
     }
-    taken = [[("taken", n) for n in batch] for batch in given]
-    begun = list(given.values())
-    assert events == [*begun[0], *begun[1], *taken[0], *begun[2], *taken[1], *taken[2]]
+    taken = [[("taken", n) for n in batch] for batch in events_of]
+    batches = list(events_of.values())
+    assert events == [*batches[0], *batches[1], *taken[0], *batches[2], *taken[1], *taken[2]]
     assert sum(advanced) == 5
     assert result.counts == {"images": 5, "quarantined": 0}
     assert result.warnings == ["memory ran out: 2 images a batch"]

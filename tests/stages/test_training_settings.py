@@ -55,9 +55,9 @@ def test_it_reaches_the_training_and_the_manifest_tells_what_was_taken(
         reporter=SimpleNamespace(progress=lambda *_: _Advance()),
     )
     section = TeacherSection(model="mask2former_demo", precision=precision)
-    made = train_stage(run, TrainTeacher(), tmp_path, section, None, teacher_extra(section))
+    outcome = train_stage(run, TrainTeacher(), tmp_path, section, None, teacher_extra(section))
     assert seen == [precision]
-    assert made.metrics["precision"] == "bfloat16"
+    assert outcome.metrics["precision"] == "bfloat16"
 
 
 class _Advance:

@@ -37,11 +37,11 @@ def test_the_demo_goes_on_in_its_own_folder_and_refuses_others(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [("teacher.foo=3", "teacher.foo: unknown key"), ("student.model=nomodel", "'nomodel'")],
 )
-def test_wrong_overrides_are_refused_before_a_scene_is_drawn(tmp_path, override, told):
-    with pytest.raises(UsageError, match=told):
+def test_wrong_overrides_are_refused_before_a_scene_is_drawn(tmp_path, override, message):
+    with pytest.raises(UsageError, match=message):
         demo.run_demo(tmp_path / "demo", 0, [override])
     assert not (tmp_path / "demo").exists()
 

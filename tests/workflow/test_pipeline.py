@@ -58,10 +58,10 @@ def test_tables_have_their_schemas_and_are_sorted_by_image(finished):
         (Refine(), "structure"),
         (Structure(), "structure"),
     ):
-        found = table(finished, stage, name)
-        assert found.num_rows
-        assert found.schema.remove_metadata() == TABLES[name].schema
-        ids = found["image_id"].to_pylist()
+        rows = table(finished, stage, name)
+        assert rows.num_rows
+        assert rows.schema.remove_metadata() == TABLES[name].schema
+        ids = rows["image_id"].to_pylist()
         assert ids == sorted(ids)
 
 
@@ -112,9 +112,9 @@ def test_the_students_artifact_has_the_page_of_its_labels(finished):
 
 
 def test_structure_of_unlabelled_images_comes_from_refine(finished):
-    found = table(finished, Refine(), "structure").to_pylist()
-    assert len(found) == 18
-    for row in found:
+    rows = table(finished, Refine(), "structure").to_pylist()
+    assert len(rows) == 18
+    for row in rows:
         assert len(row["similarity"]) == 8 * 16 * 16
         assert len(row["points"]) == 16
 

@@ -24,7 +24,7 @@ from s4m_pipeline.workflow import rounds
 from s4m_pipeline.workflow.pipeline import run_all, stages_of, stages_of_rounds, status
 from s4m_pipeline.workflow.rounds import RoundResult, run_rounds
 
-TOLD = "told.pickle"
+RESULTS = "results.pickle"
 SHORT = ("pseudo_label.score=0.02", "student.start=teacher")
 
 
@@ -33,30 +33,30 @@ def two_rounds(finished, workshop_once):
     """A run of two rounds, whatever they bring."""
 
     def carry_out(workshop):
-        told = []
+        results = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(RoundResult, "rose", True)
-            run_rounds(workshop.run(*SHORT), 2, on_round=told.append)
-        (workshop.folder / TOLD).write_bytes(pickle.dumps(told))
+            run_rounds(workshop.run(*SHORT), 2, on_round=results.append)
+        (workshop.folder / RESULTS).write_bytes(pickle.dumps(results))
 
     workshop = workshop_once("two-rounds", finished, carry_out)
-    return workshop, pickle.loads((workshop.folder / TOLD).read_bytes())
+    return workshop, pickle.loads((workshop.folder / RESULTS).read_bytes())
 
 
 def test_each_round_is_made_of_the_one_before(two_rounds):
     workshop, _ = two_rounds
     run = workshop.run(*SHORT)
-    made = {
+    manifests = {
         (kind.name, n): run.store.manifest(kind.name, run.fingerprint(kind(round=n)))
         for kind in (PseudoLabel, Refine, TrainStudent)
         for n in (1, 2)
     }
-    assert made["pseudo-label", 1].inputs["teacher"] == run.fingerprint(TrainTeacher())
-    assert made["pseudo-label", 2].inputs["teacher"] == run.fingerprint(TrainStudent(round=1))
-    assert made["refine", 2].inputs["predictions"] == run.fingerprint(PseudoLabel(round=2))
-    assert made["train-student", 2].inputs["refined"] == run.fingerprint(Refine(round=2))
-    assert len({manifest.fingerprint for manifest in made.values()}) == 6
-    assert made["pseudo-label", 1].content != made["pseudo-label", 2].content
+    assert manifests["pseudo-label", 1].inputs["teacher"] == run.fingerprint(TrainTeacher())
+    assert manifests["pseudo-label", 2].inputs["teacher"] == run.fingerprint(TrainStudent(round=1))
+    assert manifests["refine", 2].inputs["predictions"] == run.fingerprint(PseudoLabel(round=2))
+    assert manifests["train-student", 2].inputs["refined"] == run.fingerprint(Refine(round=2))
+    assert len({manifest.fingerprint for manifest in manifests.values()}) == 6
+    assert manifests["pseudo-label", 1].content != manifests["pseudo-label", 2].content
 
 
 def test_a_round_is_no_setting(finished):
@@ -81,8 +81,10 @@ def test_the_next_rounds_teacher_has_the_averaged_weights(two_rounds):
         model = Predictor(run.folder(TrainStudent(round=1)) / "checkpoint.pth", "cpu", averaged)
         ids = [category["id"] for category in model.categories]
         settings = PredictionSettings.of(run.config)
-        made = prediction_rows(record, image.shape[:2], model.predict([image])[0], ids, settings)
-        scores[averaged] = [row["score"] for row in made]
+        predicted = prediction_rows(
+            record, image.shape[:2], model.predict([image])[0], ids, settings
+        )
+        scores[averaged] = [row["score"] for row in predicted]
     assert own == pytest.approx(scores[True], abs=1e-5)
     assert own != pytest.approx(scores[False], abs=1e-5)
 
@@ -131,24 +133,24 @@ def test_a_later_rounds_labels_are_judged(two_rounds, s4m):
     run, truth = workshop.run(*SHORT), workshop.folder / "scenes" / "unlabelled.json"
     options = ("--labels", "--annotations", truth, "--json")
     for number in (1, 2):
-        given = options if number == 1 else (*options, "--round", number)
-        code, out, err = s4m("evaluate", "-c", workshop.config, *SHORT, *given)
+        arguments = options if number == 1 else (*options, "--round", number)
+        code, out, err = s4m("evaluate", "-c", workshop.config, *SHORT, *arguments)
         assert code == 0, err
         decisions = read_table(run.folder(Refine(round=number)), "refined")["decision"].to_pylist()
         assert json.loads(out)["refined"]["labels"] == len(decisions) - decisions.count("dropped")
     for number, word in ((3, "s4m run --rounds 3"), (0, "rounds count from 1")):
-        given = (*options, "--round", number)
-        code, _, err = s4m("evaluate", "-c", workshop.config, *SHORT, *given)
+        arguments = (*options, "--round", number)
+        code, _, err = s4m("evaluate", "-c", workshop.config, *SHORT, *arguments)
         assert code == 2
         assert word in err
 
 
 def test_one_line_a_round_says_what_label_quality_became(two_rounds):
-    workshop, told = two_rounds
+    workshop, results = two_rounds
     run = workshop.run(*SHORT)
-    assert [result.number for result in told] == [1, 2]
-    assert told[0].after == told[1].before
-    for result in told:
+    assert [result.number for result in results] == [1, 2]
+    assert results[0].after == results[1].before
+    for result in results:
         after = read_manifest(run.folder(HeldOut(round=result.number + 1))).metrics
         assert result.after == after["quality"]
         line = str(result)
@@ -187,14 +189,14 @@ def test_quality_is_one_for_perfect_labels_and_falls_with_false_and_missed_ones(
 
 
 def test_the_second_rounds_student_is_evaluated_by_name(two_rounds):
-    workshop, told = two_rounds
+    workshop, results = two_rounds
     run = workshop.run(*SHORT)
     stage = Evaluate("student", round=2)
     assert stage.upstream(run.config) == {"student-2": TrainStudent(round=2)}
     folder = run.folder(stage)
     detections = json.loads((folder / "detections.json").read_text())
     ap = coco_ap(run.images.validation, detections)
-    assert told[1].average_precision == pytest.approx(ap["segm"]["AP"])
+    assert results[1].average_precision == pytest.approx(ap["segm"]["AP"])
 
 
 def test_status_shows_the_rounds_that_exist(two_rounds, finished):
@@ -221,7 +223,7 @@ def test_what_rounds_are_made_of_is_not_removable(two_rounds):
 
 
 @pytest.mark.parametrize(
-    ("qualities", "made", "message"),
+    ("qualities", "rounds_made", "message"),
     [
         ([0.2, 0.3, 0.4, 0.5], 3, ""),
         ([0.2, 0.3, 0.3], 2, "round 2 of 3; those of the student were the best"),
@@ -233,7 +235,7 @@ def test_what_rounds_are_made_of_is_not_removable(two_rounds):
     ids=["rising", "no longer rising", "falling at once", "to nothing", "falling then", "nothing"],
 )
 def test_rounds_stop_when_label_quality_no_longer_rises(
-    finished, monkeypatch, qualities, made, message
+    finished, monkeypatch, qualities, rounds_made, message
 ):
     run = finished.run()
     said = []
@@ -255,10 +257,11 @@ def test_rounds_stop_when_label_quality_no_longer_rises(
 
     monkeypatch.setattr(rounds, "run_all", run_all)
     monkeypatch.setattr(rounds, "perform", perform)
-    told = []
-    run_rounds(run, 3, on_round=told.append)
-    assert len(ran) == len(told) == made
-    assert [result.rose for result in told] == [True] * (made - 1) + [made == 3 and len(ran) == 3]
+    results = []
+    run_rounds(run, 3, on_round=results.append)
+    assert len(ran) == len(results) == rounds_made
+    rose = [True] * (rounds_made - 1) + [rounds_made == 3 and len(ran) == 3]
+    assert [result.rose for result in results] == rose
     assert [message in text for text in said] == ([True] if message else [])
 
 
@@ -275,9 +278,9 @@ def test_without_validation_images_all_rounds_are_run_and_the_line_says_so(finis
     run = finished.run()
     run.config.data.validation = None
     monkeypatch.setattr(rounds, "run_all", lambda run, stages, force: {})
-    told = []
-    run_rounds(run, 3, on_round=told.append)
-    assert [str(result)[:13] for result in told] == [f"round {n}: done" for n in (1, 2, 3)]
+    results = []
+    run_rounds(run, 3, on_round=results.append)
+    assert [str(result)[:13] for result in results] == [f"round {n}: done" for n in (1, 2, 3)]
 
 
 def test_fewer_than_one_round_is_wrong_use(finished, s4m):

@@ -136,11 +136,11 @@ def test_the_choice_is_the_policy_with_the_surest_gain(calibrated):
     run = calibrated.run(*SETTINGS)
     own = read_measurements(run.folder(Calibrate()))
     columns = {name: np.tile(getattr(own, name), 10) for name in own.__slots__}
-    found = Measurements(**columns)  # so many that a choice is made
-    metrics = choice_of(found, [c.id for c in run.images.labelled.categories], run.config)
+    measurements = Measurements(**columns)  # so many that a choice is made
+    metrics = choice_of(measurements, [c.id for c in run.images.labelled.categories], run.config)
     means = {
-        name: (found.after - found.before)[found.policy == name].mean()
-        for name in dict.fromkeys(found.policy)
+        name: (measurements.after - measurements.before)[measurements.policy == name].mean()
+        for name in dict.fromkeys(measurements.policy)
     }
     low = {name: metrics["gains"][name]["all"]["all"]["low"] for name in means}
     assert metrics["best"] == max(low, key=low.get)
@@ -228,9 +228,9 @@ def test_a_choice_by_too_few_instances_is_warned_of(calibrated, tmp_path, s4m):
 
 def test_a_calibration_by_another_rule_is_stale(calibrated, monkeypatch):
     monkeypatch.setattr(calibrate, "RULE", calibrate.RULE + 1)
-    found = freshness(calibrated.run(*SETTINGS), Calibrate())
-    assert found.state == "stale"
-    assert found.why == "this version of s4m chooses differently"
+    standing = freshness(calibrated.run(*SETTINGS), Calibrate())
+    assert standing.state == "stale"
+    assert standing.why == "this version of s4m chooses differently"
 
 
 def test_calibrating_where_only_thresholds_need_it_prints_the_predictions_folder(
@@ -277,9 +277,9 @@ def test_auto_refines_as_the_calibration_says(calibrated, tmp_path):
     manifest.metrics |= {"policy": policy, "off": off, "best": "made up"}
     path = folder / "manifest.json"
     path.write_text(json.dumps(manifest.to_dict()))
-    made = perform(run, Refine())
-    assert made.metrics["policy"]["off"]["classes"] == [1]
-    assert made.inputs["calibration"] == folder.name
+    refinement = perform(run, Refine())
+    assert refinement.metrics["policy"]["off"]["classes"] == [1]
+    assert refinement.inputs["calibration"] == folder.name
     rows = read_table(run.folder(Refine()), "refined").to_pylist()
     labels = [row for row in rows if row["decision"] != "dropped"]
     assert {row["reason"] for row in labels if row["category_id"] == 1} == {

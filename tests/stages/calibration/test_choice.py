@@ -36,10 +36,10 @@ def measured(config, groups):
 def refined(config, groups, categories):
     """The classes and sizes that are refined, and the choice."""
     choice = choice_of(measured(config, groups), categories, config)
-    found = policies_by_class(choice, categories)
-    assert set(found.values()) <= {None, policy_of_settings(choice["policy"])}
-    assert len(found) == 3 * len(categories)
-    return {key for key, policy in found.items() if policy is not None}, choice
+    policies = policies_by_class(choice, categories)
+    assert set(policies.values()) <= {None, policy_of_settings(choice["policy"])}
+    assert len(policies) == 3 * len(categories)
+    return {key for key, policy in policies.items() if policy is not None}, choice
 
 
 def all_sizes(*categories):
@@ -104,6 +104,6 @@ def test_one_fingerprint_has_one_choice_whatever_policy_is_configured(empty_work
         for policy in ("points", "box+points", "none", "auto")
     ]
     assert len({run.fingerprint(Calibrate()) for run in runs}) == 1
-    found = measured(runs[0].config, [(1, "small", count, 0.1)])
-    first, *others = (choice_of(found, [1], run.config) for run in runs)
+    measurements = measured(runs[0].config, [(1, "small", count, 0.1)])
+    first, *others = (choice_of(measurements, [1], run.config) for run in runs)
     assert others == [first] * 3

@@ -12,13 +12,13 @@ def test_folds_hold_as_many_images_and_share_out_every_class(folds, seed):
     generator = np.random.default_rng(seed)
     classes = [list(generator.choice([0, 1, 2], 1, p=[0.7, 0.2, 0.1])) for _ in range(40)]
     classes += [[], []]
-    found = c.assign_folds(classes, folds, np.random.default_rng(seed))
-    counts = np.bincount(found, minlength=folds)
+    fold_of = c.assign_folds(classes, folds, np.random.default_rng(seed))
+    counts = np.bincount(fold_of, minlength=folds)
     assert counts.sum() == 42
     assert counts.max() <= -(-42 // folds)  # none is above the even share
     for key in (0, 1, 2):
         held = [
-            sum(classes[n].count(key) for n in np.flatnonzero(found == f)) for f in range(folds)
+            sum(classes[n].count(key) for n in np.flatnonzero(fold_of == f)) for f in range(folds)
         ]
         assert max(held) - min(held) <= 2
 
@@ -31,8 +31,8 @@ def test_folds_depend_on_the_generator_alone():
 
 
 def test_as_many_folds_as_images_hold_one_each():
-    found = c.assign_folds([[1], [1], [2]], 3, np.random.default_rng(0))
-    assert sorted(found) == [0, 1, 2]
+    fold_of = c.assign_folds([[1], [1], [2]], 3, np.random.default_rng(0))
+    assert sorted(fold_of) == [0, 1, 2]
 
 
 def test_the_interval_is_that_of_resampled_images():
@@ -70,18 +70,18 @@ def measurements(seed=0):
 
 
 def test_gains_are_plain_means_over_their_rows():
-    found = measurements()
-    gains = c.gains_by(found, [1, 2, 3], seed=0)
+    measured = measurements()
+    gains = c.gains_by(measured, [1, 2, 3], seed=0)
     assert list(gains) == ["a", "b"]
     for policy, parts in gains.items():
-        own = found.policy == policy
+        own = measured.policy == policy
         gain = parts["all"]["all"]
         assert gain.instances == 40
-        assert gain.before == pytest.approx(found.before[own].mean())
-        assert gain.after == pytest.approx(found.after[own].mean())
+        assert gain.before == pytest.approx(measured.before[own].mean())
+        assert gain.after == pytest.approx(measured.after[own].mean())
         assert gain.low - 1e-9 <= gain.gain <= gain.high + 1e-9
-        large = own & (found.area > 96**2)
-        assert parts["size"]["large"].after == pytest.approx(found.after[large].mean())
+        large = own & (measured.area > 96**2)
+        assert parts["size"]["large"].after == pytest.approx(measured.after[large].mean())
     assert gains["a"]["class"][1].gain == pytest.approx(0.1)
     assert gains["a"]["class"][3].instances == 0
 

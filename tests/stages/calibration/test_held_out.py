@@ -32,7 +32,7 @@ def test_predictions_say_the_stage_that_made_them(finished: Workshop) -> None:
     assert set(manifest.metrics["seconds"]) == {"pseudo-label"}
 
 
-def test_it_shares_worker_and_argument_with_pseudo_label_and_not_the_images() -> None:
+def test_it_shares_worker_and_task_with_pseudo_label_and_not_the_images() -> None:
     assert HeldOut().worker == PseudoLabel().worker
     assert not issubclass(HeldOut, PseudoLabel)
     assert (HeldOut.images.name, PseudoLabel.images.name) == ("validation", "unlabelled")

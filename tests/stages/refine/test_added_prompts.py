@@ -19,20 +19,20 @@ def added(monkeypatch):
 
 
 def test_refine_prompts_with_what_the_row_says(added, finished, tmp_path, s4m, monkeypatch):
-    given = []
+    built = []
     real = ask.build_prompts
 
     def build_prompts(instances, *args):
-        given.append(real(instances, *args))
-        return given[-1]
+        built.append(real(instances, *args))
+        return built[-1]
 
     monkeypatch.setattr(ask, "build_prompts", build_prompts)
     copy = finished.copy(tmp_path / "run")
     setting = f"refine.policy={added}"
     code, _, err = s4m("refine", "-c", copy.config, setting)
     assert code == 0, err
-    assert any(len(prompts) for prompts in given)
-    for prompts in given:
+    assert any(len(prompts) for prompts in built)
+    for prompts in built:
         assert (prompts.points.shape[1], prompts.boxes) == (0, None)
         assert prompts.masks.shape[:2] == (len(prompts), 1)
     decisions = read_table(copy.run(setting).folder(Refine()), "refined")["decision"].to_pylist()

@@ -88,13 +88,13 @@ def _named(what: str, batch: Sequence[int]) -> list[Event]:
 
 
 def test_no_map_of_a_batch_is_taken_before_all_are_asked_for(events: list[Event]) -> None:
-    begun = begin_batch(_task(), NotingSegmenter(events), _batch([0, 1, 2]))
+    batch = begin_batch(_task(), NotingSegmenter(events), _batch([0, 1, 2]))
     assert events == _named("encode", [0, 1, 2])
-    tables = list(begun.decided().tables())
+    tables = list(batch.decided().tables())
     steps = [_named(what, [0, 1, 2]) for what in ("encode", "masks", "maps", "taken")]
     assert events == [event for step in steps for event in step]
-    assert [made["refined"][0]["image_id"] for made in tables] == [0, 1, 2]
-    assert [made["structure"][0]["image_id"] for made in tables] == [0, 1, 2]
+    assert [rows["refined"][0]["image_id"] for rows in tables] == [0, 1, 2]
+    assert [rows["structure"][0]["image_id"] for rows in tables] == [0, 1, 2]
 
 
 def test_the_next_batch_is_given_between_asking_for_maps_and_taking_them(
@@ -102,9 +102,10 @@ def test_the_next_batch_is_given_between_asking_for_maps_and_taking_them(
 ) -> None:
     segmenter, task = NotingSegmenter(events), _task()
     batches = ([0, 1], [2, 3], [4, 5])
-    given = one_ahead(lambda numbers: begin_batch(task, segmenter, _batch(numbers)), batches)
-    made = [rows for some in one_ahead(BegunBatch.decided, given) for rows in some.tables()]
-    assert [rows["structure"][0]["image_id"] for rows in made] == list(range(6))
+    begun = one_ahead(lambda numbers: begin_batch(task, segmenter, _batch(numbers)), batches)
+    decided_batches = one_ahead(BegunBatch.decided, begun)
+    tables = [rows for batch in decided_batches for rows in batch.tables()]
+    assert [rows["structure"][0]["image_id"] for rows in tables] == list(range(6))
     first, second, third = batches
     decided = {n: _named("masks", some) + _named("maps", some) for n, some in enumerate(batches)}
     assert events == [
@@ -126,14 +127,14 @@ def test_maps_are_of_points_on_the_masks_that_are_kept(events: list[Event], poli
     tables = begin_batch(_task(policy), NotingSegmenter(events), batch).decided().tables()
     segmenter = ToldSegmenter([], [])
     embeddings = segmenter.encode([image for _, image in batch])
-    for number, made in enumerate(tables):
+    for number, rows in enumerate(tables):
         union = _mask(number)
         if not policy:  # the teacher's
             union = np.zeros((HEIGHT, WIDTH), bool)
             union[30:, 30:] = True
         points = draw_query_points(union, 6, rng(3, "structure", number))
         expected = structure_target(segmenter, embeddings, number, points, GRID)
-        (row,) = made["structure"]
+        (row,) = rows["structure"]
         assert np.array_equal(row["points"], points.reshape(-1))
         assert row["similarity"] == expected.similarity.tobytes()
         assert np.array_equal(row["scale"], expected.scale)
@@ -141,6 +142,6 @@ def test_maps_are_of_points_on_the_masks_that_are_kept(events: list[Event], poli
 
 
 def test_without_targets_no_map_is_asked_for(events: list[Event]) -> None:
-    begun = begin_batch(_task(targets=False), NotingSegmenter(events), _batch([0, 1]))
-    assert [list(made) for made in begun.decided().tables()] == [["refined"], ["refined"]]
+    batch = begin_batch(_task(targets=False), NotingSegmenter(events), _batch([0, 1]))
+    assert [list(rows) for rows in batch.decided().tables()] == [["refined"], ["refined"]]
     assert events == _named("encode", [0, 1]) + _named("masks", [0, 1])

@@ -70,7 +70,7 @@ def _row(image: int, number: int, instance: tuple[int, float, float, float]) -> 
 
 @pytest.fixture
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RefineTask:
-    rows = [_row(i, n, some) for i, found in INSTANCES.items() for n, some in enumerate(found)]
+    rows = [_row(i, n, one) for i, ones in INSTANCES.items() for n, one in enumerate(ones)]
     folder = tmp_path / "predictions"
     path = folder / "predictions" / "00000.parquet"
     write_table(path, "predictions", rows, [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}])
@@ -111,15 +111,15 @@ def _mask(rle: bytes) -> np.ndarray:
 
 def test_scores_are_per_class_and_spare_masks_are_kept(task: RefineTask, tmp_path: Path) -> None:
     tables, counts = _tables(replace(task, scores={1: 0.7, 2: 0.55}))
-    found = _reasons(tables["refined"])
-    assert [key for key, (decision, _) in found.items() if decision == "refined"] == [
+    reasons = _reasons(tables["refined"])
+    assert [key for key, (decision, _) in reasons.items() if decision == "refined"] == [
         (1, 0),
         (1, 1),
         (1, 2),
         (1, 3),
     ]
-    assert found[1, 4] == ("dropped", "score 0.40 <= 0.7")
-    assert found[1, 5] == ("dropped", "score 0.20 <= 0.7")
+    assert reasons[1, 4] == ("dropped", "score 0.40 <= 0.7")
+    assert reasons[1, 5] == ("dropped", "score 0.20 <= 0.7")
     assert [row["reason_code"] for row in tables["refined"]] == [""] * 4 + ["score"] * 3
     assert list(_reasons(tables["segmented"])) == [*((1, n) for n in range(5)), (2, 0)]
     labels = {r["instance_id"]: r for r in tables["refined"] if r["decision"] == "refined"}
@@ -164,10 +164,10 @@ def test_duplicates_and_overlaps_are_written_with_their_reasons(task: RefineTask
     lost = (raw[2] & raw[0]).sum()
     assert iou > 0.6
     assert lost > 0
-    found = _reasons(tables["refined"])
-    assert found[1, 0] == ("refined", "")
-    assert found[1, 1] == ("dropped", f"duplicate of instance 0: IoU {iou:.2f} > 0.6")
-    assert found[1, 2] == ("refined", f"overlap: {lost} px went to higher scores")
+    reasons = _reasons(tables["refined"])
+    assert reasons[1, 0] == ("refined", "")
+    assert reasons[1, 1] == ("dropped", f"duplicate of instance 0: IoU {iou:.2f} > 0.6")
+    assert reasons[1, 2] == ("refined", f"overlap: {lost} px went to higher scores")
     rest = _mask(tables["refined"][2]["mask_rle"])
     assert np.array_equal(rest, raw[2] & ~raw[0])
     assert tables["refined"][2]["area"] == rest.sum()
@@ -193,16 +193,17 @@ def test_the_gates_reasons_stand_in_the_rows(task: RefineTask) -> None:
 
 def test_policies_by_class_and_policy_none(task: RefineTask) -> None:
     tables, _ = _tables(replace(task, policy={1: None, 2: RefinePolicy("points", 2, "fuse", 0.0)}))
-    found = _reasons(tables["refined"])
+    reasons = _reasons(tables["refined"])
     helped = "calibrated: refinement does not help such instances"
-    assert [found[1, n] for n in range(3)] == [("kept", helped), ("kept", helped), ("refined", "")]
+    expected = [("kept", helped), ("kept", helped), ("refined", "")]
+    assert [reasons[1, n] for n in range(3)] == expected
     rules = ConflictRules(duplicate_iou=0.6)
     plain, _ = _tables(replace(task, policy=None, segmenter=None, rules=rules))
     assert set(plain) == {"refined", "quarantine"}
-    found = _reasons(plain["refined"])
-    assert found[1, 0] == found[1, 2] == ("kept", "policy none")
-    assert found[1, 1][1].startswith("duplicate of instance 0: IoU")
-    assert found[2, 0] == ("dropped", "score 0.40 <= 0.7")
+    reasons = _reasons(plain["refined"])
+    assert reasons[1, 0] == reasons[1, 2] == ("kept", "policy none")
+    assert reasons[1, 1][1].startswith("duplicate of instance 0: IoU")
+    assert reasons[2, 0] == ("dropped", "score 0.40 <= 0.7")
     codes = ["policy_none", "duplicate", "policy_none", *["score"] * 4]
     assert [row["reason_code"] for row in plain["refined"]] == codes
 
