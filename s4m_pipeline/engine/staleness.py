@@ -1,4 +1,4 @@
-"""How the artifact that is there differs from the one that a configuration asks for."""
+"""How an existing artifact differs from the one that a configuration asks for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def describe_difference(
     Args:
         stage: The stage's name.
         config: The run, for the names of its models.
-        before: ``config`` and ``inputs`` of an artifact that is there.
+        before: ``config`` and ``inputs`` of an existing artifact.
         wanted: ``config`` and ``inputs`` that the run asks for.
 
     Returns:

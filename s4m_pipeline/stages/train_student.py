@@ -67,7 +67,7 @@ class TrainStudent(Stage):
         wanted = StudentLosses.of(section).for_mask2former()
         if wanted and not may_have(section.model, MASK2FORMER_HEAD):
             raise UsageError(
-                f"student.{wanted[0]} needs a Mask2Former model; '{section.model}' is none"
+                f"student.{wanted[0]} needs a Mask2Former model; '{section.model}' is not one"
             )
         share = section.unlabelled_fraction
         if section.paste != "off" and unlabelled_per_batch(section.batch_size, share) < 2:

@@ -31,9 +31,9 @@ CHECK_START_WEIGHTS = "s4m_pipeline.models.start_weights:check_start_weights"
 def training_settings(section: TrainingSection) -> dict[str, Any]:
     """A training's settings, for a fingerprint, with a digest of its model config's content.
 
-    The batch size is among them because it changes what a training comes to. So does a precision,
-    unless it is ``auto``, which follows the device. A file of weights to start from is not among
-    them but among the inputs (`weights_source`).
+    The batch size changes a training's result, so it is included. A precision is included unless it
+    is ``auto``, which follows the device. A file of weights to start from is among the inputs
+    instead (`weights_source`).
     """
     settings = result_settings(section) | {"model": model_config_digest(section.model)}
     settings["weights"] = RANDOM if section.weights == RANDOM else None

@@ -29,7 +29,7 @@ from s4m_pipeline.stages.refine.settings import settings_of_policy
 def choice_of(
     measurements: Measurements, categories: Sequence[int], config: RunConfig
 ) -> dict[str, Any]:
-    """What a calibration comes to, for its manifest.
+    """Choose a policy by a calibration's measurements; gives the result for the manifest.
 
     Args:
         measurements: The measurements.
