@@ -47,7 +47,7 @@ def test_what_is_fresh_needs_no_device(finished, s4m):
         assert code == 0, err
 
 
-def test_another_metric_of_known_detections_needs_no_device(finished, tmp_path, s4m):
+def test_another_metric_of_stored_detections_needs_no_device(finished, tmp_path, s4m):
     copy = finished.copy(tmp_path / "run")
     asked = ("evaluate", "--metric", "coco", "-c", copy.config, "device=cuda")
     assert s4m(*asked, "--dry-run")[0] == 0
