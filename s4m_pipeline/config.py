@@ -9,57 +9,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    JsonValue,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from s4m_pipeline.config_prompts import prompt_name
+from s4m_pipeline.config_section import PLACE, Section
 
 RANDOM = "random"
 """Given instead of a file of weights: start from random ones."""
 
-PLACE: dict[str, JsonValue] = {"place": True}
-"""Marks a setting that cannot change a stage's result."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section of the run's file. Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", validate_default=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
-        """Read ``off``, which YAML takes for false, as a word; refuse booleans for other values."""
-        if not isinstance(value, bool):
-            return value
-        alternatives = _alternatives(cls.model_fields[str(info.field_name)].annotation)
-        if bool in alternatives:
-            return value
-        if not value and "off" in alternatives:
-            return "off"
-        null = "; use null to switch it off" if type(None) in alternatives else ""
-        raise ValueError(f"cannot be true or false (YAML reads on, off, yes and no as these){null}")
-
-
-def _alternatives(annotation: Any) -> set[Any]:
-    """The types and literal values that an annotation allows."""
-    parts = get_args(annotation)
-    if not parts:
-        return {annotation}
-    return set().union(*(_alternatives(part) for part in parts))
 
 
 class LabelledSet(Section):
@@ -183,8 +150,8 @@ class RefineSection(Section):
     negative_points: Annotated[int, Field(ge=0)] = 0
     candidate: Literal["argmax-iou", "single", "closest", "fuse"] = "fuse"
     min_score: Share = 0.3
-    fuse_policies: list[Annotated[str, prompt_name()]] = []
-    fuse_prompt_weights: list[Weight] = []
+    fuse_policies: list[Annotated[str, prompt_name()]] = Field(default_factory=list)
+    fuse_prompt_weights: list[Weight] = Field(default_factory=list)
     fuse_weight: Share = 0.5
     fuse_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     fuse_space: Literal["probabilities", "logits"] = "probabilities"
@@ -290,13 +257,3 @@ def starts_from_teacher(config: RunConfig) -> bool:
     student = config.student
     same = student.model == config.teacher.model and student.weights is None
     return student.start == "teacher" or (student.start == "auto" and same)
-
-
-def result_settings(section: Section) -> dict[str, Any]:
-    """The settings of a section that can change a result, as JSON values."""
-    dumped = section.model_dump(mode="json")
-    for name, info in type(section).model_fields.items():
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("place"):
-            dumped.pop(name, None)
-    return dumped

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from s4m_pipeline.config import result_settings, starts_from_teacher
+from s4m_pipeline.config import starts_from_teacher
 from s4m_pipeline.config_file import load_config
+from s4m_pipeline.config_section import result_settings
 from s4m_pipeline.configs import (
     RUNS,
     expects_weights,

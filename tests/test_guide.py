@@ -14,8 +14,9 @@ import yaml
 
 from s4m_pipeline.cli import VERBOSE
 from s4m_pipeline.commands.app import build_app
-from s4m_pipeline.config import RunConfig, Section
+from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_file import load_config
+from s4m_pipeline.config_section import Section
 from s4m_pipeline.refinement.reasons import Reason
 
 ROOT = Path(__file__).parents[1]

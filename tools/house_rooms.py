@@ -33,6 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "config_faults",
         "config",
         "config_prompts",
+        "config_section",
         "errors",
         "late",
         "wording",

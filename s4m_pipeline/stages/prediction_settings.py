@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from s4m_pipeline.config import RunConfig, result_settings
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config_section import result_settings
 
 PREDICTION_BYTES = 20_000
 """About what an image's stored predictions take: some ten instances of 2 KB."""

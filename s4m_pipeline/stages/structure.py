@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from s4m_pipeline.config import RunConfig, result_settings
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config_section import result_settings
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.image_sources import LABELLED
 from s4m_pipeline.engine.run import Run

@@ -6,14 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.config import (
-    RANDOM,
-    RunConfig,
-    StudentSection,
-    TeacherSection,
-    TrainingSection,
-    result_settings,
-)
+from s4m_pipeline.config import RANDOM, RunConfig, StudentSection, TeacherSection, TrainingSection
+from s4m_pipeline.config_section import result_settings
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
 from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.engine.perform import freshness

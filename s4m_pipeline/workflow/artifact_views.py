@@ -10,7 +10,7 @@ from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.tables import check_schema, table_files
 from s4m_pipeline.engine.staleness import flat_settings
-from s4m_pipeline.errors import ArtifactError, UsageError
+from s4m_pipeline.errors import ArtifactError, FormatVersionError, UsageError
 
 
 def list_rows(store: Store) -> list[dict[str, Any]]:
@@ -27,6 +27,8 @@ def list_rows(store: Store) -> list[dict[str, Any]]:
         if done:
             try:
                 created, state = store.manifest(stage, fingerprint).created, "finished"
+            except FormatVersionError:
+                state = "old format"
             except ArtifactError:
                 state = "damaged"
         rows.append(

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from s4m_pipeline.config import RunConfig, result_settings
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config_section import result_settings
 from s4m_pipeline.engine.image_sources import UNLABELLED
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
