@@ -20,9 +20,9 @@ from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, write_manif
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.engine.perform import freshness
-from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
+from s4m_pipeline.stages.trainings import training_of_round
 from s4m_pipeline.workflow.pipeline import stages_of_rounds
 
 NAME = "freshness"

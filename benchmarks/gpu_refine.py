@@ -1,9 +1,9 @@
 """Refine on a GPU: JPEG files in, Parquet out; and against the released loop (rows 11, 12).
 
 SAM 2.1 large at 1024 px, its encoder in bfloat16, 20 instances an image of COCO's size and 30 of
-Cityscapes'. Where the IoU gate gives the faster way up, the script ends with an error, since what
+Cityscapes'. Where the proof gives the faster way up, the script ends with an error, since what
 it timed is float32. ``--checkpoint`` takes real weights. Random ones give speckled masks, which are
-the slowest to encode and move more with the precision, so that the gate and the agreement with the
+the slowest to encode and move more with the precision, so that the proof and the agreement with the
 released loop are set lower for them; the IoU is a line of its own. ``--compile`` compiles the
 encoder, in lines of other names. The released loop is timed in float32, which the ratios are held
 against, and in bfloat16 by autocast beside it. Needs CUDA; to try the script itself on a CPU:
@@ -49,7 +49,7 @@ PER_SECOND = 70
 """Row 11's goal on an H100."""
 LEAST_IOU = 0.995
 RANDOM_LEAST_IOU = 0.95
-"""What the gate asks of random weights."""
+"""What the proof asks of random weights."""
 BATCHES = 3
 """Of row 12, in a run."""
 RANDOM_LEAST_AGREEMENT = 0.9
@@ -235,7 +235,7 @@ def main() -> None:
     args.batch = min(args.batch, args.images)
     if args.checkpoint == "random":
         sam2.LEAST_IOU = RANDOM_LEAST_IOU
-        print(f"random weights: the gate asks for a mean IoU of {RANDOM_LEAST_IOU}")
+        print(f"random weights: the proof asks for a mean IoU of {RANDOM_LEAST_IOU}")
     rows: list[tuple[str, float, Callable[[], Scene]]] = [
         ("coco", 8, coco_scene),
         ("cityscapes", 25, street_scene),

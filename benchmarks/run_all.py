@@ -49,7 +49,6 @@ SCRIPTS = (
     "command_start",
     "growth",
 )
-STUDENT_ON_GPU = ("student_step", "--full", "--device", "cuda", "--batch", "16", "--repeats", "5")
 GPU_RUNS: tuple[tuple[str, ...], ...] = (
     ("gpu_refine",),
     ("gpu_refine", "--compile"),

@@ -31,13 +31,11 @@ def check_format_version(version: object, path: Path, folder: Path) -> None:
         folder: The artifact that it belongs to, ``WORK_DIR/STAGE/FINGERPRINT``.
 
     Raises:
-        FormatVersionError: With the command that makes the artifact again.
+        FormatVersionError: It has the artifact's folder. Rooms above know the command that makes
+            the artifact again.
     """
     if fault := format_fault(version):
-        stage = folder.resolve().parent.name
-        raise FormatVersionError(
-            f"{path}: {fault}.\nMake it again with: s4m {stage} -c RUN.yaml --force", folder
-        )
+        raise FormatVersionError(f"{path}: {fault}.", folder)
 
 
 def canonical_json(value: Any) -> str:

@@ -42,9 +42,9 @@ def list_artifacts(work_dir: WorkDir, as_json: Json = False) -> None:
 @artifacts_app.command("show", epilog=example("artifacts show work/refine/0123456789abcdef"))
 def show(folder: Folder) -> None:
     """Print an artifact's manifest."""
-    from s4m_pipeline.artifacts.manifest import read_manifest
+    from s4m_pipeline.workflow.artifact_views import artifact_manifest
 
-    typer.echo(json.dumps(read_manifest(folder).to_dict(), indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(artifact_manifest(folder).to_dict(), indent=2, ensure_ascii=False))
 
 
 @artifacts_app.command("verify", epilog=example("artifacts verify work/refine/0123456789abcdef"))

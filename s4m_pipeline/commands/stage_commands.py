@@ -33,6 +33,8 @@ def add_to(app: typer.Typer, own: dict[str, Callable[..., Any]]) -> None:
         app: Gets them in the registry's order.
         own: By the stage's name, the commands that have options of their own.
     """
+    if unknown := own.keys() - STAGES.keys():
+        raise ValueError(f"commands of no stage: {', '.join(sorted(unknown))}")
     for row in STAGES.values():
         if row.help:
             command = own.get(row.name) or stage_command(row.name)

@@ -45,7 +45,7 @@ def _validation_digest(run: Run) -> str:
 
 
 def _no_validation() -> UsageError:
-    return UsageError("data.validation is missing: label quality is measured on it")
+    return UsageError("data.validation is missing: this stage works on the validation images")
 
 
 LABELLED = ImageSource(

@@ -26,7 +26,9 @@ class StageRow:
         help: Its command's help; empty for a stage that other commands make.
         example: What follows the command in the example of its help.
         resumes: Whether its command resumes where it was interrupted.
-        page: Whether ``report`` has a page about it.
+        page: What writes the page of ``report`` about it, as ``package.module:function``: it takes
+            the run, the artifact's folder, the file to write and the most images to show. Empty
+            for a stage without a page.
         rule: The reason to give where an artifact has another number in its setting ``rule``.
     """
 
@@ -35,7 +37,7 @@ class StageRow:
     help: str = ""
     example: str = "-c run.yaml"
     resumes: bool = True
-    page: bool = False
+    page: str = ""
     rule: str = "this version of s4m counts differently"
 
 
@@ -50,7 +52,7 @@ _ROWS = (
         "s4m_pipeline.stages.train_teacher:TrainTeacher",
         "Train the teacher on the labelled images; resumes from its last checkpoint.",
         "-c run.yaml teacher.iterations=20000",
-        page=True,
+        page="s4m_pipeline.stages.training_page:write_training_page",
     ),
     StageRow("cross-fit", "s4m_pipeline.stages.calibration.cross_fit:CrossFit"),
     StageRow(
@@ -64,21 +66,21 @@ _ROWS = (
         "s4m_pipeline.stages.pseudo_label:PseudoLabel",
         "Let the teacher predict the unlabelled images; all above a low score is kept.",
         "-c run.yaml --dry-run",
-        page=True,
+        page="s4m_pipeline.labels.page:write_prediction_page",
     ),
     StageRow(
         "refine",
         "s4m_pipeline.stages.refine.stage:Refine",
         "Let the segmenter redraw the teacher's masks, one encoder pass an image.",
         "-c run.yaml refine.policy=box",
-        page=True,
+        page="s4m_pipeline.labels.page:write_label_page",
     ),
     StageRow(
         "train-student",
         "s4m_pipeline.stages.train_student:TrainStudent",
         "Train the student on labelled images and refined labels.",
         "-c run.yaml student.iterations=20000",
-        page=True,
+        page="s4m_pipeline.stages.training_page:write_training_page",
     ),
     StageRow(
         "evaluate",
@@ -120,18 +122,3 @@ def check_round(number: int) -> None:
     """Raise UsageError where a number is not a round's: rounds count from 1."""
     if number < 1:
         raise UsageError(f"there is no round {number}: rounds count from 1")
-
-
-def training_of_round(number: int) -> Stage:
-    """The training that a round ends with: 0 is the teacher's, r the student's of round r."""
-    return stage_named("train-student", number) if number else stage_named("train-teacher")
-
-
-def training_named(name: str) -> Stage | None:
-    """The training that ``teacher``, ``student`` or ``student-2`` (of round 2) names, or None."""
-    if name in ("teacher", "student"):
-        return training_of_round(("teacher", "student").index(name))
-    word, _, number = name.partition("-")
-    if word == "student" and number.isdecimal() and int(number) > 1:
-        return training_of_round(int(number))
-    return None

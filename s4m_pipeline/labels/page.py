@@ -1,4 +1,4 @@
-"""The page about a run's refined labels: their rates and the labelled set's, figures, pictures."""
+"""Pages about a run's predictions, and about its refined labels with their rates."""
 
 from __future__ import annotations
 
@@ -13,8 +13,21 @@ PICTURES = 24
 """Images on the page where the caller does not say."""
 
 
+def write_prediction_page(run: Run, folder: Path, out: Path, limit: int = PICTURES) -> None:
+    """Write the page about a teacher's predictions.
+
+    Args:
+        run: The run.
+        folder: The artifact with the predictions.
+        out: The HTML file to write.
+        limit: Images to show at most.
+    """
+    images = {record.id: record.path for record in run.images.unlabelled.images}
+    stage_report(folder, images, out, limit, run.config.seed, run.config.pseudo_label.score)
+
+
 def write_label_page(run: Run, refined: Path, out: Path, limit: int = PICTURES) -> None:
-    """Write the page.
+    """Write the page about refined labels.
 
     Args:
         run: The run.

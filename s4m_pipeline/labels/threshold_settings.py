@@ -9,6 +9,10 @@ from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 
+THRESHOLD_SETTINGS = frozenset({"score", "thresholds", "precision", "min_area"})
+THRESHOLD_INPUTS = frozenset({"labelled", "cross-fit"})
+"""Settings and inputs that decide which predictions become labels, but not their masks."""
+
 
 def threshold_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that thresholds depend on."""

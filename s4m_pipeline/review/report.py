@@ -30,8 +30,9 @@ def stage_report(
     seed: int = 0,
     score: float | None = None,
     rates: Sequence[Table] = (),
+    title: str = "Training",
 ) -> None:
-    """Write a page about a finished artifact of refine, pseudo-label or a training.
+    """Write a page about a finished artifact of labels, of predictions, or with a training's log.
 
     Args:
         artifact_folder: The artifact's folder, with its manifest.
@@ -44,23 +45,24 @@ def stage_report(
         score: Predictions up to it are not drawn; None takes the run's own label threshold where
             the manifest has it, else 0.3. Only for pseudo-label.
         rates: Tables of the labels' rates, shown first on a page about refined labels.
+        title: Of a page about a training.
 
     Raises:
         ArtifactError: The artifact is unfinished, damaged or of another format version.
         UsageError: There is no report of such a stage, or ``out`` cannot be written.
     """
     manifest = read_manifest(artifact_folder)
-    if (artifact_folder / "refined").is_dir() or manifest.stage == "refine":
+    if (artifact_folder / "refined").is_dir():
         _refine_report(artifact_folder, manifest, images, out, limit, seed, rates)
-    elif (artifact_folder / "predictions").is_dir() or manifest.stage == "pseudo-label":
+    elif (artifact_folder / "predictions").is_dir():
         shown = _label_score(manifest) if score is None else score
         _prediction_report(artifact_folder, manifest, images, out, limit, seed, shown)
     elif (artifact_folder / LOG).is_file():
-        _training_report(artifact_folder, manifest, out)
+        _training_report(artifact_folder, manifest, out, title)
     else:
         raise UsageError(
-            f"{artifact_folder}: no report of stage '{manifest.stage}'.\n"
-            "There are reports of pseudo-label, refine, train-teacher and train-student."
+            f"{artifact_folder}: no report of stage '{manifest.stage}':\n"
+            "it holds neither labels nor predictions nor a training's log."
         )
 
 
@@ -154,7 +156,7 @@ def _prediction_charts(
     return [counted.score_chart(figures), per_image, per_class]
 
 
-def _training_report(folder: Path, manifest: Manifest, out: Path) -> None:
+def _training_report(folder: Path, manifest: Manifest, out: Path, title: str) -> None:
     log = read_log(folder / LOG)
     last = max((i for values in log.values.values() for i in values), default=0)
     table = ap_table(manifest.metrics, "Validation")
@@ -164,11 +166,10 @@ def _training_report(folder: Path, manifest: Manifest, out: Path) -> None:
     facts = [("iterations", f"{last:,}")]
     if loss := last_value(log, "loss"):
         facts.append(("last loss", f"{loss[1]:.3f}"))
-    name = {"train-teacher": "Teacher's training", "train-student": "Student's training"}
     _write(
         out,
         manifest,
-        name.get(manifest.stage, "Training"),
+        title,
         f"The log of {last:,} iterations and the validation along them.",
         [table] if table.rows else [],
         [],

@@ -12,12 +12,12 @@ from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
-from s4m_pipeline.engine.registry import training_named, training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.detections import has_stored_detections
+from s4m_pipeline.stages.trainings import training_named, training_of_round
 
 DETECT_AND_SCORE = "s4m_pipeline.stages.detect_and_score:evaluate"
 CHECK_METRIC = "s4m_pipeline.metrics.scoring:check_metric"
@@ -84,6 +84,13 @@ class Evaluate(Stage):
         words += [] if self.averaged else ["--no-averaged"]
         words += [] if self.metric == "auto" else ["--metric", self.metric]
         return shlex.join(words)
+
+    @property
+    def pointer(self) -> str:
+        """What is evaluated on what, the usual image set and last weights named as well."""
+        weights = "" if self.averaged else "-source"
+        metric = "" if self.metric == "auto" else f"-{self.metric}"
+        return f"{Path(self.model).name}-{self.split}{weights}{metric}"
 
     @property
     def made_alone(self) -> bool:

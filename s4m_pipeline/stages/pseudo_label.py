@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.image_sources import UNLABELLED
-from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction_settings
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
+from s4m_pipeline.stages.trainings import training_of_round
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from s4m_pipeline.config import RunConfig, starts_from_teacher
 from s4m_pipeline.configs import may_have
 from s4m_pipeline.configs.losses import MASK2FORMER_HEAD, StudentLosses
-from s4m_pipeline.engine.registry import stage_named, training_of_round
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
@@ -21,6 +21,7 @@ from s4m_pipeline.stages.training import (
     training_settings,
     weights_source,
 )
+from s4m_pipeline.stages.trainings import training_of_round
 from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
 TRAIN = "s4m_pipeline.stages.student_training:train_student"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.manifest import read_manifest, verify
+from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, verify
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.tables import check_schema, table_files
+from s4m_pipeline.engine.registry import STAGES, stage_named
 from s4m_pipeline.engine.staleness import flat_settings
 from s4m_pipeline.errors import ArtifactError, FormatVersionError, UsageError
 
@@ -43,13 +44,30 @@ def list_rows(store: Store) -> list[dict[str, Any]]:
     return rows
 
 
+def artifact_manifest(folder: Path) -> Manifest:
+    """Read an artifact's manifest.
+
+    Raises:
+        ArtifactError: It cannot be read. For one of another format version the message names the
+            command that makes the artifact again.
+    """
+    try:
+        return read_manifest(folder)
+    except FormatVersionError as error:
+        stage = folder.resolve().parent.name
+        if stage not in STAGES:
+            raise
+        command = f"s4m {stage_named(stage).command} -c RUN.yaml"
+        raise ArtifactError(f"{error}\nMake it again with: {command}") from error
+
+
 def verify_artifact(folder: Path) -> str:
     """Check an artifact's files against its manifest, and its tables' format.
 
     Raises:
         ArtifactError: Something does not match; the message names every fault.
     """
-    manifest = read_manifest(folder)
+    manifest = artifact_manifest(folder)
     faults = verify(folder, manifest)
     if faults:
         raise ArtifactError(f"{folder}: " + "; ".join(faults))
@@ -62,7 +80,7 @@ def verify_artifact(folder: Path) -> str:
 
 def differences(first: Path, second: Path) -> list[str]:
     """Lines ``part.key: first -> second`` for all that differs between two artifacts."""
-    one, other = read_manifest(first).to_dict(), read_manifest(second).to_dict()
+    one, other = artifact_manifest(first).to_dict(), artifact_manifest(second).to_dict()
     lines = []
     for part in ("stage", "config", "inputs", "counts", "metrics", "environment"):
         a, b = flat_settings(one[part]), flat_settings(other[part])

@@ -8,10 +8,10 @@ from dataclasses import replace
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.perform import check_stage, perform
-from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.stages.evaluate import Evaluate, evaluation_of
+from s4m_pipeline.stages.trainings import training_of_round
 
 ALL = "all"
 """The word for ``--of`` that stands for every model of a run."""

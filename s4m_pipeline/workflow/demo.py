@@ -20,11 +20,12 @@ from s4m_pipeline.data.images import read_image
 from s4m_pipeline.data.scenes.scenes import generate_scenes
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.perform import perform
-from s4m_pipeline.engine.registry import stage_named, training_of_round
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.review.demo_page import DemoSample, write_demo_page
+from s4m_pipeline.stages.trainings import training_of_round
 from s4m_pipeline.workflow.label_quality import label_quality_of_run
 from s4m_pipeline.workflow.pipeline import stages_of
 

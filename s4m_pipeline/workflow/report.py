@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s4m_pipeline.engine.registry import check_round, stage_class, stage_named, stages_with_page
+from s4m_pipeline.engine.registry import (
+    STAGES,
+    check_round,
+    stage_class,
+    stage_named,
+    stages_with_page,
+)
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.labels.page import write_label_page
-from s4m_pipeline.review.report import stage_report
+from s4m_pipeline.late import load
 
 
 def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int = 1) -> None:
@@ -27,14 +32,7 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
     """
     stage = _stage(run, name, number)
     folder = run.require(stage)
-    if (folder / "refined").is_dir():
-        write_label_page(run, folder, out, limit)
-        return
-    images = {}
-    if (folder / "predictions").is_dir():
-        images = {record.id: record.path for record in run.images.unlabelled.images}
-    score = run.config.pseudo_label.score
-    stage_report(folder, images, out, limit, run.config.seed, score, [])
+    load(STAGES[name].page)(run, folder, out, limit)
 
 
 def _stage(run: Run, name: str, number: int) -> Stage:

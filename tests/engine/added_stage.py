@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -17,7 +18,12 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.execution.base import Advance, ShardWorker
 
-ROW = StageRow("measure", f"{__name__}:Measure", "Measure the labelled images.")
+ROW = StageRow(
+    "measure",
+    f"{__name__}:Measure",
+    "Measure the labelled images.",
+    page=f"{__name__}:write_page",
+)
 TABLE = Table("sizes", (Column("image_id", pa.int64()), Column("pixels", pa.int32())))
 
 
@@ -40,6 +46,11 @@ class Measure(ShardedStage):
 
     def row_bytes(self, run: Run) -> int:
         return 2_000_000  # so that a few images already make two shards
+
+
+def write_page(run: Run, folder: Path, out: Path, limit: int) -> None:
+    """The page about it."""
+    out.write_text(f"{folder.name} {limit}")
 
 
 class MeasureWorker(ShardWorker):

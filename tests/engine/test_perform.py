@@ -10,7 +10,7 @@ import pytest
 from s4m_pipeline.artifacts import store
 from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, write_manifest
 from s4m_pipeline.engine.perform import freshness
-from s4m_pipeline.engine.registry import training_of_round
+from s4m_pipeline.stages.trainings import training_of_round
 from s4m_pipeline.workflow.pipeline import stages_of_rounds, status
 from tests.workshop import Workshop
 

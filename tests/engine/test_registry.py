@@ -79,6 +79,20 @@ def test_an_added_stage_runs_resumes_and_stands_in_status(workshop: Workshop, s4
     assert {row["pixels"] for row in rows} == {32 * 32}
 
 
+def test_an_added_stages_page_is_written(workshop: Workshop, s4m: Any, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    code, _, err = s4m("report", "-c", workshop.config, "--stage", "measure", "--out", out)
+    assert code == 2
+    assert "s4m measure" in err
+    assert s4m("measure", "-c", workshop.config)[0] == 0
+    code, _, err = s4m("report", "-c", workshop.config, "--stage", "measure", "--out", out)
+    assert code == 0, err
+    assert out.read_text() == f"{workshop.run().fingerprint(Measure())} 24"
+    code, _, err = s4m("report", "-c", workshop.config, "--stage", "structure", "--out", out)
+    assert code == 2
+    assert "only of" in err
+
+
 def test_an_added_stage_is_one_of_the_run_in_the_lists_order(workshop: Workshop, s4m: Any) -> None:
     assert [stage.name for stage in stages_of(workshop.run().config)][-1] == "measure"
     code, out, err = s4m("run", "-c", workshop.config, "--dry-run")

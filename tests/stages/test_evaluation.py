@@ -209,3 +209,18 @@ def test_labels_are_not_judged_by_masks_of_another_size(finished, tmp_path, s4m)
     )
     assert code == 2
     assert f"has {2 * size} x {2 * size} pixels, its labels {size} x {size}" in err
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        (Evaluate("teacher"), "latest-teacher-validation"),
+        (Evaluate("student"), "latest-student-validation"),
+        (Evaluate("student", round=2), "latest-student-2-validation"),
+        (Evaluate("student", averaged=False), "latest-student-validation-source"),
+        (Evaluate("student", "labelled", metric="coco"), "latest-student-labelled-coco"),
+    ],
+)
+def test_its_last_artifact_is_pointed_at_as_in_the_first_version(stage, name):
+    """Work folders of 0.1.0 have these names; under others they would never be superseded."""
+    assert f"latest-{stage.pointer}" == name

@@ -22,8 +22,7 @@ def _states(store: Store) -> dict[str, str]:
 
 
 def _manifest(store: Store, stage: str) -> Path:
-    (path,) = store.work_dir.glob(f"{stage}/*/manifest.json")
-    return path
+    return sorted(store.work_dir.glob(f"{stage}/*/manifest.json"))[0]
 
 
 def test_whole_artifacts_are_finished(store: Store) -> None:
@@ -48,3 +47,17 @@ def test_the_command_lists_it_as_such(store: Store, s4m) -> None:
     assert code == 0
     (line,) = (line for line in out.splitlines() if " refine " in line)
     assert "old format" in line
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_the_command_that_makes_it_anew_is_one_that_is_there(store: Store, s4m, command) -> None:
+    path = _manifest(store, "evaluate" if command == "show" else "refine")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 1}))
+    folder = path.parent.rename(path.parent.with_name("0" * 16))
+    other = store.work_dir / "cross-fit" / folder.name
+    other.parent.mkdir()
+    folder.rename(other)
+    code, _, err = s4m("artifacts", command, other)
+    assert code == 3
+    assert "format version 1" in err
+    assert "s4m calibrate -c RUN.yaml" in err  # what makes a cross-fit

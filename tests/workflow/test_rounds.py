@@ -7,7 +7,6 @@ import pytest
 
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.engine.registry import training_named, training_of_round
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.label_quality import label_quality
 from s4m_pipeline.metrics.matching import Label
@@ -20,6 +19,7 @@ from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher
+from s4m_pipeline.stages.trainings import training_named, training_of_round
 from s4m_pipeline.workflow import rounds
 from s4m_pipeline.workflow.pipeline import run_all, stages_of, stages_of_rounds, status
 from s4m_pipeline.workflow.rounds import RoundResult, run_rounds

@@ -68,7 +68,7 @@ class CalibrateWorker(ShardWorker):
                 "instances": len(rows) // len(self._task.policies),
                 "quarantined": len(aside) + len(unreadable),
             },
-            {"calibrate": time.perf_counter() - start},
+            {self._stage: time.perf_counter() - start},
             warnings=list(self._segmenter.warnings),
         )
 

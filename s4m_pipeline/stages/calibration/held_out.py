@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.image_sources import VALIDATION
-from s4m_pipeline.engine.registry import training_of_round
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Outcome, Stage
@@ -25,6 +24,7 @@ from s4m_pipeline.labels.threshold_settings import (
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction_settings
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
+from s4m_pipeline.stages.trainings import training_of_round
 
 QUALITY = "s4m_pipeline.stages.calibration.held_out_quality:held_out_quality"
 

@@ -17,13 +17,10 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome
 from s4m_pipeline.engine.staleness import input_contents
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.labels.threshold_settings import THRESHOLD_INPUTS, THRESHOLD_SETTINGS
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.stage import Refine
-
-THRESHOLD_SETTINGS = frozenset({"score", "thresholds", "precision", "min_area"})
-THRESHOLD_INPUTS = frozenset({"labelled", "cross-fit"})
-"""Settings and inputs in which two refinements may differ if one is made from the other."""
 
 REQUIRE = "s4m_pipeline.stages.refine.rethreshold_worker:require_masks"
 
