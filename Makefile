@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Other people's implementations that tests compare with; their own pins would hold numpy back.
 PEERS := cityscapesScripts==2.3.0 pyquaternion==0.9.9
 
-.PHONY: setup headless demo test lint bench bench-gpu clean
+.PHONY: setup headless demo test faults lint bench bench-gpu clean
 
 # Photographs and weights that some benchmarks use; those are skipped where it is missing.
 SHARED ?= ../shared
@@ -33,6 +33,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# All crashes of docs/reliability.md, whose table it writes.
+faults: setup
+	rm -f .faults.jsonl
+	S4M_FAULTS=all S4M_FAULTS_TABLE=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest tests/faults
+	$(BIN)/python tools/reliability_table.py .faults.jsonl
 
 lint: setup
 	$(BIN)/ruff check .
