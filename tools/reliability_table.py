@@ -1,6 +1,6 @@
 """Write the table of crashes into docs/reliability.md, from the lines that ``make faults`` left.
 
-    python tools/reliability_table.py LINES.jsonl
+python tools/reliability_table.py LINES.jsonl
 """
 
 from __future__ import annotations
