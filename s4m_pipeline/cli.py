@@ -8,11 +8,14 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import tempfile
 import threading
 import traceback
+from pathlib import Path
 
 from s4m_pipeline.engine.registry import STAGES
-from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError, is_out_of_memory
+from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
+from s4m_pipeline.system_errors import SHARED_MEMORY, told
 
 OBJECTS_TO_COLLECT = 50_000
 """New objects before Python looks for garbage: imports make many objects and no garbage."""
@@ -30,10 +33,6 @@ RESUMED = ("run", "demo", "rethreshold")
 """Commands, beside those of stages, that resume where they were interrupted."""
 VERBOSE = ("--verbose", "-v")
 
-TOO_LARGE = (
-    "Memory ran out. Lower batch_size (in the stage's section or in segmenter), or the size of\n"
-    "the images (segmenter.image_size, or the scale in the model's config)."
-)
 BUG = "This is a bug in s4m; --verbose shows where."
 
 
@@ -63,21 +62,34 @@ def _call(arguments: list[str], verbose: bool) -> int:
         return _report(error, error.exit_code, str(error), verbose)
     except KeyboardInterrupt:
         result = INTERRUPTED
-    except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
-        code = WRONG_USE if isinstance(error, WRONG_PATH) else FAILED
-        return _report(error, code, f"{where}{error.strerror or error}", verbose)
     except Exception as error:
-        show = getattr(error, "show", None)  # wrong use, as click or typer's copy of it says
-        if callable(show):
-            show()
-            return int(getattr(error, "exit_code", FAILED))
-        text = (str(error).splitlines() or [""])[0]
-        advice = TOO_LARGE if is_out_of_memory(error) else BUG
-        return _report(error, FAILED, f"{type(error).__name__}: {text}\n{advice}", verbose)
+        return _failed(error, arguments, verbose)
     if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
         _to_stderr(_interrupted(arguments))
     return result if isinstance(result, int) else 0
+
+
+def _failed(error: Exception, arguments: list[str], verbose: bool) -> int:
+    """Report what no part of s4m has put into words of its own."""
+    if refused := told(error, _places(arguments)):
+        return _report(error, refused.exit_code, str(refused), verbose)
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{error.filename}: "
+        code = WRONG_USE if isinstance(error, WRONG_PATH) else FAILED
+        return _report(error, code, f"{where}{error.strerror or error}", verbose)
+    show = getattr(error, "show", None)  # wrong use, as click or typer's copy of it says
+    if callable(show):
+        show()
+        return int(getattr(error, "exit_code", FAILED))
+    text = (str(error).splitlines() or [""])[0]
+    return _report(error, FAILED, f"{type(error).__name__}: {text}\n{BUG}", verbose)
+
+
+def _places(arguments: list[str]) -> list[Path]:
+    """Where a command may have been writing: what its line names, this folder, temporary files."""
+    values = (word.rpartition("=")[2] for word in arguments)
+    named = [Path(value) for value in values if value and not value.startswith("-")]
+    return [*named, Path.cwd(), Path(tempfile.gettempdir()), SHARED_MEMORY]
 
 
 def _interrupted(arguments: list[str]) -> str:

@@ -12,6 +12,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
 from s4m_pipeline.engine.staleness import describe_difference, input_contents
 from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError
+from s4m_pipeline.system_errors import telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
     check_stage(run, stage, force)
     for upstream in stage.upstream(run.config).values():
         _require_fresh(run, upstream)
-    with run.store.lock(stage.name, fingerprint):
+    with telling(run.folder(stage)), run.store.lock(stage.name, fingerprint):
         if not force and (manifest := _if_fresh(run, stage)):
             return manifest  # another process made it in the meantime
         if force or run.store.is_complete(stage.name, fingerprint):

@@ -20,6 +20,7 @@ from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.execution.base import Advance, ShardJob, write_shards
 from s4m_pipeline.execution.processes import Helper, HelperEndedError, end_all, with_messages
+from s4m_pipeline.system_errors import told
 
 _ASKS = "a shard, please"
 """What a worker says when it has room for a shard. The answer is one, or None after the last."""
@@ -149,5 +150,8 @@ def _work(pipe: Connection, job: ShardJob, place: Place) -> None:
     except S4MError as error:
         line.say(_Failure(error))
     except Exception as error:
+        if refused := told(error, [job.folder]):
+            line.say(_Failure(refused))
+            return
         where = traceback.format_exc().strip().splitlines()[-2].strip()
         line.say(_Failure(S4MError(f"a worker failed: {type(error).__name__}: {error} ({where})")))
