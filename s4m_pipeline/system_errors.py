@@ -61,6 +61,11 @@ def told(error: BaseException, places: Iterable[Path] = ()) -> S4MError | None:
         return S4MError(f"{type(error).__name__}: {line}\n{TOO_LARGE}")
     if isinstance(error, PermissionError) and error.filename is not None:
         return UsageError(_permission(Path(os.fsdecode(error.filename)), str(error.strerror)))
+    if isinstance(error, OSError) and error.errno == errno.EROFS and error.filename is not None:
+        path = os.fsdecode(error.filename)
+        return S4MError(
+            f"{path}: {error.strerror}.\nGive a work_dir, or a file to write, elsewhere."
+        )
     return _disk_is_full(error, places)
 
 

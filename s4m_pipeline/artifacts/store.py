@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache
+from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -111,9 +111,14 @@ class Store:
         self.point_latest(manifest.stage, manifest.fingerprint, pointer)
 
     def point_latest(self, stage: str, fingerprint: str, pointer: str = "") -> None:
-        """Make ``latest`` name this artifact, and ``latest-POINTER`` where it has a pointer."""
+        """Make ``latest`` name this artifact, and ``latest-POINTER`` where it has a pointer.
+
+        Nothing is written where they do so already.
+        """
         for name in {LATEST, _latest(pointer)}:
             path = self.work_dir / stage / name
+            if path.is_file() and path.read_text().strip() == fingerprint:
+                continue
             partial = path.with_name(f".{name}.{os.getpid()}.partial")
             partial.write_text(fingerprint + "\n")
             partial.replace(path)
@@ -152,16 +157,20 @@ class Store:
         Raises:
             S4MError: Another process is making the same artifact.
         """
-        folder = self.work_dir / stage
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f".{fingerprint}.lock").open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise S4MError(
-                    f"{stage} {fingerprint} is being made by another process."
-                ) from error
-            yield
+        path = self._lock_file(stage, fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with held(path):
+                yield
+        except BlockingIOError as error:
+            raise S4MError(f"{stage} {fingerprint} is being made by another process.") from error
+
+    def is_being_made(self, stage: str, fingerprint: str) -> bool:
+        """Whether a process is making the artifact at this moment."""
+        return is_held(self._lock_file(stage, fingerprint))
+
+    def _lock_file(self, stage: str, fingerprint: str) -> Path:
+        return self.work_dir / stage / f".{fingerprint}.lock"
 
     def removable(self) -> list[Path]:
         """Folders that nothing needs: replaced, unfinished or superseded artifacts.
@@ -183,16 +192,9 @@ class Store:
         folders = [
             self.folder(stage, fingerprint)
             for stage, fingerprint, _ in self.artifacts()
-            if fingerprint not in kept and not self._is_locked(stage, fingerprint)
+            if fingerprint not in kept and not self.is_being_made(stage, fingerprint)
         ]
         return folders + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
-
-    def _is_locked(self, stage: str, fingerprint: str) -> bool:
-        try:
-            with self.lock(stage, fingerprint):
-                return False
-        except S4MError:
-            return True
 
     def remove(self, folder: Path) -> None:
         """Delete an artifact's folder, the manifest first, so that what remains is unfinished."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,11 @@ def freshness(run: Run, stage: Stage) -> Freshness:
             return Freshness("damaged", fingerprint, str(error).splitlines()[0])
         return Freshness("stale" if changed else "fresh", fingerprint, changed)
     if run.store.is_begun(stage.name, fingerprint):
-        return Freshness("unfinished", fingerprint, "stopped before its manifest was written")
+        why = "stopped before its manifest was written"
+        if run.store.is_being_made(stage.name, fingerprint):
+            progress = stage.progress(run)
+            why = f"another process is making it{f': {progress}' if progress else ''}"
+        return Freshness("unfinished", fingerprint, why)
     latest = run.store.latest(stage.name, stage.pointer)
     if latest is None:
         return Freshness("missing", fingerprint, "never made")
@@ -150,7 +155,8 @@ def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
     if standing.state != "fresh":
         return None
     run.reporter.say(f"{stage.title}: fresh ({standing.fingerprint})")
-    run.store.point_latest(stage.name, standing.fingerprint, stage.pointer)
+    with suppress(OSError):  # a work folder that is read-only: nothing is made, nothing is lost
+        run.store.point_latest(stage.name, standing.fingerprint, stage.pointer)
     return run.store.manifest(stage.name, standing.fingerprint)
 
 
