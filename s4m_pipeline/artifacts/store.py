@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache
+from s4m_pipeline.artifacts.leftovers import strays
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
@@ -123,13 +124,18 @@ class Store:
             partial.write_text(fingerprint + "\n")
             partial.replace(path)
 
-    def set_aside(self, stage: str, fingerprint: str) -> None:
-        """Move an artifact out of the way of a forced new version; ``gc`` removes it."""
+    def set_aside(self, stage: str, fingerprint: str) -> Path:
+        """Move an artifact, if it is there, out of the way of a new version; ``gc`` removes it.
+
+        Returns:
+            Where it is now.
+        """
         folder = self.folder(stage, fingerprint)
+        aside = self.work_dir / stage / REPLACED / f"{fingerprint}-{time.time_ns()}"
         if folder.is_dir():
-            aside = self.work_dir / stage / REPLACED / f"{fingerprint}-{time.time_ns()}"
             aside.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(aside)
+        return aside
 
     def requested(self, stage: str, fingerprint: str) -> dict[str, Any]:
         """What an artifact was made for, finished or not.
@@ -173,7 +179,7 @@ class Store:
         return self.work_dir / stage / f".{fingerprint}.lock"
 
     def removable(self) -> list[Path]:
-        """Folders that nothing needs: replaced, unfinished or superseded artifacts.
+        """What nothing needs: replaced, unfinished or superseded artifacts, and unfinished files.
 
         Kept are each stage's latest artifacts, what those were made of, and what another process
         is making.
@@ -194,12 +200,21 @@ class Store:
             for stage, fingerprint, _ in self.artifacts()
             if fingerprint not in kept and not self.is_being_made(stage, fingerprint)
         ]
-        return folders + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
+        replaced = sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
+        return folders + replaced + strays(self.work_dir)
 
-    def remove(self, folder: Path) -> None:
-        """Delete an artifact's folder, the manifest first, so that what remains is unfinished."""
-        (folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+    def remove(self, path: Path) -> None:
+        """Delete what is removable.
+
+        An artifact's folder is moved to the replaced ones first, so that a removal that is stopped
+        leaves nothing that looks like an artifact, and the next one ends it.
+        """
+        if path.is_file():
+            path.unlink()
+            return
+        if path.parent.name != REPLACED:
+            path = self.set_aside(path.parent.name, path.name)
+        shutil.rmtree(path)
 
 
 def _latest(pointer: str) -> str:

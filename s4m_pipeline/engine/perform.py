@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s4m_pipeline.artifacts.fingerprint import format_fault
+from s4m_pipeline.artifacts.leftovers import clear_artifact, clear_strays
 from s4m_pipeline.artifacts.manifest import Manifest
+from s4m_pipeline.artifacts.store import REQUEST
 from s4m_pipeline.devices.placement import ALWAYS_THERE
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
 from s4m_pipeline.engine.staleness import describe_difference, input_contents
-from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError
+from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError, S4MError
 from s4m_pipeline.system_errors import telling
 
 
@@ -176,7 +178,14 @@ def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
     run.reporter.say(f"{stage.title}: {'resuming' if resumed else 'making'} {fingerprint}")
     settings, inputs = stage.settings(run.config), stage.inputs(run)
     folder = run.store.begin(stage.name, fingerprint, settings, inputs)
+    clear_artifact(folder)
+    clear_strays(run.store.work_dir)
     outcome = _outcome(run, stage, folder)
+    if not (folder / REQUEST).is_file():
+        raise S4MError(
+            f"{folder}: was removed while it was being made.\nMake it again with: "
+            f"{run.command_for(stage)}"
+        )
     manifest = manifest_of(stage, fingerprint, settings, inputs, outcome)
     manifest.input_contents = input_contents(run, stage)
     run.store.finish(folder, manifest, stage.pointer)
