@@ -5,7 +5,10 @@ The commands are imported inside a function, so that Ctrl-C during the imports i
 
 from __future__ import annotations
 
+import codecs
 import gc
+import io
+import os
 import signal
 import sys
 import tempfile
@@ -41,9 +44,32 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(OBJECTS_TO_COLLECT)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+    if arguments is None:
+        _take_names_as_utf8()
+    _show_what_can_be_shown()
     words = sys.argv[1:] if arguments is None else arguments
     arguments = [word for word in words if word not in VERBOSE]
     sys.exit(_call(arguments, verbose=len(arguments) < len(words)))
+
+
+def _take_names_as_utf8() -> None:
+    """Start anew in Python's UTF-8 mode where the locale has names of files in another encoding.
+
+    Under such a locale no file could be opened whose name the locale cannot write, and one image
+    set would have other names on another machine. The encoding of names is set at Python's start.
+    """
+    if codecs.lookup(sys.getfilesystemencoding()).name == "utf-8":
+        return
+    if os.environ.get("PYTHONUTF8") != "1":  # else it has been started anew, to no avail
+        environment = {**os.environ, "PYTHONUTF8": "1"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def _show_what_can_be_shown() -> None:
+    """Have what a terminal cannot show, in names of files and classes, escaped; not fail for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(number: int, frame: object) -> None:
