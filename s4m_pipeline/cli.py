@@ -5,14 +5,20 @@ The commands are imported inside a function, so that Ctrl-C during the imports i
 
 from __future__ import annotations
 
+import codecs
 import gc
+import io
+import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
+from pathlib import Path
 
 from s4m_pipeline.engine.registry import STAGES
-from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError, is_out_of_memory
+from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
+from s4m_pipeline.system_errors import SHARED_MEMORY, told
 
 OBJECTS_TO_COLLECT = 50_000
 """New objects before Python looks for garbage: imports make many objects and no garbage."""
@@ -30,10 +36,6 @@ RESUMED = ("run", "demo", "rethreshold")
 """Commands, beside those of stages, that resume where they were interrupted."""
 VERBOSE = ("--verbose", "-v")
 
-TOO_LARGE = (
-    "Memory ran out. Lower batch_size (in the stage's section or in segmenter), or the size of\n"
-    "the images (segmenter.image_size, or the scale in the model's config)."
-)
 BUG = "This is a bug in s4m; --verbose shows where."
 
 
@@ -42,9 +44,32 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(OBJECTS_TO_COLLECT)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+    if arguments is None:
+        _take_names_as_utf8()
+    _show_what_can_be_shown()
     words = sys.argv[1:] if arguments is None else arguments
     arguments = [word for word in words if word not in VERBOSE]
     sys.exit(_call(arguments, verbose=len(arguments) < len(words)))
+
+
+def _take_names_as_utf8() -> None:
+    """Start anew in Python's UTF-8 mode where the locale has names of files in another encoding.
+
+    Under such a locale no file could be opened whose name the locale cannot write, and one image
+    set would have other names on another machine. The encoding of names is set at Python's start.
+    """
+    if codecs.lookup(sys.getfilesystemencoding()).name == "utf-8":
+        return
+    if os.environ.get("PYTHONUTF8") != "1":  # else it has been started anew, to no avail
+        environment = {**os.environ, "PYTHONUTF8": "1"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def _show_what_can_be_shown() -> None:
+    """Have what a terminal cannot show, in names of files and classes, escaped; not fail for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -63,21 +88,34 @@ def _call(arguments: list[str], verbose: bool) -> int:
         return _report(error, error.exit_code, str(error), verbose)
     except KeyboardInterrupt:
         result = INTERRUPTED
-    except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
-        code = WRONG_USE if isinstance(error, WRONG_PATH) else FAILED
-        return _report(error, code, f"{where}{error.strerror or error}", verbose)
     except Exception as error:
-        show = getattr(error, "show", None)  # wrong use, as click or typer's copy of it says
-        if callable(show):
-            show()
-            return int(getattr(error, "exit_code", FAILED))
-        text = (str(error).splitlines() or [""])[0]
-        advice = TOO_LARGE if is_out_of_memory(error) else BUG
-        return _report(error, FAILED, f"{type(error).__name__}: {text}\n{advice}", verbose)
+        return _failed(error, arguments, verbose)
     if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
         _to_stderr(_interrupted(arguments))
     return result if isinstance(result, int) else 0
+
+
+def _failed(error: Exception, arguments: list[str], verbose: bool) -> int:
+    """Report what no part of s4m has put into words of its own."""
+    if refused := told(error, _places(arguments)):
+        return _report(error, refused.exit_code, str(refused), verbose)
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{error.filename}: "
+        code = WRONG_USE if isinstance(error, WRONG_PATH) else FAILED
+        return _report(error, code, f"{where}{error.strerror or error}", verbose)
+    show = getattr(error, "show", None)  # wrong use, as click or typer's copy of it says
+    if callable(show):
+        show()
+        return int(getattr(error, "exit_code", FAILED))
+    text = (str(error).splitlines() or [""])[0]
+    return _report(error, FAILED, f"{type(error).__name__}: {text}\n{BUG}", verbose)
+
+
+def _places(arguments: list[str]) -> list[Path]:
+    """Where a command may have been writing: what its line names, this folder, temporary files."""
+    values = (word.rpartition("=")[2] for word in arguments)
+    named = [Path(value) for value in values if value and not value.startswith("-")]
+    return [*named, Path.cwd(), Path(tempfile.gettempdir()), SHARED_MEMORY]
 
 
 def _interrupted(arguments: list[str]) -> str:

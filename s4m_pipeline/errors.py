@@ -6,6 +6,7 @@ stale, damaged or of another format version; 4 done, but images were set aside; 
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -48,12 +49,19 @@ class FormatVersionError(ArtifactError):
         self.folder = folder
 
 
-_NO_MEMORY = re.compile(r"CUDA error: out of memory|CU(BLAS|DNN)_STATUS_\w*ALLOC\w*_FAILED")
-"""How CUDA and its libraries say that memory ran out, in torch's plain RuntimeErrors."""
+_NO_MEMORY = re.compile(
+    r"CUDA error: out of memory|CU(BLAS|DNN)_STATUS_\w*ALLOC\w*_FAILED"
+    r"|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc"
+    r"|Insufficient memory"
+)
+"""How CUDA and its libraries, torch on a CPU, and OpenCV say that memory ran out."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's error or one of torch's, recognised without torch."""
+    """Whether memory ran out: Python's error or one of a library's, recognised without it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_of_library = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return is_of_library and _NO_MEMORY.search(str(error)) is not None

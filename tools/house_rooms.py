@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "config_section",
         "errors",
         "late",
+        "system_errors",
         "wording",
     ),
 }

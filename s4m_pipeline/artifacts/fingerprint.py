@@ -45,7 +45,8 @@ def canonical_json(value: Any) -> str:
 
 def digest_of(value: Any) -> str:
     """SHA-256 (hex) of the canonical JSON of ``value``."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    # names of files may hold bytes that are not UTF-8, as lone surrogates
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def fingerprint(stage: str, settings: dict[str, Any], inputs: dict[str, str]) -> str:

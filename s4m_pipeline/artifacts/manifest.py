@@ -75,7 +75,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON by rename, so that a reader sees the old file or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w") as stream:
+    # a lone surrogate, of a name that is not UTF-8, becomes what JSON writes for it
+    with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
         stream.flush()
         os.fsync(stream.fileno())

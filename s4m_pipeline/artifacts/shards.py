@@ -11,11 +11,14 @@ from typing import Any
 from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
 from s4m_pipeline.artifacts.tables import write_table
+from s4m_pipeline.wording import counted
 
 PORTION = 16
 """A shard's images are a multiple of this, which is what a GPU takes at a time."""
 LARGEST = 1024
 """Images in a shard at most."""
+ALL = "all.json"
+"""Beside the markers: how many shards there are to be."""
 SHARDS = 128
 """A set is cut into about this many shards."""
 
@@ -83,6 +86,21 @@ def make_shards(image_ids: Sequence[int], size: int | None = None) -> list[Shard
 
 def _marker_path(folder: Path, shard: Shard) -> Path:
     return folder / "shards" / f"{shard.name}.json"
+
+
+def write_shard_count(folder: Path, count: int) -> None:
+    """Write down how many shards there will be, for whoever asks in the meantime."""
+    write_json(folder / "shards" / ALL, {"shards": count})
+
+
+def shards_done(folder: Path) -> str:
+    """How many shards of an unfinished artifact have a marker, as ``3 of 12 shards done``."""
+    done = sum(path.stem.isdigit() for path in folder.glob("shards/*.json"))
+    try:
+        count = json.loads((folder / "shards" / ALL).read_text())["shards"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{counted(done, 'shard', 'shards')} done"
+    return f"{done} of {counted(count, 'shard', 'shards')} done"
 
 
 def remove_shards(folder: Path, first: int) -> None:

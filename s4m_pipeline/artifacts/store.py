@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache
+from s4m_pipeline.artifacts.leftovers import strays
+from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -111,20 +112,30 @@ class Store:
         self.point_latest(manifest.stage, manifest.fingerprint, pointer)
 
     def point_latest(self, stage: str, fingerprint: str, pointer: str = "") -> None:
-        """Make ``latest`` name this artifact, and ``latest-POINTER`` where it has a pointer."""
+        """Make ``latest`` name this artifact, and ``latest-POINTER`` where it has a pointer.
+
+        Nothing is written where they do so already.
+        """
         for name in {LATEST, _latest(pointer)}:
             path = self.work_dir / stage / name
+            if path.is_file() and path.read_text().strip() == fingerprint:
+                continue
             partial = path.with_name(f".{name}.{os.getpid()}.partial")
             partial.write_text(fingerprint + "\n")
             partial.replace(path)
 
-    def set_aside(self, stage: str, fingerprint: str) -> None:
-        """Move an artifact out of the way of a forced new version; ``gc`` removes it."""
+    def set_aside(self, stage: str, fingerprint: str) -> Path:
+        """Move an artifact, if it is there, out of the way of a new version; ``gc`` removes it.
+
+        Returns:
+            Where it is now.
+        """
         folder = self.folder(stage, fingerprint)
+        aside = self.work_dir / stage / REPLACED / f"{fingerprint}-{time.time_ns()}"
         if folder.is_dir():
-            aside = self.work_dir / stage / REPLACED / f"{fingerprint}-{time.time_ns()}"
             aside.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(aside)
+        return aside
 
     def requested(self, stage: str, fingerprint: str) -> dict[str, Any]:
         """What an artifact was made for, finished or not.
@@ -152,19 +163,23 @@ class Store:
         Raises:
             S4MError: Another process is making the same artifact.
         """
-        folder = self.work_dir / stage
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f".{fingerprint}.lock").open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise S4MError(
-                    f"{stage} {fingerprint} is being made by another process."
-                ) from error
-            yield
+        path = self._lock_file(stage, fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with held(path):
+                yield
+        except BlockingIOError as error:
+            raise S4MError(f"{stage} {fingerprint} is being made by another process.") from error
+
+    def is_being_made(self, stage: str, fingerprint: str) -> bool:
+        """Whether a process is making the artifact at this moment."""
+        return is_held(self._lock_file(stage, fingerprint))
+
+    def _lock_file(self, stage: str, fingerprint: str) -> Path:
+        return self.work_dir / stage / f".{fingerprint}.lock"
 
     def removable(self) -> list[Path]:
-        """Folders that nothing needs: replaced, unfinished or superseded artifacts.
+        """What nothing needs: replaced, unfinished or superseded artifacts, and unfinished files.
 
         Kept are each stage's latest artifacts, what those were made of, and what another process
         is making.
@@ -183,21 +198,23 @@ class Store:
         folders = [
             self.folder(stage, fingerprint)
             for stage, fingerprint, _ in self.artifacts()
-            if fingerprint not in kept and not self._is_locked(stage, fingerprint)
+            if fingerprint not in kept and not self.is_being_made(stage, fingerprint)
         ]
-        return folders + sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
+        replaced = sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
+        return folders + replaced + strays(self.work_dir)
 
-    def _is_locked(self, stage: str, fingerprint: str) -> bool:
-        try:
-            with self.lock(stage, fingerprint):
-                return False
-        except S4MError:
-            return True
+    def remove(self, path: Path) -> None:
+        """Delete what is removable.
 
-    def remove(self, folder: Path) -> None:
-        """Delete an artifact's folder, the manifest first, so that what remains is unfinished."""
-        (folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        An artifact's folder is moved to the replaced ones first, so that a removal that is stopped
+        leaves nothing that looks like an artifact, and the next one ends it.
+        """
+        if path.is_file():
+            path.unlink()
+            return
+        if path.parent.name != REPLACED:
+            path = self.set_aside(path.parent.name, path.name)
+        shutil.rmtree(path)
 
 
 def _latest(pointer: str) -> str:

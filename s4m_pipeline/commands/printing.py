@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from s4m_pipeline.wording import counted
+from s4m_pipeline.wording import counted, human_bytes
 
 if TYPE_CHECKING:
     from s4m_pipeline.artifacts.manifest import Manifest
     from s4m_pipeline.engine.run import Run
     from s4m_pipeline.engine.stage import Stage
     from s4m_pipeline.review.table import Table
-
-
-def human_bytes(count: float) -> str:
-    """Bytes in a unit that reads well."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def human_seconds(count: float) -> str:

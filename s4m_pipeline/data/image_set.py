@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.wording import escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class ImageRecord:
 
     Attributes:
         id: COCO's image id.
-        file_name: Name relative to the images folder, as the COCO file writes it.
+        file_name: Name relative to the images folder, as the COCO file writes it. It is for people
+            and tables: bytes that are not UTF-8 are escaped in it, and in ``path`` they are not.
         path: Where the file should be. It need not exist: loading it says so.
         height: Height in pixels.
         width: Width in pixels.
@@ -35,6 +37,9 @@ class ImageRecord:
     path: Path
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        self.file_name = escaped(self.file_name)
 
 
 @dataclass(slots=True)

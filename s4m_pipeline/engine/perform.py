@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from s4m_pipeline.artifacts.fingerprint import format_fault
+from s4m_pipeline.artifacts.leftovers import clear_artifact, clear_strays
 from s4m_pipeline.artifacts.manifest import Manifest
+from s4m_pipeline.artifacts.store import REQUEST
 from s4m_pipeline.devices.placement import ALWAYS_THERE
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
 from s4m_pipeline.engine.staleness import describe_difference, input_contents
-from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError
+from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError, S4MError
+from s4m_pipeline.system_errors import telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,11 @@ def freshness(run: Run, stage: Stage) -> Freshness:
             return Freshness("damaged", fingerprint, str(error).splitlines()[0])
         return Freshness("stale" if changed else "fresh", fingerprint, changed)
     if run.store.is_begun(stage.name, fingerprint):
-        return Freshness("unfinished", fingerprint, "stopped before its manifest was written")
+        why = "stopped before its manifest was written"
+        if run.store.is_being_made(stage.name, fingerprint):
+            progress = stage.progress(run)
+            why = f"another process is making it{f': {progress}' if progress else ''}"
+        return Freshness("unfinished", fingerprint, why)
     latest = run.store.latest(stage.name, stage.pointer)
     if latest is None:
         return Freshness("missing", fingerprint, "never made")
@@ -133,7 +141,7 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
     check_stage(run, stage, force)
     for upstream in stage.upstream(run.config).values():
         _require_fresh(run, upstream)
-    with run.store.lock(stage.name, fingerprint):
+    with telling(run.folder(stage)), run.store.lock(stage.name, fingerprint):
         if not force and (manifest := _if_fresh(run, stage)):
             return manifest  # another process made it in the meantime
         if force or run.store.is_complete(stage.name, fingerprint):
@@ -149,7 +157,8 @@ def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
     if standing.state != "fresh":
         return None
     run.reporter.say(f"{stage.title}: fresh ({standing.fingerprint})")
-    run.store.point_latest(stage.name, standing.fingerprint, stage.pointer)
+    with suppress(OSError):  # a work folder that is read-only: nothing is made, nothing is lost
+        run.store.point_latest(stage.name, standing.fingerprint, stage.pointer)
     return run.store.manifest(stage.name, standing.fingerprint)
 
 
@@ -169,7 +178,14 @@ def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
     run.reporter.say(f"{stage.title}: {'resuming' if resumed else 'making'} {fingerprint}")
     settings, inputs = stage.settings(run.config), stage.inputs(run)
     folder = run.store.begin(stage.name, fingerprint, settings, inputs)
+    clear_artifact(folder)
+    clear_strays(run.store.work_dir)
     outcome = _outcome(run, stage, folder)
+    if not (folder / REQUEST).is_file():
+        raise S4MError(
+            f"{folder}: was removed while it was being made.\nMake it again with: "
+            f"{run.command_for(stage)}"
+        )
     manifest = manifest_of(stage, fingerprint, settings, inputs, outcome)
     manifest.input_contents = input_contents(run, stage)
     run.store.finish(folder, manifest, stage.pointer)

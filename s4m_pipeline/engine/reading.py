@@ -9,6 +9,7 @@ from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.images import prepare_threads, read_sized_image
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.ahead import done_ahead
+from s4m_pipeline.wording import escaped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +75,7 @@ def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> d
         "image_id": record.id,
         "file_name": record.file_name,
         "stage": stage,
-        "error": str(error),
+        "error": escaped(str(error)),
         "attempts": 1,
     }
 

@@ -14,6 +14,7 @@ from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.devices import placement
 from s4m_pipeline.engine.image_sets import ImageSets
 from s4m_pipeline.errors import ArtifactError, UsageError
+from s4m_pipeline.wording import escaped
 
 
 class StageLike(Protocol):
@@ -34,6 +35,16 @@ class StageLike(Protocol):
     def inputs(self, run: Run) -> dict[str, str]: ...  # noqa: D102
 
 
+def _check_work_dir(work_dir: Path) -> None:
+    """Refuse a work folder in which no table can be written (UsageError)."""
+    shown = escaped(str(work_dir))
+    if shown != str(work_dir):
+        raise UsageError(
+            f"work_dir: {shown}: not UTF-8, so that Parquet cannot write tables there.\n"
+            "Give another work_dir; the images may stay where they are."
+        )
+
+
 class Run:
     """A run at work: its configuration, artifacts, image sets and reporter.
 
@@ -51,6 +62,7 @@ class Run:
     ) -> None:
         self.config = config
         self.called_with = called_with
+        _check_work_dir(config.work_dir)
         self.store = Store(config.work_dir)
         self.reporter = reporter or Reporter()
         self.images = ImageSets(config.data, self.store.digests)

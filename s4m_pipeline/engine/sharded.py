@@ -17,6 +17,8 @@ from s4m_pipeline.artifacts.shards import (
     read_marker,
     remove_shards,
     shard_size,
+    shards_done,
+    write_shard_count,
 )
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.devices.placement import gpus_of
@@ -95,10 +97,15 @@ class ShardedStage(Stage):
         done = sum(read_marker(folder, shard) is not None for shard in shards)
         return Plan(images, len(shards), done, images * self.bytes_per_image(run))
 
+    def progress(self, run: Run) -> str:
+        """Shards done of all."""
+        return shards_done(run.folder(self))
+
     def make(self, run: Run, folder: Path) -> Outcome:
         """Process the shards that have no marker yet, then add up all markers."""
         shards = self.shards(run)
         remove_shards(folder, len(shards))
+        write_shard_count(folder, len(shards))
         markers: dict[int, ShardMarker] = {}
         for shard in shards:
             marker = read_marker(folder, shard)

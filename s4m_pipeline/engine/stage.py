@@ -124,6 +124,11 @@ class Stage(ABC):
     def plan(self, run: Run) -> Plan:
         """What it would do."""
 
+    def progress(self, run: Run) -> str:
+        """How far an unfinished artifact is, in words; asked at any time, so it is quick."""
+        del run
+        return ""
+
     @abstractmethod
     def make(self, run: Run, folder: Path) -> Outcome:
         """Do the work in ``folder``, and resume from what an earlier try left there."""

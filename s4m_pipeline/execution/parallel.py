@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections import deque
+import pickle
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TypeVar
+from contextlib import AbstractContextManager, closing, contextmanager
+from multiprocessing.connection import Connection
+from queue import Empty, LifoQueue
+from typing import Any, Generic, Protocol, TypeVar
 
 from s4m_pipeline.errors import S4MError
+from s4m_pipeline.execution.ahead import done_ahead
+from s4m_pipeline.execution.processes import Helper, HelperEndedError, end_all
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -69,24 +70,70 @@ def work_through(
         for job in jobs:
             yield function(job)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_leave_interrupts)
-    waiting: deque[Future[Result]] = deque()
+    pool = _Pool(function)
     try:
-        for job in jobs:
-            waiting.append(pool.submit(function, job))
-            if len(waiting) >= AHEAD * processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise S4MError(
-            "a worker process died, perhaps for lack of memory; --processes 1 uses none"
-        ) from error
+        with closing(done_ahead(pool.do, jobs, processes, AHEAD * processes)) as results:
+            yield from results
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.end()
 
 
-def _leave_interrupts() -> None:
-    """Ignore Ctrl-C: the main process handles it and ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Pool(Generic[Job, Result]):
+    """Processes that do jobs, one for each thread that has some to do."""
+
+    def __init__(self, function: Callable[[Job], Result]) -> None:
+        self._function = function
+        self._helpers: list[Helper] = []
+        self._idle: LifoQueue[Helper] = LifoQueue()
+
+    def do(self, job: Job) -> Result:
+        """Have a process do a job; for threads.
+
+        Raises:
+            S4MError: The process died; or what the function raised.
+        """
+        try:
+            helper = self._idle.get_nowait()
+        except Empty:
+            helper = Helper(_serve, (self._function,))
+            self._helpers.append(helper)
+        try:
+            helper.send(job)
+            result, error, there = helper.receive()
+        except HelperEndedError as ended:
+            raise S4MError(
+                "a worker process died, perhaps for lack of memory; --processes 1 uses none"
+            ) from ended
+        self._idle.put(helper)
+        if error is not None:
+            raise error from _ElsewhereError(there)
+        done: Result = result
+        return done
+
+    def end(self) -> None:
+        """End the processes; no thread is at work any more."""
+        end_all(self._helpers)
+
+
+class _ElsewhereError(Exception):
+    """Where an error was raised, as the process that raised it wrote it down."""
+
+
+def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
+    """Do jobs as they come, in a process of its own: send each one's result, or its error."""
+    while True:
+        job = pipe.recv()
+        try:
+            answer = pickle.dumps((function(job), None, ""))
+        except Exception as error:
+            answer = pickle.dumps((None, _sendable(error), f"\n{traceback.format_exc()}"))
+        pipe.send_bytes(answer)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one of ours with its words where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return S4MError(f"a worker failed: {type(error).__name__}: {error}")
+    return error

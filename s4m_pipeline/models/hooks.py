@@ -13,6 +13,8 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
+from s4m_pipeline.errors import S4MError
+
 LOG_INTERVAL = 10
 Progress = Callable[[int, dict[str, float]], None]
 
@@ -40,9 +42,11 @@ class JsonLinesHook(Hook):
         self._steps = 0
         self._since = 0.0
         self._paused = 0.0
+        self._folder: tuple[int, int] | None = None
 
     def before_train(self, runner: Any) -> None:
         """Cut off what comes after the iteration that the training starts from."""
+        self._folder = _place_of(self.path.parent)
         lines = [x for x in read_log(self.path) if x["iteration"] <= runner.iter]
         if runner.iter >= runner.max_iters and runner.val_loop is not None:
             # Only the last validation is left to do: see PositionedTrainLoop.
@@ -57,7 +61,17 @@ class JsonLinesHook(Hook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Add up the step's losses, and write a line at every tenth and at the last step."""
+        """Add up the step's losses, and write a line at every tenth and at the last step.
+
+        Raises:
+            S4MError: The log's folder is gone. A checkpoint would make it anew and go on, with
+                nothing of what was there.
+        """
+        if _place_of(self.path.parent) != self._folder:
+            raise S4MError(
+                f"{self.path.parent}: was removed or taken away; the training ends after "
+                f"{runner.iter + 1} iterations.\nWhen the folder is there again, run it again."
+            )
         losses = {name: _number(value) for name, value in (outputs or {}).items()}
         iteration = runner.iter + 1
         for name, value in losses.items():
@@ -109,6 +123,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def _place_of(folder: Path) -> tuple[int, int] | None:
+    """Which folder it is, whatever its name; None where there is none."""
+    try:
+        state = folder.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _number(value: Any) -> float:

@@ -95,7 +95,7 @@ def write_page(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error

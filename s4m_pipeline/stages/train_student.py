@@ -18,6 +18,7 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
+    iterations_done,
     training_settings,
     weights_source,
 )
@@ -85,6 +86,10 @@ class TrainStudent(Stage):
         images = len(run.images.labelled.images) + len(run.images.unlabelled.images)
         steps = run.config.student.iterations
         return Plan(images=images, disk_bytes=4 * CHECKPOINT_BYTES, steps=steps)
+
+    def progress(self, run: Run) -> str:
+        """Iterations done of all."""
+        return iterations_done(run.folder(self), run.config.student.iterations)
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train on labelled images and refined labels."""

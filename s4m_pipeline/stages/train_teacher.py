@@ -15,6 +15,7 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
+    iterations_done,
     teacher_extra,
     teacher_upstream,
     training_settings,
@@ -58,6 +59,10 @@ class TrainTeacher(Stage):
         images = len(run.images.labelled.images)
         steps = run.config.teacher.iterations
         return Plan(images=images, disk_bytes=2 * CHECKPOINT_BYTES, steps=steps)
+
+    def progress(self, run: Run) -> str:
+        """Iterations done of all."""
+        return iterations_done(run.folder(self), run.config.teacher.iterations)
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train on the labelled images."""

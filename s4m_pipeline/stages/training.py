@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.config import RANDOM, RunConfig, StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.config_section import result_settings
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
@@ -98,6 +100,25 @@ def _fit_of(model: str, classes: int, path: Path, *state: int) -> tuple[int, int
 def start_checkpoint(section: TrainingSection) -> Path | None:
     """The file of weights that a section names; None where it names none."""
     return None if section.weights in (None, RANDOM) else Path(str(section.weights))
+
+
+def iterations_done(folder: Path, iterations: int) -> str:
+    """How far a training is by its log, as ``iteration 120 of 4000``; empty before its first line.
+
+    Args:
+        folder: The artifact's folder.
+        iterations: Its length.
+    """
+    try:
+        lines = (folder / LOG).read_text().splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            return f"iteration {json.loads(line)['iteration']} of {iterations}"
+        except (ValueError, KeyError, TypeError):  # it is being written
+            continue
+    return ""
 
 
 def teacher_upstream(config: RunConfig) -> dict[str, Stage]:

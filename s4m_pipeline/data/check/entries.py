@@ -14,6 +14,7 @@ from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.formats.coco.values import (
     category_id_fault,
     image_id_fault,
+    is_file_name,
     is_size,
     is_text,
 )
@@ -158,7 +159,7 @@ def _is_image_entry(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
         and type(entry.get("id")) is int
-        and is_text(entry.get("file_name"))
+        and is_file_name(entry.get("file_name"))
         and bool(entry["file_name"])
         and is_size(entry.get("height"), entry.get("width"))
     )

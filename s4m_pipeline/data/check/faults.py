@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from s4m_pipeline.wording import escaped
+
 EXAMPLES = 5
 FAULTS: Mapping[str, str] = {
     "no-images": "files without any image",
@@ -91,7 +93,7 @@ class FaultCounter:
 
         What cannot be printed, such as the lone surrogates that JSON may hold, is escaped.
         """
-        example = example.encode("utf-8", "backslashreplace").decode("utf-8")
+        example = escaped(example)
         self.counts[kind] += count
         kept = self.examples.setdefault(kind, [])
         if len(kept) < EXAMPLES:

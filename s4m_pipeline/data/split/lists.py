@@ -17,6 +17,7 @@ with ``./`` before it, which means the same file.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -48,11 +49,14 @@ def read_list(path: Path) -> list[str]:
         names = [str(e["file_name"]) for e in entries if isinstance(e, dict) and "file_name" in e]
     else:
         try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")  # \r\n is \n by then
+            content = path.read_bytes()
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path}: not a text file ({error.reason})") from error
+        if b"\0" in content or content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            raise UsageError(f"{path}: not a text file in UTF-8")
+        # names are bytes: some are not UTF-8
+        text = content.decode("utf-8-sig", "surrogateescape")
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         names = [name for line in lines if (name := _name(line))]
     if not names:
         raise UsageError(f"{path}: names no image")
@@ -71,7 +75,7 @@ def write_list(path: Path, file_names: Iterable[str]) -> None:
         raise UsageError(f"{path}: the name {broken[:-1]!r} has a line break, no list can hold it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(lines), encoding="utf-8")
+        path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     except FileExistsError as error:
         raise UsageError(f"{error.filename} is a file, not a folder") from error
     except OSError as error:

@@ -42,6 +42,20 @@ def is_text(value: Any) -> bool:
     return True
 
 
+def is_file_name(value: Any) -> bool:
+    """Whether a value is text that can name a file: bytes that are not UTF-8 are lone surrogates.
+
+    Python writes such a name to JSON as ``\\udcf6`` for the byte F6, and reads it back.
+    """
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def image_id_fault(image_id: int) -> str | None:
     """Say why a whole number cannot be an image's id, or None when it can."""
     if 0 <= image_id <= LARGEST_IMAGE_ID:
@@ -81,7 +95,7 @@ def image_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
     name = entry.get("file_name")
     if not isinstance(name, str) or not name:
         raise UsageError(f"{source}: image {image_id} has no 'file_name'")
-    if not is_text(name):
+    if not is_file_name(name):
         raise UsageError(f"{source}: image {image_id} has a 'file_name' that is not text: {name!r}")
     return image_id, name
 
