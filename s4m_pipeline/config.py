@@ -8,6 +8,7 @@ artifact's fingerprint.
 from __future__ import annotations
 
 import re
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,11 +45,26 @@ class UnlabelledSet(Section):
 
 
 class DataSection(Section):
-    """The image sets."""
+    """The image sets, and how their pictures are read.
+
+    ``levels`` are the stored values that become black and white in pictures of more than 8 bits a
+    channel: a low and a high one, or ``auto``, which takes the bit depth of the largest value in
+    all sets.
+    """
 
     labelled: LabelledSet
     unlabelled: UnlabelledSet | None = None
     validation: LabelledSet | None = None
+    levels: Literal["auto"] | list[float] = "auto"
+
+    @field_validator("levels")
+    @classmethod
+    def _low_and_high(cls, value: str | list[float]) -> str | list[float]:
+        if isinstance(value, str):
+            return value
+        if len(value) != 2 or not all(map(isfinite, value)) or value[0] >= value[1]:
+            raise ValueError("expected auto, or a low and a higher value, such as [0, 4095]")
+        return value
 
 
 class SegmenterSection(Section):

@@ -14,7 +14,7 @@ import yaml
 
 from s4m_pipeline.cli import VERBOSE
 from s4m_pipeline.commands.app import build_app
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config import DataSection, RunConfig
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.config_section import Section
 from s4m_pipeline.refinement.reasons import Reason
@@ -53,7 +53,9 @@ def settings_there() -> dict[str, str]:
             for key in type(field.default).model_fields:
                 there[f"{name}.{key}"] = as_told(getattr(field.default, key))
         elif name == "data":
-            there |= {f"data.{key}": NO_DEFAULT for key in ("labelled", "unlabelled", "validation")}
+            sets = ("labelled", "unlabelled", "validation")
+            for key, own in DataSection.model_fields.items():
+                there[f"data.{key}"] = NO_DEFAULT if key in sets else as_told(own.default)
         else:
             there[name] = NO_DEFAULT if field.is_required() else as_told(field.default)
     return there

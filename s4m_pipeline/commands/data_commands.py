@@ -22,6 +22,12 @@ ProcessesOption = Annotated[
     int | None,
     typer.Option("--processes", min=1, help="Processes; one a core by default."),
 ]
+LevelsOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        help="data.levels: black and white of pictures of more than 8 bits; auto if left out."
+    ),
+]
 PercentOption = Annotated[
     list[float] | None,
     typer.Option(help="Share of the images that keeps its masks; may be given several times."),
@@ -94,6 +100,7 @@ def check(
     decode: Annotated[
         bool, typer.Option("--decode/--headers", help="Decode images whole, or read headers only.")
     ] = True,
+    levels: LevelsOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a fault is found.")] = (
         False
     ),
@@ -108,8 +115,12 @@ def check(
     """
     from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.data.check.check import check_coco
+    from s4m_pipeline.data.levels import Levels
+    from s4m_pipeline.data.reading import Reading
     from s4m_pipeline.execution.parallel import default_processes
 
+    if levels is not None and not levels[0] < levels[1]:
+        raise UsageError(f"--levels: {levels[0]:g} is not below {levels[1]:g}")
     others = list(zip(against or [], against_images or [], strict=False))
     if len(against or []) != len(against_images or []):
         raise UsageError("give one --against-images for each --against")
@@ -122,6 +133,7 @@ def check(
         against=others,
         processes=processes or default_processes(),
         progress=Reporter().progress,
+        reading=Reading(None if levels is None else Levels(*levels)),
     )
     _print_faults(faults, as_json)
     if strict and not all(fault.is_note for fault in faults):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.wording import escaped
 
@@ -30,6 +31,7 @@ class ImageRecord:
         path: Where the file should be. It need not exist: loading it says so.
         height: Height in pixels.
         width: Width in pixels.
+        reading: How the pictures of its set are read.
     """
 
     id: int
@@ -37,6 +39,7 @@ class ImageRecord:
     path: Path
     height: int
     width: int
+    reading: Reading = PLAIN
 
     def __post_init__(self) -> None:
         self.file_name = escaped(self.file_name)
@@ -122,9 +125,20 @@ class ImageSet:
         left_out = frozenset(image_ids)
         return self.only([image.id for image in self.images if image.id not in left_out])
 
+    def read_by(self, reading: Reading) -> ImageSet:
+        """The same set, whose pictures are read by a rule; this one is changed."""
+        for image in self.images:
+            image.reading = reading
+        return self
+
     def id_of_file(self) -> dict[str, int]:
         """Map each image's file name to its id."""
         return {image.file_name: image.id for image in self.images}
+
+
+def reading_of(images: Sequence[ImageRecord]) -> Reading:
+    """How the pictures of a set are read, which is the same for all."""
+    return images[0].reading if images else PLAIN
 
 
 def check_same_categories(

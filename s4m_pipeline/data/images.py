@@ -6,12 +6,16 @@ import it themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s4m_pipeline.data.deep_pictures import extremes_of, is_deep, may_be_deep, values_of
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.data.levels import Extremes, decided
+from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,44 +32,78 @@ THREADS = 4
 """How many images ``unreadable`` decodes at a time; decoding releases the GIL."""
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, reading: Reading | None = None) -> np.ndarray:
     """Decode an image file, turned upright as its EXIF orientation says.
 
     Args:
         path: The file.
+        reading: How the pictures of its set are read; None for a picture by itself, whose levels
+            are its own where it has more than 8 bits.
 
     Returns:
         uint8 array (height, width, 3), RGB.
 
     Raises:
-        UsageError: The file is missing, unreadable, no image, truncated or broken; the message
-            names it.
+        UsageError: The file is missing, unreadable, no image, truncated or broken, or its set has
+            no levels for its bits; the message names it.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
+    with _opened(path) as image:
+        if is_deep(image):
+            return _deep_as_rgb(image, path, reading)
+        ImageOps.exif_transpose(image, in_place=True)
+        # convert would copy an RGB image
+        rgb: Image.Image = image if image.mode == "RGB" else image.convert("RGB")
+        return np.array(rgb, dtype=np.uint8)
+
+
+def _deep_as_rgb(image: Image.Image, path: Path, reading: Reading | None) -> np.ndarray:
+    """Bring a picture of more than 8 bits to 8-bit RGB by its set's levels."""
+    import numpy as np
+
+    values = values_of(image, path)
+    if reading is None:
+        levels = decided({path.name: extremes_of(values)})
+    else:
+        levels = reading.levels
+    if levels is None:
+        raise ValueError(
+            "it has more than 8 bits, and no levels are known for its set; set data.levels to a "
+            "low and a high value"
+        )
+    scaled = levels.eight_bits(values)
+    return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2)
+
+
+def read_extremes(path: Path) -> Extremes | None:
+    """What of a picture's values decides the levels; None for one of 8 bits or none that is whole.
+
+    Of a picture of 8 bits only the header is read.
+    """
+    if may_be_deep(path) is False:
+        return None
     try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(_to_rgb(image), dtype=np.uint8)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such image") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path}: not a readable image ({_reason(error)})") from error
+        with _opened(path) as image:
+            return extremes_of(values_of(image, path)) if is_deep(image) else None
+    except UsageError:  # whoever needs the picture says so
+        return None
 
 
-def read_sized_image(path: Path, height: int, width: int) -> np.ndarray:
+def read_sized_image(path: Path, height: int, width: int, reading: Reading = PLAIN) -> np.ndarray:
     """Decode an image file as ``read_image`` does, and check its size and shape.
 
     Args:
         path: The file.
         height: The upright height that it should have; 0 where that is not known.
         width: Likewise the width.
+        reading: How the pictures of its set are read.
 
     Raises:
         UsageError: The file cannot be read, has another size or is too thin to be scaled.
     """
-    image = read_image(path)
+    image = read_image(path, reading)
     if height > 0 and width > 0 and image.shape[:2] != (height, width):
         raise UsageError(
             f"{path}: the image has {image.shape[1]} x {image.shape[0]} pixels, "
@@ -119,7 +157,7 @@ def unreadable(
 
 def _fault(record: ImageRecord) -> str | None:
     try:
-        read_sized_image(record.path, record.height, record.width)
+        read_sized_image(record.path, record.height, record.width, record.reading)
     except UsageError as error:
         return str(error)
     return None
@@ -131,29 +169,24 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         UsageError: The file is missing or has no image header.
     """
+    with _opened(path) as image:
+        width, height = image.size
+        is_turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+    return (width, height) if is_turned else (height, width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; what goes wrong with it is a UsageError that names it."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            is_turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+            yield image
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: not a readable image ({_reason(error)})") from error
-    return (width, height) if is_turned else (height, width)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Bring any mode to 8-bit RGB: 16-bit grey keeps its upper byte, transparency turns black."""
-    import numpy as np
-    from PIL import Image
-
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image).astype(np.int64)
-        shift = 8 if values.max(initial=0) > 255 else 0
-        return Image.fromarray((values >> shift).clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy an RGB image
 
 
 def _reason(error: Exception) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import astuple
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set_digest
 from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.folders import require_folder
@@ -17,6 +21,9 @@ from s4m_pipeline.data.image_set import (
     require_images,
     require_instances,
 )
+from s4m_pipeline.data.images import read_extremes
+from s4m_pipeline.data.levels import Extremes, Levels, decided
+from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.errors import UsageError
 
 
@@ -26,12 +33,53 @@ class ImageSets:
     Args:
         data: The run's data section.
         digests: Cache of file digests.
+        facts: What is known of the images' files.
     """
 
-    def __init__(self, data: DataSection, digests: DigestCache) -> None:
+    def __init__(self, data: DataSection, digests: DigestCache, facts: FileFacts) -> None:
         self._data = data
         self._digests = digests
+        self._facts = facts
         self._set_digests: dict[str, str] = {}
+        self._names: dict[str, list[str]] = {}
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How the pictures of all sets are read (UsageError where no rule holds for all)."""
+        levels = self._data.levels
+        if levels != "auto":
+            low, high = map(float, levels)
+            return Reading(Levels(low, high))
+        return Reading(decided(self.deep_pictures))
+
+    @cached_property
+    def deep_pictures(self) -> dict[str, Extremes]:
+        """The pictures of more than 8 bits of all sets that can be listed, by their paths."""
+        deep: dict[str, Extremes] = {}
+        for section in (self._data.labelled, self._data.unlabelled, self._data.validation):
+            if section is None:
+                continue
+            try:
+                names = self._names_of(section)
+            except UsageError:  # the stages that need this set say what is wrong with it
+                continue
+            found = self._facts.of("levels", section.images, names, _found_extremes)
+            for name, fact in zip(names, found, strict=True):
+                if fact is not None:
+                    deep[str(section.images / name)] = Extremes(*fact)
+        return deep
+
+    def dim_pictures(self) -> list[str]:
+        """The pictures, by path, that use under a tenth of the levels."""
+        levels = self.reading.levels
+        if levels is None:
+            return []
+        return [p for p, found in self.deep_pictures.items() if found.uses_few(levels)]
+
+    def reading_inputs(self) -> dict[str, str]:
+        """What of `reading` is not as usual, for fingerprints and manifests."""
+        levels = self.reading.levels
+        return {} if levels is None else {"data.levels": str(levels)}
 
     @cached_property
     def labelled(self) -> ImageSet:
@@ -39,7 +87,7 @@ class ImageSets:
         section = self._data.labelled
         labelled = read_labelled(section, "data.labelled")
         _require_files(labelled, section, "data.labelled")
-        return labelled
+        return labelled.read_by(self.reading)
 
     @cached_property
     def validation(self) -> ImageSet | None:
@@ -52,7 +100,7 @@ class ImageSets:
         check_same_categories(
             self.labelled.categories, validation.categories, "data.labelled", "data.validation"
         )
-        return validation
+        return validation.read_by(self.reading)
 
     def load_labelled_sets(self) -> None:
         """Read the labelled and the validation set, so that their faults come before any work."""
@@ -73,7 +121,7 @@ class ImageSets:
             require_folder(section.images)
             unlabelled = coco.load(section.annotations, section.images, masks=False)
         require_images(unlabelled, "data.unlabelled")
-        return unlabelled
+        return unlabelled.read_by(self.reading)
 
     @property
     def _unlabelled_section(self) -> UnlabelledSet:
@@ -96,17 +144,29 @@ class ImageSets:
         """Digest of an image set: the annotation file's bytes, the images' names and sizes."""
         key = f"{section.images}|{section.annotations}"
         if key not in self._set_digests:
-            if section.annotations is None:
-                names = image_folder.list_images(section.images)
-                list_digest = "folder"
-            else:
-                content = load_coco_json(section.annotations)
-                entries = enumerate(content["images"])
-                names = [image_key(e, place, section.annotations)[1] for place, e in entries]
-                list_digest = self._digests.file(section.annotations)
+            names = self._names_of(section)
+            listed = section.annotations
+            list_digest = "folder" if listed is None else self._digests.file(listed)
             images_digest = image_set_digest(section.images, names)
             self._set_digests[key] = digest_of([list_digest, images_digest])
         return self._set_digests[key]
+
+    def _names_of(self, section: LabelledSet | UnlabelledSet) -> list[str]:
+        """The file names of a set's images, in the order of its list."""
+        key = f"{section.images}|{section.annotations}"
+        if key not in self._names:
+            if section.annotations is None:
+                self._names[key] = image_folder.list_images(section.images)
+            else:
+                entries = enumerate(load_coco_json(section.annotations)["images"])
+                self._names[key] = [image_key(e, n, section.annotations)[1] for n, e in entries]
+        return self._names[key]
+
+
+def _found_extremes(path: Path) -> list[Any] | None:
+    """What of a picture's values decides the levels, as a JSON value."""
+    extremes = read_extremes(path)
+    return None if extremes is None else list(astuple(extremes))
 
 
 def _require_files(images: ImageSet, section: LabelledSet, name: str) -> None:

@@ -16,6 +16,7 @@ from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
 from s4m_pipeline.engine.staleness import describe_difference, input_contents
 from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError, S4MError
 from s4m_pipeline.system_errors import telling
+from s4m_pipeline.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +114,24 @@ def check_stage(run: Run, stage: Stage, force: bool = False) -> None:
         UsageError: Something is wrong; the message says what.
     """
     stage.check(run)
+    warn_of_pictures(run)
     # looking for a device loads torch, which plans do without
     if run.config.device in ALWAYS_THERE:
         return
     if force or freshness(run, stage).state != "fresh":
         stage.device(run)
+
+
+def warn_of_pictures(run: Run) -> None:
+    """Warn, once a run, of pictures that its levels leave nearly of one colour."""
+    dim = run.images.dim_pictures()
+    if dim:
+        what = counted(len(dim), "picture uses", "pictures use")
+        run.reporter.warn_once(
+            f"{what} under a tenth of the levels {run.images.reading.levels}, so that hardly "
+            f"anything is seen in them; the first is {dim[0]}.\n"
+            "Set data.levels to a low and a high value, or leave out what is odd."
+        )
 
 
 def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.images import prepare_threads, read_sized_image
+from s4m_pipeline.data.images import prepare_threads, read_image, read_sized_image
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.ahead import done_ahead
 from s4m_pipeline.wording import escaped
@@ -63,10 +64,33 @@ def read_prepared(
         prepare: Takes uint8 (H, W, 3) RGB.
     """
     try:
-        image = read_sized_image(record.path, record.height, record.width)
+        image = read_sized_image(record.path, record.height, record.width, record.reading)
     except UsageError as error:
         return error
     return prepare(image)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPicture:
+    """A picture of a set as pages show it.
+
+    Attributes:
+        record: The image.
+    """
+
+    record: ImageRecord
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.record.path.name
+
+    def read(self) -> np.ndarray | None:
+        """Its pixels, uint8 (H, W, 3) RGB; None where it cannot be read."""
+        try:
+            return read_image(self.record.path, self.record.reading)
+        except UsageError:
+            return None
 
 
 def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> dict[str, Any]:

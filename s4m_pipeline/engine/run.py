@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s4m_pipeline.artifacts import fingerprint as digests
+from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.console.reporter import Reporter
@@ -65,7 +66,8 @@ class Run:
         _check_work_dir(config.work_dir)
         self.store = Store(config.work_dir)
         self.reporter = reporter or Reporter()
-        self.images = ImageSets(config.data, self.store.digests)
+        facts = FileFacts(config.work_dir / ".pictures.json", self.reporter.progress)
+        self.images = ImageSets(config.data, self.store.digests, facts)
         self._fingerprints: dict[str, str] = {}
 
     @cached_property

@@ -108,9 +108,16 @@ class Stage(ABC):
         return {}
 
     def inputs(self, run: Run) -> dict[str, str]:
-        """Digests of input files and fingerprints of input artifacts, by name."""
+        """Digests of input files and fingerprints of input artifacts, by name.
+
+        How pictures are read is among them where it is not as usual.
+        """
         upstream = self.upstream(run.config).items()
-        return {**self.sources(run), **{name: run.fingerprint(stage) for name, stage in upstream}}
+        return {
+            **self.sources(run),
+            **run.images.reading_inputs(),
+            **{name: run.fingerprint(stage) for name, stage in upstream},
+        }
 
     def check(self, run: Run) -> None:
         """Refuse wrong settings and unusable data before any work (UsageError)."""

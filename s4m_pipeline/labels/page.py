@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from s4m_pipeline.engine.reading import ShownPicture
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.labels.warnings import label_rates, messages, rate_rows
 from s4m_pipeline.review.rate_table import rate_table
@@ -22,7 +23,7 @@ def write_prediction_page(run: Run, folder: Path, out: Path, limit: int = PICTUR
         out: The HTML file to write.
         limit: Images to show at most.
     """
-    images = {record.id: record.path for record in run.images.unlabelled.images}
+    images = {record.id: ShownPicture(record) for record in run.images.unlabelled.images}
     stage_report(folder, images, out, limit, run.config.seed, run.config.pseudo_label.score)
 
 
@@ -37,6 +38,6 @@ def write_label_page(run: Run, refined: Path, out: Path, limit: int = PICTURES) 
     """
     rates = label_rates(run, refined)
     tables = [rate_table(rate_rows(rates), messages(rates))]
-    images = {record.id: record.path for record in run.images.unlabelled.images}
+    images = {record.id: ShownPicture(record) for record in run.images.unlabelled.images}
     score = run.config.pseudo_label.score
     stage_report(refined, images, out, limit, run.config.seed, score, tables)

@@ -18,6 +18,7 @@ from mmdet.models.detectors import MaskFormer
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
+from s4m_pipeline.data.levels import Levels
 from s4m_pipeline.devices.memory import attempt
 from s4m_pipeline.devices.transfers import HostCopy, to_device, upload
 from s4m_pipeline.models.checkpoints import build_model, read_checkpoint
@@ -67,6 +68,7 @@ class Predictor:
     Attributes:
         categories: The classes, as COCO describes categories.
         iterations: Steps of the training.
+        levels: Of the pictures of more than 8 bits that it learned from; None without such.
         device: Where the model is.
         warnings: Messages about how it runs, such as a smaller batch for lack of memory.
 
@@ -84,6 +86,7 @@ class Predictor:
             place = kind if device == "auto" else device
         self.categories = stored.categories
         self.iterations = stored.iterations
+        self.levels = Levels.from_plain(stored.info.get("levels"))
         self.warnings: list[str] = []
         self._scale = stored.test_scale
         self._model: Any = build_model(stored, checkpoint, averaged).to(place)

@@ -129,6 +129,7 @@ def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoin
             "seed": spec.seed,
             "batch_size": spec.batch_size,
             "precision": resolved_precision(spec.precision, spec.device),
+            "levels": spec.labelled.get("reading", {}).get("levels"),
         },
     )
 

@@ -16,7 +16,7 @@ from s4m_pipeline.review.ap_tables import ap_table
 from s4m_pipeline.review.charts import Figure
 from s4m_pipeline.review.curves import last_value, read_log, training_figures
 from s4m_pipeline.review.page import Extras, Gallery, write_page
-from s4m_pipeline.review.report_gallery import label_galleries, prediction_galleries
+from s4m_pipeline.review.report_gallery import Picture, label_galleries, prediction_galleries
 from s4m_pipeline.review.table import Cell, Table
 
 DEFAULT_SCORE = 0.3
@@ -24,7 +24,7 @@ DEFAULT_SCORE = 0.3
 
 def stage_report(
     artifact_folder: Path,
-    images: Mapping[int, Path],
+    images: Mapping[int, Picture],
     out: Path,
     limit: int = 24,
     seed: int = 0,
@@ -36,7 +36,7 @@ def stage_report(
 
     Args:
         artifact_folder: The artifact's folder, with its manifest.
-        images: Path of each image by id. Images that are missing or unreadable are not shown, and
+        images: Each image by id. Images that are missing or unreadable are not shown, and
             the page says how many these are. Not used for trainings.
         out: The HTML file to write.
         limit: Images to show at most: half of them drawn at random, half those of lowest agreement
@@ -69,7 +69,7 @@ def stage_report(
 def _refine_report(
     folder: Path,
     manifest: Manifest,
-    images: Mapping[int, Path],
+    images: Mapping[int, Picture],
     out: Path,
     limit: int,
     seed: int,
@@ -109,7 +109,7 @@ def _refine_report(
 def _prediction_report(
     folder: Path,
     manifest: Manifest,
-    images: Mapping[int, Path],
+    images: Mapping[int, Picture],
     out: Path,
     limit: int,
     seed: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,21 @@ LONGEST = 640
 """Pictures on a page are at most this many pixels on their longer side."""
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+class SetPicture(Protocol):
+    """A picture of a set, which knows how those are read."""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+
+    def read(self) -> np.ndarray | None:
+        """Its pixels, uint8 (H, W, 3) RGB; None where it cannot be read."""
+
+
+Picture = Path | SetPicture
+"""A picture to show: of a set, or a file by itself."""
 _LABEL_COLUMNS = (
     "image_id",
     "category_id",
@@ -35,7 +50,7 @@ _LABEL_COLUMNS = (
 
 
 def label_galleries(
-    folder: Path, figures: InstanceFigures, images: Mapping[int, Path], limit: int, seed: int
+    folder: Path, figures: InstanceFigures, images: Mapping[int, Picture], limit: int, seed: int
 ) -> list[Gallery]:
     """Image, teacher's and refined masks: images by chance, and those of lowest agreement."""
     values = np.where(figures.labels, figures.agreement, np.nan)
@@ -54,7 +69,7 @@ def label_galleries(
 def prediction_galleries(
     folder: Path,
     figures: InstanceFigures,
-    images: Mapping[int, Path],
+    images: Mapping[int, Picture],
     limit: int,
     seed: int,
     score: float,
@@ -114,7 +129,7 @@ def choose_images(
 class _Drawer:
     """Reads the images and draws their instances, in one set of class colours."""
 
-    def __init__(self, figures: InstanceFigures, images: Mapping[int, Path]) -> None:
+    def __init__(self, figures: InstanceFigures, images: Mapping[int, Picture]) -> None:
         self._names = figures.names
         self._colours = class_colours(list(figures.names.values()))
         self._images = images
@@ -179,12 +194,17 @@ class _Drawer:
         )
 
 
-def read_picture(path: Path | None) -> np.ndarray | None:
-    """Read an image upright as uint8 (H, W, 3), RGB; None when it is missing or unreadable."""
-    if path is None:
+def read_picture(picture: Picture | None) -> np.ndarray | None:
+    """Read an image as uint8 (H, W, 3), RGB; None when it is missing or unreadable.
+
+    A picture of a set is read as the set's are; a file by itself upright.
+    """
+    if picture is None:
         return None
+    if not isinstance(picture, Path):
+        return picture.read()
     try:
-        with Image.open(path) as image:
+        with Image.open(picture) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

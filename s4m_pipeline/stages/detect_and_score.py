@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry, write_json
 from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
+from s4m_pipeline.data.levels import Levels
+from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.engine.reading import in_batches, load_prepared
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome
@@ -83,6 +86,7 @@ def _detect(
     categories = [Category(int(c["id"]), str(c["name"])) for c in predictor.categories]
     check_same_categories(categories, truth.categories, "the checkpoint", f"data.{stage.split}")
     ids = [category.id for category in categories]
+    truth = truth.read_by(read_as_learned(run, predictor.levels))
     with run.reporter.progress(stage.name, len(truth.images)) as advance:
         images = load_prepared(truth.images, stage.name, aside, predictor.scaled)
         for batch in in_batches(images, BATCH):
@@ -93,6 +97,11 @@ def _detect(
     for warning in predictor.warnings:
         run.reporter.warn(warning)
     warnings += predictor.warnings
+
+
+def read_as_learned(run: Run, learned: Levels | None) -> Reading:
+    """How a model's pictures are read: by the levels that it learned from, where it has some."""
+    return run.images.reading if learned is None else replace(run.images.reading, levels=learned)
 
 
 def _results(

@@ -10,8 +10,9 @@ from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
 from s4m_pipeline.config import LabelledSet, StudentSection, TrainingSection
-from s4m_pipeline.data.image_set import ImageRecord, ImageSet
+from s4m_pipeline.data.image_set import ImageRecord, ImageSet, reading_of
 from s4m_pipeline.data.images import unreadable
+from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.engine.reading import quarantine_row
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
@@ -35,6 +36,7 @@ def labelled_dataset(
     section: LabelledSet,
     categories: Sequence[Mapping[str, Any]],
     exclude: Sequence[int],
+    reading: Reading,
     structure: Path | None = None,
 ) -> dict[str, Any]:
     """The config of a labelled image set's dataset, without its transforms."""
@@ -46,6 +48,7 @@ def labelled_dataset(
         "branch": "labelled",
         "categories": list(categories),
         "exclude": list(exclude),
+        "reading": reading.plain(),
     }
 
 
@@ -137,7 +140,8 @@ def _labelled(
     labelled = run.images.labelled
     ids = [*_ids(labelled, excluded), *left_out]
     categories = label_categories(labelled.categories)
-    return labelled_dataset(run.config.data.labelled, categories, ids, structure)
+    reading = reading_of(labelled.images)
+    return labelled_dataset(run.config.data.labelled, categories, ids, reading, structure)
 
 
 def _validation(run: Run, excluded: Sequence[ImageRecord]) -> dict[str, Any] | None:
@@ -146,7 +150,9 @@ def _validation(run: Run, excluded: Sequence[ImageRecord]) -> dict[str, Any] | N
     if section is None:
         return None
     categories = label_categories(run.images.labelled.categories)
-    return labelled_dataset(section, categories, _ids(run.images.validation, excluded))
+    validation = run.images.validation
+    reading = reading_of([] if validation is None else validation.images)
+    return labelled_dataset(section, categories, _ids(validation, excluded), reading)
 
 
 def _ids(image_set: ImageSet | None, records: Sequence[ImageRecord]) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.configs.losses import StudentLosses
+from s4m_pipeline.data.image_set import reading_of
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.labels.page import write_label_page
@@ -58,6 +59,7 @@ def _unlabelled(run: Run, refined: Path, learns_structure: bool) -> dict[str, An
         "categories": label_categories(run.images.labelled.categories),
         "structure": str(refined) if learns_structure else None,
         "branch": "unlabelled",
+        "reading": reading_of(images).plain(),
     }
 
 

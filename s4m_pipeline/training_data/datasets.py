@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmdet.registry import DATASETS
 from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.data.formats import coco, image_folder
 from s4m_pipeline.data.image_set import ImageRecord, check_same_categories
+from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.training_data import crop_masks as crop_masks  # registers its transform
 from s4m_pipeline.training_data.instance_dataset import (
@@ -42,6 +44,7 @@ class CocoInstances(InstanceDataset):
         pipeline: Transforms.
         keep_empty: Keep images without any instance, as background.
         exclude: Ids of images to leave out.
+        reading: How the pictures are read, as `Reading.plain` writes it.
         **kwargs: For MMEngine's ``BaseDataset``, such as ``test_mode``.
 
     Raises:
@@ -59,12 +62,14 @@ class CocoInstances(InstanceDataset):
         pipeline: Sequence[Any] = (),
         keep_empty: bool = True,
         exclude: Sequence[int] = (),
+        reading: Mapping[str, Any] = MappingProxyType({}),
         **kwargs: Any,
     ) -> None:
         self._source = Path(annotations)
         self._keep_empty = keep_empty
         self._exclude = frozenset(int(image_id) for image_id in exclude)
-        self._set = coco.load(self._source, Path(images))
+        rule = Reading.from_plain(reading)
+        self._set = coco.load(self._source, Path(images)).read_by(rule)
         own = [{"id": c.id, "name": c.name} for c in self._set.categories]
         if categories is not None:
             check_same_categories(
@@ -121,6 +126,7 @@ class RefinedInstances(InstanceDataset):
         losses: The training's losses, which decide what of the labels is needed.
         cache: File of the label cache, made where it is missing or another artifact's; None keeps
             the labels in memory.
+        reading: How the pictures are read, as `Reading.plain` writes it.
         **kwargs: For MMEngine's ``BaseDataset``.
 
     Raises:
@@ -141,6 +147,7 @@ class RefinedInstances(InstanceDataset):
         exclude: Sequence[int] = (),
         losses: StudentLosses = StudentLosses(),
         cache: str | Path | None = None,
+        reading: Mapping[str, Any] = MappingProxyType({}),
         **kwargs: Any,
     ) -> None:
         self._artifact, self._keep_empty = Path(artifact), keep_empty
@@ -149,6 +156,8 @@ class RefinedInstances(InstanceDataset):
         path = None if cache is None else Path(cache)
         self._labels: LabelCache = open_labels(self._artifact, own, losses.ignore_score, path)
         self._images = _image_records(images)
+        for image in self._images:
+            image.reading = Reading.from_plain(reading)
         self._exclude = frozenset(int(image_id) for image_id in exclude)
         super().__init__(categories, structure, branch, seed, pipeline, **kwargs)
         del self._images

@@ -113,6 +113,7 @@ def image_info(image: ImageRecord) -> dict[str, Any]:
         "file_name": image.file_name,
         "height": image.height,
         "width": image.width,
+        "reading": image.reading,
         "instances": [],
     }
 

@@ -18,6 +18,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine.structures import BaseDataElement
 
 from s4m_pipeline.data.images import read_sized_image
+from s4m_pipeline.data.reading import PLAIN
 from s4m_pipeline.training_data import paste as paste  # registers its transform
 from s4m_pipeline.training_data import (
     strong_augmentation as strong_augmentation,  # registers its transforms
@@ -58,7 +59,10 @@ class LoadImage(BaseTransform):
             UsageError: The file is missing or broken, or its size is not the annotated one.
         """
         image = read_sized_image(
-            Path(results["img_path"]), results.get("height") or 0, results.get("width") or 0
+            Path(results["img_path"]),
+            results.get("height") or 0,
+            results.get("width") or 0,
+            results.get("reading", PLAIN),
         )
         if self.channel_order == "bgr":
             image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)

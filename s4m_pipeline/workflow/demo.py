@@ -190,7 +190,7 @@ def _samples(run: Run, truth: ImageSet) -> list[Any]:
     crowded = [i for i in truth.images if len(truth.instances.get(i.id, [])) >= 3]
     samples = []
     for record in crowded[:SHOWN]:
-        image = read_image(record.path)
+        image = read_image(record.path, run.images.reading)
         own = [row for row in labels if row["file_name"] == record.file_name]
         samples.append(
             DemoSample(

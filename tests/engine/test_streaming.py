@@ -73,7 +73,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Images that cannot be read; the others have their id as the value of all pixels."""
     some: set[int] = set()
 
-    def read(path: Path, height: int, width: int) -> np.ndarray:
+    def read(path: Path, height: int, width: int, reading: object) -> np.ndarray:
         if int(path.stem) in some:
             raise UsageError(f"{path}: broken")
         return np.full((height, width, 3), int(path.stem), np.uint8)

@@ -67,7 +67,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         instance._category_ids = [7]
         instance.batch_size, instance.streams = 1, teacher.device.type != "cpu"
 
-        def read(path: Path, height: int, width: int) -> np.ndarray:
+        def read(path: Path, height: int, width: int, reading: object) -> np.ndarray:
             return np.full((height, width, 3), int(path.stem), np.uint8)
 
         def rows_of(record: ImageRecord, size: Any, value: float, *rest: Any) -> list[Any]:

@@ -43,7 +43,7 @@ def _worker(events: list[Event], images: int, monkeypatch: pytest.MonkeyPatch) -
         TargetSettings(6, GRID, 3),
     )
 
-    def read(path: Path, height: int, width: int) -> np.ndarray:
+    def read(path: Path, height: int, width: int, reading: object) -> np.ndarray:
         return np.full((height, width, 3), int(path.stem), np.uint8)
 
     worker.batch_size, worker.streams = 2, True

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s4m_pipeline.data.check.duplicates import Match, find_repeated, find_shared
-from s4m_pipeline.data.check.entries import References, check_entries, usable_images
+from s4m_pipeline.data.check.entries import (
+    ImageEntry,
+    References,
+    check_entries,
+    usable_images,
+)
 from s4m_pipeline.data.check.faults import FAULTS, NOTES, Fault, FaultCounter
-from s4m_pipeline.data.check.files import check_files
+from s4m_pipeline.data.check.files import Report, check_files
+from s4m_pipeline.data.check.picture_levels import check_levels, find_deep, with_levels
 from s4m_pipeline.data.check.picture_prints import Print
 from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.formats.coco.reader import load_coco_json
 from s4m_pipeline.data.formats.coco.text import CocoText
+from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.execution.parallel import Progress, silent
 
 __all__ = ["FAULTS", "NOTES", "Fault", "check_coco"]
@@ -32,6 +39,7 @@ def check_coco(
     against: Sequence[tuple[Path, Path]] = (),
     processes: int = 1,
     progress: Progress = silent,
+    reading: Reading = PLAIN,
 ) -> list[Fault]:
     """Check a COCO file and its images.
 
@@ -44,6 +52,7 @@ def check_coco(
             this one. Where there are any, images are decoded.
         processes: How many processes check images and masks.
         progress: Shows how far it is.
+        reading: How the pictures are read; without levels, these are decided over all sets.
 
     Returns:
         Faults in the order of ``FAULTS``, then those of ``NOTES``; empty when there are none.
@@ -60,27 +69,34 @@ def check_coco(
         faults.add("no-images", str(annotations))
     entries = check_entries(text, references, faults)
     decode = decode or bool(against)
-    report = check_files(images, entries, (text, references), decode, processes, progress)
+    others = [usable_images(load_coco_json(other)["images"]) for other, _ in against]
+    rule: Reading | None = reading
+    if decode:
+        of_sets = zip([images, *(folder for _, folder in against)], [entries, *others], strict=True)
+        deep = [find_deep(folder, listed, processes, progress) for folder, listed in of_sets]
+        rule = with_levels(reading, deep, faults)
+        check_levels(deep[0], rule, faults)
+    report = check_files(images, entries, (text, references), decode, processes, progress, rule)
     faults.merge(report.faults)
     del text, references  # half a gigabyte for COCO
     for match in find_repeated(report.prints, processes, progress):
         faults.add("repeated-image", _description(match))
-    for other, folder in against:
-        _compare(report.prints, other, folder, faults, processes, progress)
+    for (other, folder), listed in zip(against, others, strict=True):
+        theirs = check_files(folder, listed, None, True, processes, progress, rule)
+        _compare(report.prints, theirs, other, listed, faults, processes, progress)
     return faults.listed()
 
 
 def _compare(
     prints: Sequence[Print],
+    report: Report,
     other: Path,
-    folder: Path,
+    entries: Sequence[ImageEntry],
     faults: FaultCounter,
     processes: int,
     progress: Progress,
 ) -> None:
     """Count the pictures that another set has too."""
-    entries = usable_images(load_coco_json(other)["images"])
-    report = check_files(folder, entries, None, True, processes, progress)
     known = {picture.name for picture in report.prints}
     for entry in entries:
         if entry.name not in known:

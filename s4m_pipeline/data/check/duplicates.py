@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from s4m_pipeline.data.check.picture_prints import BITS, Print, alike, code_signs
+from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.execution.parallel import Progress, silent, work_through
 
 MOST_DISTANCE = 8
@@ -20,6 +21,9 @@ MOST_DISTANCE = 8
 MOST_CANDIDATES = 5
 """A picture's pixels are compared with those of at most this many others, nearest codes first."""
 ROWS = 512
+
+NearJob = tuple[Path, list[Path], Reading | None]
+"""A picture, those that may be alike, and how all of them are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,8 @@ def find_shared(
     Returns:
         Matches in the order of ``pictures``, each of the closest kind.
     """
-    files = {other.file: other for other in reversed(others)}
-    pixels = {other.pixels: other for other in reversed(others)}
+    files = {other.file: other for other in reversed(others) if other.file}
+    pixels = {other.pixels: other for other in reversed(others) if other.pixels}
     matches: dict[int, Match] = {}
     for place, picture in enumerate(pictures):
         if picture.file in files:
@@ -90,8 +94,10 @@ def find_repeated(
             matches[place] = Match("same-file", picture, files[picture.file])
         elif picture.pixels in pixels:
             matches[place] = Match("same-pixels", picture, pixels[picture.pixels])
-        files.setdefault(picture.file, picture)
-        pixels.setdefault(picture.pixels, picture)
+        if picture.file:
+            files.setdefault(picture.file, picture)
+        if picture.pixels:
+            pixels.setdefault(picture.pixels, picture)
     rest = [place for place in range(len(pictures)) if place not in matches]
     unlike = [pictures[place] for place in rest]
     near = _near(unlike, unlike, _candidates(unlike, unlike, within=True), processes, progress)
@@ -145,11 +151,13 @@ def _near(
 
 def _jobs(
     pictures: Sequence[Print], others: Sequence[Print], candidates: dict[int, list[int]]
-) -> Iterator[tuple[Path, list[Path]]]:
+) -> Iterator[NearJob]:
     for place, columns in candidates.items():
-        yield pictures[place].path, [others[column].path for column in columns]
+        picture = pictures[place]
+        yield picture.path, [others[column].path for column in columns], picture.reading
 
 
-def _first_alike(job: tuple[Path, list[Path]]) -> int | None:
-    path, others = job
-    return next((number for number, other in enumerate(others) if alike(path, other)), None)
+def _first_alike(job: NearJob) -> int | None:
+    path, others, reading = job
+    hits = (number for number, other in enumerate(others) if alike(path, other, reading))
+    return next(hits, None)

@@ -15,6 +15,8 @@ FAULTS: Mapping[str, str] = {
     "missing-image": "images whose file is missing",
     "unreadable-image": "images whose file cannot be read whole",
     "size-mismatch": "images whose size is not the file's",
+    "no-common-levels": "sets of pictures that no levels hold for (set data.levels)",
+    "few-levels": "images that use under a tenth of the levels, so that hardly anything is seen",
     "bad-image-entry": "image entries without id, file name, or usable height and width",
     "duplicate-image-id": "image ids that occur more than once",
     "duplicate-file-name": "file names that occur more than once",
@@ -43,6 +45,7 @@ NOTES: Mapping[str, str] = {
     "image-without-annotations": "images without annotations",
     "category-without-annotations": "categories without annotations",
     "category-gap": "gaps in the category ids",
+    "deep-image": "images of more than 8 bits, all read by the same levels (data.levels)",
     "repeated-image": "images that occur twice by content",
 }
 """What may be intended, but is worth knowing, each with what it says."""

@@ -14,6 +14,7 @@ from s4m_pipeline.data.check.masks import check_mask
 from s4m_pipeline.data.check.picture_prints import Print, take_print
 from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.images import image_size
+from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.parallel import Progress, work_through
 
@@ -30,12 +31,14 @@ class Batch:
         images: Their entries.
         annotations: The JSON texts of each one's annotations.
         decode: Whether to decode them whole.
+        reading: How they are read; None for each by itself.
     """
 
     folder: Path
     images: tuple[ImageEntry, ...]
     annotations: tuple[tuple[str, ...], ...]
     decode: bool
+    reading: Reading | None
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ def check_files(
     decode: bool,
     processes: int,
     progress: Progress,
+    reading: Reading | None = PLAIN,
 ) -> Report:
     """Check image files and, where the file's text is given, masks.
 
@@ -68,9 +72,10 @@ def check_files(
         decode: Decode the images whole and take their prints.
         processes: How many processes work.
         progress: Shows how far it is.
+        reading: How the pictures are read; None for each by itself.
     """
     report = Report()
-    batches = _batches(folder, images, content, decode)
+    batches = _batches(folder, images, content, decode, reading)
     with progress(f"check {folder.name}", len(images)) as advance:
         for number, part in enumerate(work_through(check_batch, batches, processes)):
             report.merge(part)
@@ -82,7 +87,7 @@ def check_batch(batch: Batch) -> Report:
     """Check the files and masks of some images."""
     report = Report()
     for image, texts in zip(batch.images, batch.annotations, strict=True):
-        _check_file(image, batch.folder / image.file_name, batch.decode, report)
+        _check_file(image, batch, report)
         for text in texts:
             entry = json.loads(text)
             check_mask(entry, image.height, image.width, annotation_name(entry), report.faults)
@@ -94,10 +99,12 @@ def _batches(
     images: Sequence[ImageEntry],
     content: tuple[CocoText, References] | None,
     decode: bool,
+    reading: Reading | None,
 ) -> Iterator[Batch]:
     for first in range(0, len(images), BATCH):
         part = tuple(images[first : first + BATCH])
-        yield Batch(folder, part, tuple(_texts(image, content) for image in part), decode)
+        texts = tuple(_texts(image, content) for image in part)
+        yield Batch(folder, part, texts, decode, reading)
 
 
 def _texts(image: ImageEntry, content: tuple[CocoText, References] | None) -> tuple[str, ...]:
@@ -107,13 +114,14 @@ def _texts(image: ImageEntry, content: tuple[CocoText, References] | None) -> tu
     return tuple(text.annotation(place) for place in references.by_image.get(image.id, ()))
 
 
-def _check_file(image: ImageEntry, path: Path, decode: bool, report: Report) -> None:
+def _check_file(image: ImageEntry, batch: Batch, report: Report) -> None:
+    path = batch.folder / image.file_name
     if not os.path.isfile(path):  # unlike Path.is_file it takes any name
         report.faults.add("missing-image", image.name)
         return
     try:
-        if decode:
-            picture, (height, width) = take_print(image.name, path)
+        if batch.decode:
+            picture, (height, width) = take_print(image.name, path, batch.reading)
             report.prints.append(picture)
         else:
             height, width = image_size(path)

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from s4m_pipeline.data.images import read_image
+from s4m_pipeline.data.images import read_extremes, read_image
+from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.errors import UsageError
 
 SIDE = 32
@@ -29,6 +30,8 @@ MOST_DIFFERENCE = 25.0
 LEAST_CORRELATION = 0.97
 """Correlation of their grey values."""
 ASPECT_TOLERANCE = 0.03
+NOTHING = (0, 255)
+"""Values that, where a picture has no other, show nothing: black and white."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,11 @@ class Print:
     Attributes:
         name: What the picture is called.
         path: Its file.
-        file: Digest of the file's bytes.
-        pixels: Digest of size and decoded pixels.
+        file: Digest of the file's bytes; empty where it shows nothing: any two black pictures are
+            alike.
+        pixels: Digest of size and decoded pixels; empty where they show nothing.
         code: The perceptual code, 8 bytes; empty where the picture is flat.
+        reading: How it was read.
     """
 
     name: str
@@ -48,14 +53,18 @@ class Print:
     file: bytes
     pixels: bytes
     code: bytes
+    reading: Reading | None = None
 
 
-def take_print(name: str, path: Path) -> tuple[Print, tuple[int, int]]:
+def take_print(
+    name: str, path: Path, reading: Reading | None = None
+) -> tuple[Print, tuple[int, int]]:
     """Decode an image file and take its print.
 
     Args:
         name: What to call the picture.
         path: The file.
+        reading: How the pictures of its set are read; None for this one by itself.
 
     Returns:
         The print, and the picture's height and width in pixels.
@@ -63,14 +72,18 @@ def take_print(name: str, path: Path) -> tuple[Print, tuple[int, int]]:
     Raises:
         UsageError: The file is missing or cannot be decoded.
     """
-    picture = read_image(path)
+    picture = read_image(path, reading)
     try:
         file = _digest(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     height, width = picture.shape[:2]
     pixels = _digest(f"{height} {width} ".encode() + picture.tobytes())
-    return Print(name, path, file, pixels, perceptual_code(picture)), (height, width)
+    if picture.min() == picture.max() and picture.min() in NOTHING:
+        stored = read_extremes(path)  # of more than 8 bits, it may hold several values
+        pixels, file = b"", file if stored and stored.low < stored.high else b""
+    taken = Print(name, path, file, pixels, perceptual_code(picture), reading)
+    return taken, (height, width)
 
 
 def perceptual_code(picture: np.ndarray) -> bytes:
@@ -97,13 +110,13 @@ def code_signs(codes: list[bytes]) -> np.ndarray:
     return np.unpackbits(packed, axis=1)[:, :BITS].astype(np.float32) * 2 - 1
 
 
-def alike(first: Path, second: Path) -> bool:
+def alike(first: Path, second: Path, reading: Reading | None = None) -> bool:
     """Decide on the pixels whether two files show the same picture, size and compression aside.
 
     Both are brought to the smaller one's size, and to no more than 64 pixels. They are alike when
     their shapes, their colours on average and the course of their grey values agree.
     """
-    pictures = [Image.fromarray(read_image(path)) for path in (first, second)]
+    pictures = [Image.fromarray(read_image(path, reading)) for path in (first, second)]
     (w1, h1), (w2, h2) = (picture.size for picture in pictures)
     rounding = max(w1, h1, w2, h2)  # one pixel more or less on a small picture's side
     if abs(w1 * h2 - w2 * h1) > max(rounding, ASPECT_TOLERANCE * max(w1 * h2, w2 * h1)):

@@ -1,0 +1,138 @@
+"""What is known of many files, such as a set's images: found once for each state of a file.
+
+A file's state is its size, the time of its last change of content, and that of its last change of
+any kind, both in nanoseconds: tools that put the first back do not reach the second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+THREADS = 4
+"""Files that are looked at at a time; reading and hashing release the GIL."""
+YOUNG = 2_000_000_000
+"""Nanoseconds in which a file may change again without another time; what is younger is looked at
+anew the next time."""
+SHOWN = 1000
+"""From how many files on it is shown how far the work is."""
+
+Find = Callable[[Path], Any]
+"""Finds a fact of a file, as a JSON value. It raises nothing."""
+State = list[int]
+
+
+class Progress(Protocol):
+    """Opens a progress display, as the terminal's reporter does."""
+
+    def __call__(
+        self, description: str, total: int
+    ) -> AbstractContextManager[Callable[[int, str], None]]:
+        """Show ``total`` items; the callback takes the number of items just done, and a note."""
+
+
+class FileFacts:
+    """Facts of files, kept beside the artifacts.
+
+    Args:
+        path: The facts' JSON file; made when the first one is found.
+        progress: Shows how far it is with many files.
+    """
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        self._path, self._progress = path, progress
+        self._known: dict[str, dict[str, dict[str, list[Any]]]] | None = None
+
+    def of(self, kind: str, root: Path, names: Sequence[str], find: Find) -> list[Any]:
+        """A fact of each file, found where it is not known for the file's state.
+
+        Args:
+            kind: The fact's name.
+            root: The folder that the names are relative to.
+            names: The files.
+            find: Finds it.
+
+        Returns:
+            The facts in the order of the names; None for a file that is not there.
+        """
+        known = self._load().setdefault(kind, {}).setdefault(os.path.abspath(root), {})
+        states = [state_of(root / name) for name in names]
+        facts: list[Any] = [None] * len(names)
+        todo = []
+        for place, (name, state) in enumerate(zip(names, states, strict=True)):
+            if state is None:
+                continue
+            if name in known and known[name][:-1] == state:
+                facts[place] = known[name][-1]
+            else:
+                todo.append(place)
+        for place, fact in self._found(kind, root, [(p, names[p]) for p in todo], find):
+            facts[place] = fact
+            state = states[place]
+            if state is not None and time.time_ns() - max(state[1:]) > YOUNG:
+                known[names[place]] = [*state, fact]
+        if todo:
+            self._save()
+        return facts
+
+    def _found(
+        self, kind: str, root: Path, files: Sequence[tuple[int, str]], find: Find
+    ) -> Iterator[tuple[int, Any]]:
+        """Look at files in threads; gives each one's place with what was found."""
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
+        places, paths = [place for place, _ in files], [root / name for _, name in files]
+        try:
+            found = zip(places, pool.map(find, paths), strict=True)
+            if self._progress is None or len(files) < SHOWN:
+                yield from found
+                return
+            with self._progress(f"looking at {kind} of {root.name}", len(files)) as advance:
+                for place, fact in found:
+                    advance(1, "")
+                    yield place, fact
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _load(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
+        if self._known is None:
+            try:
+                self._known = _checked(json.loads(self._path.read_bytes()))
+            except (OSError, ValueError, RecursionError):
+                self._known = {}
+        return self._known
+
+    def _save(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self._path.with_suffix(f".{os.getpid()}.tmp")
+            partial.write_text(json.dumps(self._known))
+            partial.replace(self._path)
+        except OSError:  # a read-only work folder: what was found is right all the same
+            return
+
+
+def state_of(path: Path) -> State | None:
+    """A file's state; None where there is no such file, and for a name that no file can have."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _checked(known: Any) -> dict[str, dict[str, dict[str, list[Any]]]]:
+    """The content of a facts' file (ValueError where it is another's)."""
+    kinds = known.values() if isinstance(known, dict) else [None]
+    roots = [root for kind in kinds for root in (kind.values() if isinstance(kind, dict) else [0])]
+    for root in roots:
+        if not isinstance(root, dict):
+            raise ValueError("not a file of facts")
+        if not all(isinstance(fact, list) and len(fact) == 4 for fact in root.values()):
+            raise ValueError("not a file of facts")
+    return dict(known)
