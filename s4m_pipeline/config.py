@@ -49,13 +49,15 @@ class DataSection(Section):
 
     ``levels`` are the stored values that become black and white in pictures of more than 8 bits a
     channel: a low and a high one, or ``auto``, which takes the bit depth of the largest value in
-    all sets.
+    all sets. ``exif`` says whether pictures are turned ``upright`` as their EXIF orientation says,
+    or taken as stored (``ignore``), for labels that were drawn on the stored picture.
     """
 
     labelled: LabelledSet
     unlabelled: UnlabelledSet | None = None
     validation: LabelledSet | None = None
     levels: Literal["auto"] | list[float] = "auto"
+    exif: Literal["upright", "ignore"] = "upright"
 
     @field_validator("levels")
     @classmethod

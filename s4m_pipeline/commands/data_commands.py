@@ -28,6 +28,9 @@ LevelsOption = Annotated[
         help="data.levels: black and white of pictures of more than 8 bits; auto if left out."
     ),
 ]
+ExifOption = Annotated[
+    str, typer.Option(help="data.exif: upright, or ignore for labels drawn on stored pictures.")
+]
 PercentOption = Annotated[
     list[float] | None,
     typer.Option(help="Share of the images that keeps its masks; may be given several times."),
@@ -101,6 +104,7 @@ def check(
         bool, typer.Option("--decode/--headers", help="Decode images whole, or read headers only.")
     ] = True,
     levels: LevelsOption = None,
+    exif: ExifOption = "upright",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a fault is found.")] = (
         False
     ),
@@ -121,6 +125,8 @@ def check(
 
     if levels is not None and not levels[0] < levels[1]:
         raise UsageError(f"--levels: {levels[0]:g} is not below {levels[1]:g}")
+    if exif not in ("upright", "ignore"):
+        raise UsageError(f"--exif is {exif!r}; it is upright or ignore")
     others = list(zip(against or [], against_images or [], strict=False))
     if len(against or []) != len(against_images or []):
         raise UsageError("give one --against-images for each --against")
@@ -133,7 +139,7 @@ def check(
         against=others,
         processes=processes or default_processes(),
         progress=Reporter().progress,
-        reading=Reading(None if levels is None else Levels(*levels)),
+        reading=Reading(None if levels is None else Levels(*levels), exif == "upright"),
     )
     _print_faults(faults, as_json)
     if strict and not all(fault.is_note for fault in faults):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s4m_pipeline.data.exif import decoded, orientation_of, size_of, upright_values
 from s4m_pipeline.data.levels import Extremes
 
 if TYPE_CHECKING:
@@ -65,44 +66,46 @@ def _has_deep_colours(image: Image.Image) -> bool:
     return False
 
 
-def values_of(image: Image.Image, path: Path) -> np.ndarray:
-    """The stored values of a picture of more than 8 bits, upright: (H, W), or (H, W, 3) RGB.
+def values_of(image: Image.Image, path: Path, upright: bool) -> np.ndarray:
+    """The values of a picture of more than 8 bits: (H, W), or (H, W, 3) RGB.
 
     Args:
         image: The picture, opened and not yet decoded.
         path: Its file.
+        upright: Whether to turn it as its EXIF orientation says.
 
     Raises:
         OSError: It is broken.
         ValueError: It cannot be read with all its bits, or holds values that are no numbers.
     """
     import numpy as np
-    from PIL import ImageOps
 
     if _has_deep_colours(image):
-        return _colours_of(image, path)
-    ImageOps.exif_transpose(image, in_place=True)
-    values = np.asarray(image)
+        return _colours_of(image, path, upright)
+    values = np.asarray(decoded(image, upright))
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("it holds values that are no numbers (NaN or infinity)")
     return values
 
 
-def _colours_of(image: Image.Image, path: Path) -> np.ndarray:
+def _colours_of(image: Image.Image, path: Path, upright: bool) -> np.ndarray:
     """The values of colours with 16 bits, which Pillow would cut to their upper bytes."""
     import cv2
     import numpy as np
 
-    size, orientation = image.size, image.getexif().get(0x0112, 1)
+    orientation, size = orientation_of(image), size_of(image, upright=False)
+    if image.format == "TIFF" and orientation != 1:  # OpenCV turns some of these and fails on some
+        raise ValueError(
+            "it is a TIFF with 16 bits a channel and an EXIF orientation; save it as "
+            "PNG, or upright"
+        )
     image.load()  # Pillow alone says so where a file is cut off
-    if orientation != 1:
-        raise ValueError("it has 16 bits a channel and an EXIF orientation; save it upright")
     values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.shape[:2] != size[::-1]:
+    if values is None or values.dtype != np.uint16 or values.shape[:2] != size:
         raise ValueError("its 16 bits a channel cannot be read; save it as PNG or with 8 bits")
-    if values.ndim == 2 or values.shape[2] == 1:
-        return values.reshape(size[::-1])
-    return np.ascontiguousarray(values[..., 2::-1])
+    values = values.reshape(*size, -1)
+    values = values[..., 0] if values.shape[2] < 3 else values[..., 2::-1]
+    return np.ascontiguousarray(upright_values(values, orientation) if upright else values)
 
 
 def extremes_of(values: np.ndarray) -> Extremes:

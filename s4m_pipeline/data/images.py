@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s4m_pipeline.data.deep_pictures import extremes_of, is_deep, may_be_deep, values_of
+from s4m_pipeline.data.exif import decoded, orientation_of, size_of
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.levels import Extremes, decided
 from s4m_pipeline.data.reading import PLAIN, Reading
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-EXIF_ORIENTATION = 0x0112
-TURNED = frozenset({5, 6, 7, 8})
-"""EXIF orientations that swap height and width."""
 MOST_ASPECT = 100
 """An image's longer side is at most this many times the shorter one. A thinner image would lose its
 short side when it is scaled down."""
@@ -33,12 +31,12 @@ THREADS = 4
 
 
 def read_image(path: Path, reading: Reading | None = None) -> np.ndarray:
-    """Decode an image file, turned upright as its EXIF orientation says.
+    """Decode an image file, turned upright as its EXIF orientation says, or as it is stored.
 
     Args:
         path: The file.
-        reading: How the pictures of its set are read; None for a picture by itself, whose levels
-            are its own where it has more than 8 bits.
+        reading: How the pictures of its set are read; None for a picture by itself, which is turned
+            upright and whose levels are its own where it has more than 8 bits.
 
     Returns:
         uint8 array (height, width, 3), RGB.
@@ -48,12 +46,11 @@ def read_image(path: Path, reading: Reading | None = None) -> np.ndarray:
             no levels for its bits; the message names it.
     """
     import numpy as np
-    from PIL import ImageOps
 
     with _opened(path) as image:
         if is_deep(image):
             return _deep_as_rgb(image, path, reading)
-        ImageOps.exif_transpose(image, in_place=True)
+        image = decoded(image, reading is None or reading.upright)
         # convert would copy an RGB image
         rgb: Image.Image = image if image.mode == "RGB" else image.convert("RGB")
         return np.array(rgb, dtype=np.uint8)
@@ -63,7 +60,7 @@ def _deep_as_rgb(image: Image.Image, path: Path, reading: Reading | None) -> np.
     """Bring a picture of more than 8 bits to 8-bit RGB by its set's levels."""
     import numpy as np
 
-    values = values_of(image, path)
+    values = values_of(image, path, reading is None or reading.upright)
     if reading is None:
         levels = decided({path.name: extremes_of(values)})
     else:
@@ -86,7 +83,7 @@ def read_extremes(path: Path) -> Extremes | None:
         return None
     try:
         with _opened(path) as image:
-            return extremes_of(values_of(image, path)) if is_deep(image) else None
+            return extremes_of(values_of(image, path, upright=True)) if is_deep(image) else None
     except UsageError:  # whoever needs the picture says so
         return None
 
@@ -108,6 +105,7 @@ def read_sized_image(path: Path, height: int, width: int, reading: Reading = PLA
         raise UsageError(
             f"{path}: the image has {image.shape[1]} x {image.shape[0]} pixels, "
             f"not the {width} x {height} of its annotation file"
+            + turned_text(path, (height, width), reading.upright)
         )
     if max(image.shape[:2]) > MOST_ASPECT * min(image.shape[:2]):
         raise UsageError(
@@ -163,16 +161,45 @@ def _fault(record: ImageRecord) -> str | None:
     return None
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Read an image's height and width, upright, from its header alone.
+def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
+    """Read an image's height and width, upright or as it is stored, from its header alone.
 
     Raises:
         UsageError: The file is missing or has no image header.
     """
     with _opened(path) as image:
-        width, height = image.size
-        is_turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
-    return (width, height) if is_turned else (height, width)
+        return size_of(image, upright)
+
+
+def image_orientation(path: Path) -> int:
+    """An image's EXIF orientation, from its header alone; 1 where it has none or no header."""
+    try:
+        with _opened(path) as image:
+            return orientation_of(image)
+    except UsageError:
+        return 1
+
+
+def turned_text(path: Path, size: tuple[int, int], upright: bool) -> str:
+    """What a message of another size adds where an EXIF orientation explains it; else nothing.
+
+    Args:
+        path: The image.
+        size: The height and width that it should have.
+        upright: Whether it was turned upright.
+    """
+    if image_size(path, not upright) != size:
+        return ""
+    orientation = image_orientation(path)
+    if upright:
+        return (
+            f"; those are its sides as stored, before its EXIF orientation {orientation} turns it: "
+            "labels drawn on the stored picture need data.exif: ignore"
+        )
+    return (
+        f"; those are its sides once its EXIF orientation {orientation} turned it: labels drawn on "
+        "the upright picture need data.exif: upright"
+    )
 
 
 @contextmanager

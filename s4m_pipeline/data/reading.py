@@ -15,13 +15,16 @@ class Reading:
 
     Attributes:
         levels: Of pictures of more than 8 bits; None where the set has none.
+        upright: Whether pictures are turned as their EXIF orientation says, or taken as stored.
     """
 
     levels: Levels | None = None
+    upright: bool = True
 
     def plain(self) -> dict[str, Any]:
         """As a dataset's config holds it; `from_plain` reads it again."""
-        return {"levels": None if self.levels is None else self.levels.plain()}
+        levels = None if self.levels is None else self.levels.plain()
+        return {"levels": levels, "upright": self.upright}
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Reading:
@@ -30,8 +33,8 @@ class Reading:
         Raises:
             UsageError: The value is no such thing.
         """
-        return cls(Levels.from_plain(value.get("levels")))
+        return cls(Levels.from_plain(value.get("levels")), bool(value.get("upright", True)))
 
 
 PLAIN = Reading()
-"""For sets without pictures of more than 8 bits."""
+"""For sets without pictures of more than 8 bits, which are turned upright."""

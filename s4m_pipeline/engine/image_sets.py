@@ -46,11 +46,11 @@ class ImageSets:
     @cached_property
     def reading(self) -> Reading:
         """How the pictures of all sets are read (UsageError where no rule holds for all)."""
-        levels = self._data.levels
+        levels, upright = self._data.levels, self._data.exif == "upright"
         if levels != "auto":
             low, high = map(float, levels)
-            return Reading(Levels(low, high))
-        return Reading(decided(self.deep_pictures))
+            return Reading(Levels(low, high), upright)
+        return Reading(decided(self.deep_pictures), upright)
 
     @cached_property
     def deep_pictures(self) -> dict[str, Extremes]:
@@ -78,8 +78,9 @@ class ImageSets:
 
     def reading_inputs(self) -> dict[str, str]:
         """What of `reading` is not as usual, for fingerprints and manifests."""
-        levels = self.reading.levels
-        return {} if levels is None else {"data.levels": str(levels)}
+        levels, upright = self.reading.levels, self.reading.upright
+        inputs = {} if levels is None else {"data.levels": str(levels)}
+        return inputs if upright else {**inputs, "data.exif": "ignore"}
 
     @cached_property
     def labelled(self) -> ImageSet:
@@ -116,7 +117,7 @@ class ImageSets:
         """The unlabelled images, without masks, which are never read (UsageError for no image)."""
         section = self._unlabelled_section
         if section.annotations is None:
-            unlabelled = image_folder.load(section.images)
+            unlabelled = image_folder.load(section.images, self.reading.upright)
         else:
             require_folder(section.images)
             unlabelled = coco.load(section.annotations, section.images, masks=False)

@@ -116,3 +116,13 @@ def test_wrong_levels_are_refused(deep: Workshop) -> None:
     for wrong in ("[4095]", "[5, 5]", "[1, 0]", "[0, .inf]", "bits", "true", "[a, b]"):
         with pytest.raises(UsageError, match=r"data\.levels"):
             load_config(deep.config, [f"data.levels={wrong}"])
+
+
+def test_pictures_as_stored_reach_all_sets_and_fingerprints(deep: Workshop) -> None:
+    run = deep.run("data.exif=ignore")
+    for images in (run.images.labelled, run.images.unlabelled, run.images.validation):
+        assert images is not None
+        assert not any(image.reading.upright for image in images.images)
+    teacher = stage_named("train-teacher")
+    assert teacher.inputs(run)["data.exif"] == "ignore"
+    assert "data.exif" not in teacher.inputs(deep.run())

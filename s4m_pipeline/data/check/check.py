@@ -78,6 +78,7 @@ def check_coco(
         check_levels(deep[0], rule, faults)
     report = check_files(images, entries, (text, references), decode, processes, progress, rule)
     faults.merge(report.faults)
+    report.turned.hint(faults)
     del text, references  # half a gigabyte for COCO
     for match in find_repeated(report.prints, processes, progress):
         faults.add("repeated-image", _description(match))

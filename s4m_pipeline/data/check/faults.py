@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from s4m_pipeline.data.exif import MEANINGS
 from s4m_pipeline.wording import escaped
 
 EXAMPLES = 5
@@ -45,6 +46,11 @@ NOTES: Mapping[str, str] = {
     "image-without-annotations": "images without annotations",
     "category-without-annotations": "categories without annotations",
     "category-gap": "gaps in the category ids",
+    **{
+        f"exif-{orientation}": f"images whose EXIF orientation is {orientation}: stored {meaning}"
+        for orientation, meaning in MEANINGS.items()
+    },
+    "exif-hint": "hints at the picture that the labels were drawn on, upright or as stored",
     "deep-image": "images of more than 8 bits, all read by the same levels (data.levels)",
     "repeated-image": "images that occur twice by content",
 }

@@ -12,8 +12,9 @@ from s4m_pipeline.data.check.entries import ImageEntry, References, annotation_n
 from s4m_pipeline.data.check.faults import FaultCounter
 from s4m_pipeline.data.check.masks import check_mask
 from s4m_pipeline.data.check.picture_prints import Print, take_print
+from s4m_pipeline.data.check.turned_images import TurnedImages
 from s4m_pipeline.data.formats.coco.text import CocoText
-from s4m_pipeline.data.images import image_size
+from s4m_pipeline.data.images import image_size, turned_text
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.parallel import Progress, work_through
@@ -43,15 +44,17 @@ class Batch:
 
 @dataclass(slots=True)
 class Report:
-    """Faults of some images, and the prints of the pictures that could be decoded."""
+    """Faults of some images, the prints of those that could be decoded, and which are turned."""
 
     faults: FaultCounter = field(default_factory=FaultCounter)
     prints: list[Print] = field(default_factory=list)
+    turned: TurnedImages = field(default_factory=TurnedImages)
 
     def merge(self, other: Report) -> None:
         """Take in the report of another batch."""
         self.faults.merge(other.faults)
         self.prints.extend(other.prints)
+        self.turned.merge(other.turned)
 
 
 def check_files(
@@ -119,15 +122,19 @@ def _check_file(image: ImageEntry, batch: Batch, report: Report) -> None:
     if not os.path.isfile(path):  # unlike Path.is_file it takes any name
         report.faults.add("missing-image", image.name)
         return
+    upright = batch.reading is None or batch.reading.upright
     try:
         if batch.decode:
             picture, (height, width) = take_print(image.name, path, batch.reading)
             report.prints.append(picture)
         else:
-            height, width = image_size(path)
+            height, width = image_size(path, upright)
     except UsageError:
         report.faults.add("unreadable-image", image.name)
         return
-    if (height, width) != (image.height, image.width):
+    size = (image.height, image.width)
+    report.turned.look_at(path, image.name, size, report.faults)
+    if (height, width) != size:
         sizes = f"{image.width} x {image.height}, the file {width} x {height}"
+        sizes += turned_text(path, size, upright)
         report.faults.add("size-mismatch", f"{image.name}: {sizes}")

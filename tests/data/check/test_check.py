@@ -18,9 +18,11 @@ from tests.small_sets import boxes_of, coco_content, write_images, write_json
 
 OTHER_SET = {"same-file", "same-pixels", "near-duplicate", "unreadable-other"}
 """Kinds that only a comparison with another set finds; test_duplicates.py has them."""
+EXIF = {"exif-hint", *(f"exif-{orientation}" for orientation in range(2, 9))}
+"""Kinds of turned pictures; tests/data/test_exif.py has them."""
 LEVELS = {"deep-image", "few-levels", "no-common-levels"}
 """Kinds of pictures of more than 8 bits; test_picture_levels.py has them."""
-NOT_PLANTED = {*OTHER_SET, *LEVELS, "no-images", "no-list"}
+NOT_PLANTED = {*OTHER_SET, *LEVELS, *EXIF, "no-images", "no-list"}
 
 
 def _sound_content() -> dict:

@@ -13,11 +13,11 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 """Suffixes of image files, in lower case."""
 
 
-def load(images: Path) -> ImageSet:
+def load(images: Path, upright: bool = True) -> ImageSet:
     """Take every image file below a folder as unlabelled; ids count from 1 in sorted name order.
 
-    Sizes come from the files' headers; a file whose header cannot be read gets size 0 × 0, so
-    that the stage that loads it can set it aside.
+    Sizes come from the files' headers, upright or as stored. A file whose header cannot be read
+    gets size 0 × 0, so that the stage that loads it can set it aside.
 
     Raises:
         UsageError: The folder is missing or holds no image.
@@ -25,7 +25,7 @@ def load(images: Path) -> ImageSet:
     records = []
     for number, name in enumerate(list_images(images), start=1):
         try:
-            height, width = image_size(images / name)
+            height, width = image_size(images / name, upright)
         except UsageError:
             height, width = 0, 0
         records.append(ImageRecord(number, name, images / name, height, width))
