@@ -22,12 +22,18 @@ class Reporter:
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False)
         self._quiet = quiet
-        self._warned: set[str] = set()
+        self._told: set[str] = set()
 
     def say(self, message: str) -> None:
         """Tell the user something."""
         if not self._quiet:
             self.console.print(message, markup=False, soft_wrap=True)
+
+    def say_once(self, message: str) -> None:
+        """Tell the user something, but the same thing only once."""
+        if message not in self._told:
+            self._told.add(message)
+            self.say(message)
 
     def warn(self, message: str) -> None:
         """Tell the user what may be wrong."""
@@ -35,8 +41,8 @@ class Reporter:
 
     def warn_once(self, message: str) -> None:
         """Warn as ``warn`` does, but of the same thing only once."""
-        if message not in self._warned:
-            self._warned.add(message)
+        if message not in self._told:
+            self._told.add(message)
             self.warn(message)
 
     @contextmanager

@@ -25,6 +25,7 @@ from s4m_pipeline.data.images import read_extremes
 from s4m_pipeline.data.levels import Extremes, Levels, decided
 from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.wording import counted
 
 
 class ImageSets:
@@ -123,6 +124,23 @@ class ImageSets:
             unlabelled = coco.load(section.annotations, section.images, masks=False)
         require_images(unlabelled, "data.unlabelled")
         return unlabelled.read_by(self.reading)
+
+    def unlabelled_files(self) -> str:
+        """What was taken of an unlabelled folder and what was passed over, in words.
+
+        Empty where a file lists the images, or where all files were taken and none through a link.
+        """
+        section = self._unlabelled_section
+        if section.annotations is not None:
+            return ""
+        listing = image_folder.listing_of(section.images)
+        rest = listing.rest()
+        if not rest and not listing.linked:
+            return ""
+        text = f"data.unlabelled: {counted(len(listing.names), 'image', 'images')} taken"
+        if listing.linked:
+            text += f", also from linked folders ({', '.join(listing.linked[:3])})"
+        return text + (f"; passed over: {rest}" if rest else "")
 
     @property
     def _unlabelled_section(self) -> UnlabelledSet:

@@ -31,6 +31,12 @@ class ImageSource:
         return self.images(run).images
 
 
+def _check_unlabelled(run: Run) -> None:
+    run.images.load_unlabelled_set()
+    if text := run.images.unlabelled_files():
+        run.reporter.say_once(text)
+
+
 def _validation(run: Run) -> ImageSet:
     if run.images.validation is None:
         raise _no_validation()
@@ -58,6 +64,6 @@ UNLABELLED = ImageSource(
     "unlabelled",
     lambda run: run.images.unlabelled,
     lambda run: run.images.unlabelled_digest(),
-    lambda run: run.images.load_unlabelled_set(),
+    _check_unlabelled,
 )
 VALIDATION = ImageSource("validation", _validation, _validation_digest, _validation)

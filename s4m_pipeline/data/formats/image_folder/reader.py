@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from s4m_pipeline.data.folders import require_folder
+from s4m_pipeline.data.formats.image_folder.listing import Listing, list_folder
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet
 from s4m_pipeline.data.images import image_size
 from s4m_pipeline.errors import UsageError
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Suffixes of image files, in lower case."""
 
 
 def load(images: Path, upright: bool = True) -> ImageSet:
@@ -41,9 +39,21 @@ def list_images(folder: Path) -> list[str]:
     Raises:
         UsageError: The folder is missing or holds no image.
     """
+    return listing_of(folder).names
+
+
+def listing_of(folder: Path) -> Listing:
+    """List what is below a folder, images and other files; no file is opened.
+
+    Raises:
+        UsageError: The folder is missing or holds no image.
+    """
     require_folder(folder)
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    names = sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
-    if not names:
-        raise UsageError(f"{folder}: no image in this folder (looked for .jpg, .png and the like)")
-    return names
+    listing = list_folder(folder)
+    if not listing.names:
+        rest = listing.rest()
+        raise UsageError(
+            f"{folder}: no image in this folder (looked for .jpg, .png and the like)"
+            + (f"; passed over: {rest}" if rest else "")
+        )
+    return listing
