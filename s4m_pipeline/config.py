@@ -50,7 +50,8 @@ class DataSection(Section):
     ``levels`` are the stored values that become black and white in pictures of more than 8 bits a
     channel: a low and a high one, or ``auto``, which takes the bit depth of the largest value in
     all sets. ``exif`` says whether pictures are turned ``upright`` as their EXIF orientation says,
-    or taken as stored (``ignore``), for labels that were drawn on the stored picture.
+    or taken as stored (``ignore``), for labels that were drawn on the stored picture. ``outside``
+    ``allow`` takes names in a list that lead out of the folder of images.
     """
 
     labelled: LabelledSet
@@ -58,6 +59,7 @@ class DataSection(Section):
     validation: LabelledSet | None = None
     levels: Literal["auto"] | list[float] = "auto"
     exif: Literal["upright", "ignore"] = "upright"
+    outside: Literal["refuse", "allow"] = Field("refuse", json_schema_extra=PLACE)
 
     @field_validator("levels")
     @classmethod

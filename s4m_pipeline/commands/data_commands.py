@@ -31,6 +31,9 @@ LevelsOption = Annotated[
 ExifOption = Annotated[
     str, typer.Option(help="data.exif: upright, or ignore for labels drawn on stored pictures.")
 ]
+OutsideOption = Annotated[
+    bool, typer.Option("--outside", help="Names may lead out of the folder (data.outside).")
+]
 PercentOption = Annotated[
     list[float] | None,
     typer.Option(help="Share of the images that keeps its masks; may be given several times."),
@@ -105,6 +108,7 @@ def check(
     ] = True,
     levels: LevelsOption = None,
     exif: ExifOption = "upright",
+    outside: OutsideOption = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a fault is found.")] = (
         False
     ),
@@ -140,6 +144,7 @@ def check(
         processes=processes or default_processes(),
         progress=Reporter().progress,
         reading=Reading(None if levels is None else Levels(*levels), exif == "upright"),
+        outside=outside,
     )
     _print_faults(faults, as_json)
     if strict and not all(fault.is_note for fault in faults):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from s4m_pipeline.errors import UsageError
@@ -16,3 +17,39 @@ def require_folder(path: Path) -> None:
     if path.is_dir():
         return
     raise UsageError(f"{path}: {'is a file, not a folder' if path.exists() else 'no such folder'}")
+
+
+class ImagesFolder:
+    """A folder of images, and the names that lead out of it.
+
+    A list of images may come from anybody. Names with ``..``, absolute ones and links would have
+    pictures read, and shown in pages that are passed on, from anywhere on this machine.
+
+    Args:
+        path: The folder. It may itself be a link.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = os.path.abspath(path)
+        self._real = os.path.realpath(path)
+        self._parents: dict[str, bool] = {}
+
+    def leaves(self, name: str) -> bool:
+        """Whether a name, relative to the folder, leads out of it. It need not be there."""
+        try:
+            path = os.path.normpath(os.path.join(self._path, name))
+            if not _is_below(path, self._path):
+                return True
+            if os.path.islink(path) or ".." in name.split("/"):
+                return not _is_below(os.path.realpath(os.path.join(self._path, name)), self._real)
+        except ValueError:  # a name that no file can have
+            return False
+        parent = os.path.dirname(path)
+        if parent not in self._parents:
+            real = os.path.realpath(parent)
+            self._parents[parent] = real != self._real and not _is_below(real, self._real)
+        return self._parents[parent]
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(os.path.join(folder, ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set_digest
 from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
-from s4m_pipeline.data.folders import require_folder
+from s4m_pipeline.data.folders import ImagesFolder, require_folder
 from s4m_pipeline.data.formats import coco, image_folder
 from s4m_pipeline.data.formats.coco.reader import load_coco_json
 from s4m_pipeline.data.formats.coco.values import image_key
@@ -87,6 +88,7 @@ class ImageSets:
     def labelled(self) -> ImageSet:
         """The labelled images (UsageError where a file is missing)."""
         section = self._data.labelled
+        self._names_of(section)
         labelled = read_labelled(section, "data.labelled")
         _require_files(labelled, section, "data.labelled")
         return labelled.read_by(self.reading)
@@ -97,6 +99,7 @@ class ImageSets:
         section = self._data.validation
         if section is None:
             return None
+        self._names_of(section)
         validation = read_labelled(section, "data.validation")
         _require_files(validation, section, "data.validation")
         check_same_categories(
@@ -117,6 +120,7 @@ class ImageSets:
     def unlabelled(self) -> ImageSet:
         """The unlabelled images, without masks, which are never read (UsageError for no image)."""
         section = self._unlabelled_section
+        self._names_of(section)
         if section.annotations is None:
             unlabelled = image_folder.load(section.images, self.reading.upright)
         else:
@@ -139,7 +143,7 @@ class ImageSets:
             return ""
         text = f"data.unlabelled: {counted(len(listing.names), 'image', 'images')} taken"
         if listing.linked:
-            text += f", also from linked folders ({', '.join(listing.linked[:3])})"
+            text += f", also through links ({', '.join(listing.linked[:3])})"
         return text + (f"; passed over: {rest}" if rest else "")
 
     @property
@@ -178,8 +182,23 @@ class ImageSets:
                 self._names[key] = image_folder.list_images(section.images)
             else:
                 entries = enumerate(load_coco_json(section.annotations)["images"])
-                self._names[key] = [image_key(e, n, section.annotations)[1] for n, e in entries]
+                names = [image_key(e, n, section.annotations)[1] for n, e in entries]
+                if self._data.outside == "refuse":
+                    _require_inside(names, section.images, section.annotations)
+                self._names[key] = names
         return self._names[key]
+
+
+def _require_inside(names: Sequence[str], images: Path, source: Path) -> None:
+    """Refuse names that lead out of the folder of images (UsageError)."""
+    folder = ImagesFolder(images)
+    leaving = [name for name in names if folder.leaves(name)]
+    if leaving:
+        raise UsageError(
+            f"{source}: {len(leaving)} of {len(names)} file names lead out of {images} "
+            f"(.., an absolute path or a link), the first is {leaving[0]}.\n"
+            "Move the images into the folder, or set data.outside: allow if this is meant."
+        )
 
 
 def _found_extremes(path: Path) -> list[Any] | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from s4m_pipeline.cli import main
+from s4m_pipeline.config import LabelledSet
+from s4m_pipeline.data.folders import ImagesFolder
+from s4m_pipeline.engine.registry import stage_named
+from s4m_pipeline.errors import UsageError
 from tests.workshop import Workshop
 
 
@@ -32,6 +37,67 @@ def test_a_run_says_what_of_a_folder_it_passed_over(
     assert not ended.value.code
     told = [line for line in capsys.readouterr().err.splitlines() if "data.unlabelled" in line]
     assert told == [
-        "data.unlabelled: 20 images taken, also from linked folders (camera2); "
+        "data.unlabelled: 20 images taken, also through links (camera2); "
         "passed over: 1 .txt, 1 hidden"
     ]
+
+
+def _list_also(own: Workshop, name: str) -> None:
+    """Add a name to the list of labelled images."""
+    path = own.folder / "scenes" / "labelled.json"
+    content = json.loads(path.read_text())
+    content["images"].append({**content["images"][0], "id": 99, "file_name": name})
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("kind", ["dots", "absolute", "file", "folder"])
+def test_names_that_lead_out_of_the_folder_are_refused(own: Workshop, kind: str) -> None:
+    images, secret = own.folder / "scenes" / "labelled", own.folder / "secret"
+    secret.mkdir()
+    shutil.copy(min(images.glob("*.jpg")), secret / "a.jpg")
+    (images / "link.jpg").symlink_to(secret / "a.jpg")
+    (images / "link").symlink_to(secret)
+    names = {
+        "dots": "../../secret/a.jpg",
+        "absolute": str(secret / "a.jpg"),
+        "file": "link.jpg",
+        "folder": "link/a.jpg",
+    }
+    _list_also(own, names[kind])
+    teacher = stage_named("train-teacher")
+    for use in (
+        lambda run: run.fingerprint(teacher),
+        lambda run: run.images.labelled,
+        lambda run: run.images.load_labelled_sets(),
+        lambda run: run.images.digest(
+            LabelledSet(images=images, annotations=own.folder / "scenes" / "labelled.json")
+        ),
+    ):
+        with pytest.raises(UsageError, match=r"1 of 6 file names lead out[^\n]*\n.*data\.outside"):
+            use(own.run())
+    allowed = own.run("data.outside=allow")
+    assert len(allowed.images.labelled.images) == 6
+    assert teacher.settings(allowed.config) == teacher.settings(own.run().config)
+
+
+def test_names_that_stay_in_the_folder_are_taken(own: Workshop) -> None:
+    images = own.folder / "scenes" / "labelled"
+    first = min(images.glob("*.jpg"))
+    (images / "sub").mkdir()
+    (images / "own.jpg").symlink_to(first)
+    (images / "sub" / "own.jpg").symlink_to(first)
+    for name in ("own.jpg", "sub/own.jpg", f"sub/../{first.name}", str(first)):
+        assert not ImagesFolder(images).leaves(name)
+        assert not ImagesFolder(images).leaves(f"./{name}" if name[0] != "/" else name)
+    images.rename(own.folder / "elsewhere")
+    images.symlink_to(own.folder / "elsewhere")  # the folder itself may be a link
+    assert not ImagesFolder(images).leaves(first.name)
+    assert len(own.run().images.labelled.images) == 5
+
+
+def test_a_folder_beside_it_of_a_longer_name_is_outside(tmp_path: Path) -> None:
+    assert ImagesFolder(tmp_path / "a").leaves("../ab/x.jpg")
+    assert ImagesFolder(tmp_path / "a").leaves("..")
+    assert not ImagesFolder(tmp_path / "a").leaves("b/../x.jpg")
+    assert not ImagesFolder(tmp_path / "a").leaves("..x.jpg")
+    assert not ImagesFolder(tmp_path / "a").leaves("nul\0.jpg")

@@ -10,6 +10,7 @@ from s4m_pipeline.data.check.entries import (
     ImageEntry,
     References,
     check_entries,
+    split_outside,
     usable_images,
 )
 from s4m_pipeline.data.check.faults import FAULTS, NOTES, Fault, FaultCounter
@@ -40,6 +41,7 @@ def check_coco(
     processes: int = 1,
     progress: Progress = silent,
     reading: Reading = PLAIN,
+    outside: bool = False,
 ) -> list[Fault]:
     """Check a COCO file and its images.
 
@@ -53,6 +55,7 @@ def check_coco(
         processes: How many processes check images and masks.
         progress: Shows how far it is.
         reading: How the pictures are read; without levels, these are decided over all sets.
+        outside: Whether file names may lead out of their folder. Those that do are not opened.
 
     Returns:
         Faults in the order of ``FAULTS``, then those of ``NOTES``; empty when there are none.
@@ -67,9 +70,14 @@ def check_coco(
     text = CocoText(annotations, references.add)
     if not text.images:
         faults.add("no-images", str(annotations))
-    entries = check_entries(text, references, faults)
+    entries, leaving = split_outside(images, check_entries(text, references, faults), outside)
+    for entry in leaving:
+        faults.add("outside-name", entry.name)
     decode = decode or bool(against)
-    others = [usable_images(load_coco_json(other)["images"]) for other, _ in against]
+    others = [
+        split_outside(folder, usable_images(load_coco_json(other)["images"]), outside)[0]
+        for other, folder in against
+    ]
     rule: Reading | None = reading
     if decode:
         of_sets = zip([images, *(folder for _, folder in against)], [entries, *others], strict=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.data.check.faults import EXAMPLES, FaultCounter
+from s4m_pipeline.data.folders import ImagesFolder
 from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.formats.coco.values import (
     category_id_fault,
@@ -33,6 +35,22 @@ class ImageEntry:
     def name(self) -> str:
         """How the image is named to the user."""
         return f"image {self.id} ({self.file_name})"
+
+
+def split_outside(
+    folder: Path, images: Sequence[ImageEntry], allowed: bool
+) -> tuple[list[ImageEntry], list[ImageEntry]]:
+    """Part the entries whose file is in the folder of images from those that lead out of it.
+
+    Args:
+        folder: The folder.
+        images: The entries.
+        allowed: Whether names may lead out of it, so that all are of the first kind.
+    """
+    gate = ImagesFolder(folder)
+    leaving = {id(image) for image in images if not allowed and gate.leaves(image.file_name)}
+    inside = [image for image in images if id(image) not in leaving]
+    return inside, [image for image in images if id(image) in leaving]
 
 
 class References:

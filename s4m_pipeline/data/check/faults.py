@@ -13,6 +13,7 @@ EXAMPLES = 5
 FAULTS: Mapping[str, str] = {
     "no-images": "files without any image",
     "no-list": "keys of the file that are missing or no list",
+    "outside-name": "file names that lead out of the folder of images (data.outside: allow)",
     "missing-image": "images whose file is missing",
     "unreadable-image": "images whose file cannot be read whole",
     "size-mismatch": "images whose size is not the file's",

@@ -22,7 +22,7 @@ EXIF = {"exif-hint", *(f"exif-{orientation}" for orientation in range(2, 9))}
 """Kinds of turned pictures; tests/data/test_exif.py has them."""
 LEVELS = {"deep-image", "few-levels", "no-common-levels"}
 """Kinds of pictures of more than 8 bits; test_picture_levels.py has them."""
-NOT_PLANTED = {*OTHER_SET, *LEVELS, *EXIF, "no-images", "no-list"}
+NOT_PLANTED = {*OTHER_SET, *LEVELS, *EXIF, "no-images", "no-list", "outside-name"}
 
 
 def _sound_content() -> dict:
@@ -101,6 +101,24 @@ def test_every_planted_fault_is_counted(small_set: tuple[Path, Path], processes:
         "image 95 (copy.png) is image 20 (picture 2.png), same file",
     )
     assert found["unknown-category"].examples == ("annotation 100 of image 20: category 42",)
+
+
+def test_names_that_lead_out_of_the_folder(small_set: tuple[Path, Path]) -> None:
+    content, (annotations, folder) = _sound_content(), small_set
+    shutil.copy(folder / "picture 2.png", annotations.parent / "out.png")
+    (folder / "link.png").symlink_to(annotations.parent / "out.png")
+    content["images"] += [
+        {"id": 91, "file_name": f"../{folder.name}/../out.png", "height": 64, "width": 36},
+        {"id": 92, "file_name": str(annotations.parent / "out.png"), "height": 64, "width": 36},
+        {"id": 93, "file_name": "link.png", "height": 64, "width": 36},
+    ]
+    write_json(annotations, content)
+    for decode in (True, False):
+        found = {fault.kind: fault for fault in check_coco(*small_set, decode=decode)}
+        assert found.keys() == {"outside-name", "image-without-annotations"}  # none is opened
+        assert found["outside-name"].count == 3
+    found = {fault.kind: fault for fault in check_coco(*small_set, decode=True, outside=True)}
+    assert found.keys() == {"image-without-annotations", "repeated-image"}
 
 
 def test_an_annotation_without_an_id_is_named_by_its_place(small_set: tuple[Path, Path]) -> None:

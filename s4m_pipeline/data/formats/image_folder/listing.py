@@ -33,7 +33,7 @@ class Listing:
         names: The image files, sorted, relative to the folder, with "/" between their parts.
         passed_over: Numbers of other files by suffix.
         hidden: Hidden files and folders.
-        linked: Linked folders that were followed.
+        linked: Links, to folders and to images, that were followed.
         broken: Links that lead nowhere, and folders that cannot be read.
     """
 
@@ -117,6 +117,8 @@ def _take_file(entry: os.DirEntry[str], name: str, listing: Listing) -> None:
         listing.broken += entry.is_symlink()
     elif suffix in SUFFIXES or (suffix in PERHAPS and _pillow_reads(suffix)):
         listing.names.append(name)
+        if entry.is_symlink():
+            listing.linked.append(name)
     else:
         listing.passed_over[suffix] += 1
 
