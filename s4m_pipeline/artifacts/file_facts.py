@@ -41,11 +41,11 @@ class FileFacts:
     """Facts of files, kept beside the artifacts.
 
     Args:
-        path: The facts' JSON file; made when the first one is found.
+        path: The facts' JSON file; made when the first one is found. None keeps them in memory.
         progress: Shows how far it is with many files.
     """
 
-    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+    def __init__(self, path: Path | None, progress: Progress | None = None) -> None:
         self._path, self._progress = path, progress
         self._known: dict[str, dict[str, dict[str, list[Any]]]] | None = None
 
@@ -62,7 +62,8 @@ class FileFacts:
             The facts in the order of the names; None for a file that is not there.
         """
         known = self._load().setdefault(kind, {}).setdefault(os.path.abspath(root), {})
-        states = [state_of(root / name) for name in names]
+        folder = os.fspath(root)
+        states = [state_of(os.path.join(folder, name)) for name in names]
         facts: list[Any] = [None] * len(names)
         todo = []
         for place, (name, state) in enumerate(zip(names, states, strict=True)):
@@ -102,12 +103,15 @@ class FileFacts:
     def _load(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
         if self._known is None:
             try:
-                self._known = _checked(json.loads(self._path.read_bytes()))
+                content = b"{}" if self._path is None else self._path.read_bytes()
+                self._known = _checked(json.loads(content))
             except (OSError, ValueError, RecursionError):
                 self._known = {}
         return self._known
 
     def _save(self) -> None:
+        if self._path is None:
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             partial = self._path.with_suffix(f".{os.getpid()}.tmp")
@@ -117,10 +121,10 @@ class FileFacts:
             return
 
 
-def state_of(path: Path) -> State | None:
+def state_of(path: str) -> State | None:
     """A file's state; None where there is no such file, and for a name that no file can have."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except (OSError, ValueError):
         return None
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

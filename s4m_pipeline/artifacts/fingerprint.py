@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.errors import FormatVersionError, UsageError
 
 FORMAT_VERSION = 2
@@ -130,16 +131,26 @@ class DigestCache:
             return
 
 
-def image_set_digest(root: Path, file_names: Iterable[str]) -> str:
-    """Digest of an image set: names and sizes in bytes, not the pixels, so that it is quick.
+def image_set_digest(root: Path, file_names: Iterable[str], facts: FileFacts | None = None) -> str:
+    """Digest of an image set: names and contents, so that a touched file changes nothing.
 
-    A missing file counts as size -1. Whether that is an error is for the stage to decide.
+    A missing file has no content. Whether that is an error is for the stage to decide.
+
+    Args:
+        root: The folder that the names are relative to.
+        file_names: The images.
+        facts: Remembers contents for a file's state, which is its size and its times of change in
+            nanoseconds. Without it all files are read.
     """
-    rows = []
-    for name in sorted(file_names):
-        try:
-            size = (root / name).stat().st_size
-        except (OSError, ValueError):  # a name that no file can have
-            size = -1
-        rows.append([name, size])
-    return digest_of(rows)
+    names = sorted(file_names)
+    facts = facts or FileFacts(None)
+    contents = facts.of("contents", root, names, _content_of)
+    return digest_of(list(map(list, zip(names, contents, strict=True))))
+
+
+def _content_of(path: Path) -> str | None:
+    """A file's digest; None for what cannot be read."""
+    try:
+        return file_digest(path)
+    except UsageError:
+        return None

@@ -164,13 +164,13 @@ class ImageSets:
         return self.digest(self._unlabelled_section)
 
     def digest(self, section: LabelledSet | UnlabelledSet) -> str:
-        """Digest of an image set: the annotation file's bytes, the images' names and sizes."""
+        """Digest of an image set: the annotation file's bytes, the images' names and contents."""
         key = f"{section.images}|{section.annotations}"
         if key not in self._set_digests:
             names = self._names_of(section)
             listed = section.annotations
             list_digest = "folder" if listed is None else self._digests.file(listed)
-            images_digest = image_set_digest(section.images, names)
+            images_digest = image_set_digest(section.images, names, self._facts)
             self._set_digests[key] = digest_of([list_digest, images_digest])
         return self._set_digests[key]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from s4m_pipeline.cli import main
 from s4m_pipeline.config import LabelledSet
 from s4m_pipeline.data.folders import ImagesFolder
+from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.errors import UsageError
 from tests.workshop import Workshop
@@ -101,3 +103,22 @@ def test_a_folder_beside_it_of_a_longer_name_is_outside(tmp_path: Path) -> None:
     assert not ImagesFolder(tmp_path / "a").leaves("b/../x.jpg")
     assert not ImagesFolder(tmp_path / "a").leaves("..x.jpg")
     assert not ImagesFolder(tmp_path / "a").leaves("nul\0.jpg")
+
+
+def test_a_changed_picture_of_the_same_size_makes_stages_stale(
+    finished: Workshop, tmp_path: Path
+) -> None:
+    own = finished.copy(tmp_path / "run")
+    teacher = stage_named("train-teacher")
+    assert freshness(own.run(), teacher).state == "fresh"  # though copying changed the times
+    first = min((own.folder / "scenes" / "labelled").glob("*.jpg"))
+    before, content = first.stat(), bytearray(first.read_bytes())
+    content[-20] ^= 1
+    first.write_bytes(content)
+    os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    standing = freshness(own.run(), teacher)
+    assert standing.state == "stale"
+    assert standing.why.startswith("the labelled images changed; structure: ")
+    content[-20] ^= 1
+    first.write_bytes(content)
+    assert freshness(own.run(), teacher).state == "fresh"
