@@ -21,6 +21,7 @@ from pydantic import (
 from s4m_pipeline.config_prompts import prompt_name
 from s4m_pipeline.config_section import PLACE, Section
 
+MEGABYTE = 1 << 20
 RANDOM = "random"
 """Given instead of a file of weights: start from random ones."""
 
@@ -228,11 +229,13 @@ class StudentSection(TrainingSection):
 class ExecutionSection(Section):
     """Where the inference stages run.
 
-    ``engine`` is ``local``: this machine's processes, ``workers`` of them.
+    ``engine`` is ``local``: this machine's processes, ``workers`` of them. ``decoded_mb`` bounds
+    the memory of decoded pictures that wait, of all workers together.
     """
 
     engine: str = Field("local", json_schema_extra=PLACE)
     workers: Positive = Field(1, json_schema_extra=PLACE)
+    decoded_mb: Positive = Field(1024, json_schema_extra=PLACE)
 
 
 class RunConfig(Section):

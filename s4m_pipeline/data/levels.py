@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 BLACK_TO_WHITE = 256
+ROWS = 64
+"""Rows of a picture that are scaled at a time."""
 FEW = 0.1
 """A picture whose values lie within this share of the levels is nearly of one colour."""
 
@@ -79,13 +81,22 @@ class Levels:
                 f"its values {values.min():g}..{values.max():g} are outside the levels {self} of "
                 "the other pictures; set data.levels to a low and a high value"
             )
+        scaled = np.empty(values.shape, np.uint8)
+        for row in range(0, len(values), ROWS):  # whole, its floats would take much memory
+            scaled[row : row + ROWS] = self._scaled(values[row : row + ROWS])
+        return scaled
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        import numpy as np
+
         span = self.high - self.low
         above = values.astype(np.float64) - self.low
         if values.dtype.kind in "iu" and span >= BLACK_TO_WHITE - 1:
             scaled = np.floor(above * (BLACK_TO_WHITE / (span + 1)))
         else:
             scaled = np.rint(above * ((BLACK_TO_WHITE - 1) / span))
-        return scaled.clip(0, BLACK_TO_WHITE - 1).astype(np.uint8)
+        clipped: np.ndarray = scaled.clip(0, BLACK_TO_WHITE - 1)
+        return clipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.images import prepare_threads, read_image, read_sized_image
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.ahead import done_ahead
+from s4m_pipeline.execution.ahead import Budget, done_ahead
+from s4m_pipeline.execution.base import DECODED_BYTES
 from s4m_pipeline.wording import escaped
 
 if TYPE_CHECKING:
@@ -20,10 +21,20 @@ READERS = 4
 """Threads that decode images ahead of the device; decoding releases the GIL."""
 AHEAD = 16
 """How many decoded images wait at most."""
+CHANNELS = 3
+"""Bytes of a pixel."""
+
+
+def decoded_size(record: ImageRecord) -> int:
+    """Bytes of an image as it is decoded; 0 where its header could not be read."""
+    return record.height * record.width * CHANNELS
 
 
 def load_images(
-    records: Sequence[ImageRecord], stage: str, quarantine: list[dict[str, Any]]
+    records: Sequence[ImageRecord],
+    stage: str,
+    quarantine: list[dict[str, Any]],
+    decoded_bytes: int = DECODED_BYTES,
 ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
     """Read images in order, some ahead of the consumer: uint8 (H, W, 3) RGB.
 
@@ -31,8 +42,9 @@ def load_images(
         records: The images.
         stage: The stage's name, for the rows of ``quarantine``.
         quarantine: Gets a row for each image that cannot be read.
+        decoded_bytes: What decoded images that wait may take.
     """
-    return load_prepared(records, stage, quarantine, lambda image: image)
+    return load_prepared(records, stage, quarantine, lambda image: image, decoded_bytes)
 
 
 def load_prepared(
@@ -40,6 +52,7 @@ def load_prepared(
     stage: str,
     quarantine: list[dict[str, Any]],
     prepare: Callable[[np.ndarray], Prepared],
+    decoded_bytes: int = DECODED_BYTES,
 ) -> Iterator[tuple[ImageRecord, Prepared]]:
     """As `load_images`, with what ``prepare`` makes of each image, in a thread and ahead too."""
 
@@ -47,7 +60,9 @@ def load_prepared(
         return read_prepared(record, prepare)
 
     prepare_threads()
-    for record, prepared in zip(records, done_ahead(read, records, READERS, AHEAD), strict=True):
+    budget = Budget(decoded_bytes, decoded_size)
+    images = done_ahead(read, records, READERS, AHEAD, budget)
+    for record, prepared in zip(records, images, strict=True):
         if isinstance(prepared, UsageError):
             quarantine.append(quarantine_row(record, stage, prepared))
         else:
@@ -104,14 +119,23 @@ def quarantine_row(record: ImageRecord, stage: str, error: Exception | str) -> d
     }
 
 
+def is_full(batch: Sequence[tuple[ImageRecord, Prepared]], size: int, decoded_bytes: int) -> bool:
+    """Whether a batch has its images, or images of half the bytes that may wait decoded.
+
+    What a worker brought to a smaller scale counts as nothing.
+    """
+    held = sum(getattr(prepared, "nbytes", 0) for _, prepared in batch)
+    return len(batch) >= size or 2 * held >= decoded_bytes
+
+
 def in_batches(
-    items: Iterator[tuple[ImageRecord, Prepared]], size: int
+    items: Iterator[tuple[ImageRecord, Prepared]], size: int, decoded_bytes: int = DECODED_BYTES
 ) -> Iterator[list[tuple[ImageRecord, Prepared]]]:
-    """Group images into batches of ``size``, the last one smaller."""
+    """Group images into batches of ``size``, the last one and those of large images smaller."""
     batch: list[tuple[ImageRecord, Prepared]] = []
     for item in items:
         batch.append(item)
-        if len(batch) == size:
+        if is_full(batch, size, decoded_bytes):
             yield batch
             batch = []
     if batch:

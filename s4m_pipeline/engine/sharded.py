@@ -20,6 +20,7 @@ from s4m_pipeline.artifacts.shards import (
     shards_done,
     write_shard_count,
 )
+from s4m_pipeline.config import MEGABYTE
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.devices.placement import gpus_of
 from s4m_pipeline.engine.image_sources import ImageSource
@@ -81,7 +82,9 @@ class ShardedStage(Stage):
 
     def job(self, run: Run, folder: Path) -> ShardJob:
         """What its workers do, and the folder that they write to."""
-        return ShardJob(self.name, self.worker, self.task(run), folder, self.categories(run))
+        task, categories = self.task(run), self.categories(run)
+        decoded = run.config.execution.decoded_mb * MEGABYTE
+        return ShardJob(self.name, self.worker, task, folder, categories, decoded)
 
     def shards(self, run: Run) -> list[Shard]:
         """The images in portions, which depend on the set and the settings alone."""

@@ -18,9 +18,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.images import prepare_threads
-from s4m_pipeline.engine.reading import AHEAD, READERS, quarantine_row, read_prepared
+from s4m_pipeline.engine.reading import (
+    AHEAD,
+    READERS,
+    decoded_size,
+    is_full,
+    quarantine_row,
+    read_prepared,
+)
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.ahead import done_ahead
+from s4m_pipeline.execution.ahead import Budget, done_ahead
 from s4m_pipeline.execution.base import Advance, Worker
 
 if TYPE_CHECKING:
@@ -118,10 +125,11 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
         self, shards: Iterable[Shard], advance: Advance
     ) -> Iterator[tuple[Shard, ShardResult]]:
         open_shards: deque[Open] = deque()  # results are given in this order
+        budget: Budget[tuple[Open, ImageRecord | None]] = Budget(self.decoded_bytes, _size_of)
         start = time.perf_counter()
         with (
             closing(self._jobs(shards, open_shards, advance)) as jobs,
-            closing(done_ahead(self._read, jobs, READERS, AHEAD)) as images,
+            closing(done_ahead(self._read, jobs, READERS, AHEAD, budget)) as images,
             closing(self.through(self._batches(images, open_shards, advance))) as steps,
         ):
             prepare_threads()
@@ -181,6 +189,11 @@ class StreamingWorker(Worker, Generic[Open, Prepared]):
                 advance(1)
                 continue
             batch.append((record, prepared))
-            if len(batch) == self.batch_size:
+            if is_full(batch, self.batch_size, self.decoded_bytes):
                 yield open_shard, batch
                 batch = []
+
+
+def _size_of(job: tuple[OpenShard, ImageRecord | None]) -> int:
+    """Bytes of the image that is to be read; none at a shard's end."""
+    return 0 if job[1] is None else decoded_size(job[1])

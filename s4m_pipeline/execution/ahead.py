@@ -5,14 +5,37 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+WORKING = 3
+"""How many times its result's bytes a job takes while it is at work: what decodes an image holds it
+in a form of its own, too, and copies it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget(Generic[Job]):
+    """How many bytes may be taken by what is done ahead.
+
+    Attributes:
+        limit: Bytes in all. A job that needs more by itself is done alone.
+        size: The bytes of a job's result.
+    """
+
+    limit: int
+    size: Callable[[Job], int]
+
+
 def done_ahead(
-    function: Callable[[Job], Result], jobs: Iterable[Job], threads: int, ahead: int
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    threads: int,
+    ahead: int,
+    budget: Budget[Job] | None = None,
 ) -> Generator[Result, None, None]:
     """Do jobs in threads while the consumer works on earlier results.
 
@@ -26,6 +49,7 @@ def done_ahead(
         jobs: Taken one by one as there is room.
         threads: How many threads.
         ahead: How many jobs may be begun whose results are not yet taken; bounds the memory.
+        budget: Bounds the bytes of those as well.
 
     Yields:
         Each job's result, in the order of the jobs.
@@ -35,18 +59,26 @@ def done_ahead(
             from the thread; or what ``jobs`` raised, after the results of the jobs before.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[tuple[Future[Result], int]] = deque()
     failure = _Failure()
     try:
         for job in failure.watch(jobs):
-            waiting.append(pool.submit(function, job))
+            size = 0 if budget is None else budget.size(job)
+            while budget is not None and waiting and _held(waiting) + WORKING * size > budget.limit:
+                yield waiting.popleft()[0].result()
+            waiting.append((pool.submit(function, job), size))
             if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
         failure.raise_again()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _held(waiting: Iterable[tuple[Future[Result], int]]) -> int:
+    """The bytes of results that wait, and of jobs at work or about to be."""
+    return sum(size if future.done() else WORKING * size for future, size in waiting)
 
 
 def one_ahead(begin: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:

@@ -20,8 +20,18 @@ Advance = Callable[[int], None]
 """Called with the number of images finished since the last call."""
 
 
+DECODED_BYTES = 1 << 30
+"""What decoded pictures may take where nothing else is said."""
+
+
 class Worker(ABC):
-    """Processes shards, one after another."""
+    """Processes shards, one after another.
+
+    Attributes:
+        decoded_bytes: What decoded pictures that wait for it may take.
+    """
+
+    decoded_bytes: int = DECODED_BYTES
 
     @abstractmethod
     def run(self, shards: Iterable[Shard], advance: Advance) -> Iterator[tuple[Shard, ShardResult]]:
@@ -69,6 +79,7 @@ class ShardJob:
         task: What the worker needs to know; picklable.
         folder: The artifact's folder.
         categories: Categories to write into the tables, in label order.
+        decoded_bytes: What decoded pictures may take that wait for the workers, all together.
     """
 
     stage: str
@@ -76,11 +87,14 @@ class ShardJob:
     task: Any
     folder: Path
     categories: Sequence[Mapping[str, Any]]
+    decoded_bytes: int = DECODED_BYTES
 
     def make_worker(self, place: Place) -> Worker:
         """Make a worker, for the process that calls this."""
         factory: WorkerFactory = load(self.worker)
-        return factory(self.stage, self.task, place)
+        worker = factory(self.stage, self.task, place)
+        worker.decoded_bytes = self.decoded_bytes // place.workers
+        return worker
 
 
 def write_shards(

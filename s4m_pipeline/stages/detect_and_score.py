@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry, write_json
+from s4m_pipeline.config import MEGABYTE
 from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
 from s4m_pipeline.data.levels import Levels
 from s4m_pipeline.data.reading import Reading
@@ -88,7 +89,8 @@ def _detect(
     ids = [category.id for category in categories]
     truth = truth.read_by(read_as_learned(run, predictor.levels))
     with run.reporter.progress(stage.name, len(truth.images)) as advance:
-        images = load_prepared(truth.images, stage.name, aside, predictor.scaled)
+        decoded = run.config.execution.decoded_mb * MEGABYTE
+        images = load_prepared(truth.images, stage.name, aside, predictor.scaled, decoded)
         for batch in in_batches(images, BATCH):
             detections = predictor.detect([image for _, image in batch])
             for (record, image), of_image in zip(batch, detections, strict=True):

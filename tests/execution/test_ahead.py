@@ -1,12 +1,13 @@
 """Tests of work done ahead."""
 
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from s4m_pipeline.execution.ahead import done_ahead, one_ahead
+from s4m_pipeline.execution.ahead import WORKING, Budget, done_ahead, one_ahead
 
 
 def test_results_come_in_the_jobs_order_though_the_first_ends_last():
@@ -128,3 +129,42 @@ def test_an_interrupt_is_not_held_back() -> None:
     with pytest.raises(KeyboardInterrupt):
         results.extend(one_ahead(lambda job: job, jobs()))
     assert results == [0, 1]
+
+
+@pytest.mark.parametrize("limit", [1, 300, 1000, 10**9])
+def test_a_budget_bounds_the_bytes_of_what_is_begun_and_not_taken(limit):
+    size, lock = 100, threading.Lock()
+    held, most = [0], [0]
+
+    def work(job):
+        with lock:  # from when it is at work on
+            held[0] += size
+            most[0] = max(most[0], held[0])
+        time.sleep(0.002)
+        return job
+
+    taken = []
+    for result in done_ahead(work, range(40), 4, 16, Budget(limit, lambda job: size)):
+        with lock:
+            held[0] -= size
+        taken.append(result)
+        time.sleep(0.001)
+    assert taken == list(range(40))
+    assert most[0] <= max(limit, size)
+
+
+def test_results_that_wait_weigh_less_than_jobs_at_work():
+    begun = []
+    results = done_ahead(begun.append, range(20), 4, 16, Budget(WORKING + 3, lambda job: 1))
+    next(results)
+    assert len(begun) <= 5  # up to three wait beside the one at work
+    list(results)
+    assert sorted(begun) == list(range(20))
+
+
+def test_without_sizes_a_budget_changes_nothing():
+    begun = []
+    results = done_ahead(begun.append, iter(range(100)), 2, 5, Budget(1, lambda job: 0))
+    next(results)
+    results.close()
+    assert len(begun) <= 5

@@ -53,8 +53,9 @@ class CalibrateWorker(ShardWorker):
         advance(done)
         rows: list[dict[str, Any]] = []
         unreadable: list[dict[str, Any]] = []
-        images = load_images(records, self._stage, unreadable)
-        for batch in in_batches(images, self._task.segmenter.batch_size):
+        images = load_images(records, self._stage, unreadable, self.decoded_bytes)
+        size = self._task.segmenter.batch_size
+        for batch in in_batches(images, size, self.decoded_bytes):
             embeddings = self._segmenter.encode([image for _, image in batch])
             rows += self._measure(embeddings, [measurable[record.id] for record, _ in batch])
             advance(len(batch))

@@ -41,7 +41,7 @@ class CrossFitWorker(ShardWorker):
             ids = [i for i in shard.image_ids if self._task.fold_of[i] == number]
             records = [self._task.records[i] for i in ids]
             scaled = self._teachers[number].scaled
-            images = load_prepared(records, self._stage, aside, scaled)
+            images = load_prepared(records, self._stage, aside, scaled, self.decoded_bytes)
             for batch in in_batches(images, self._task.batch_size):
                 rows |= self._predict(number, batch)
                 advance(len(batch))
