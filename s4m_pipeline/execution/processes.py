@@ -124,17 +124,21 @@ def with_messages(helpers: Iterable[Helper]) -> list[Helper]:
 def _begin(work: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...]) -> None:
     """Do a helper's work, in its process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its helpers
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    end_with_parent()
     work(pipe, *arguments)
 
 
-def _end_with_parent() -> None:
-    """End this process, whatever it does, as soon as the one that started it is gone.
+def end_with_parent() -> None:
+    """Have this process end, whatever it does, as soon as the one that started it is gone.
 
     The parent holds one end of a pipe, which the system closes however the parent ends. Nothing of
     what is being done here could be handed over any more.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.processes import end_with_parent
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
 from s4m_pipeline.models.loops import LazyDataLoader
@@ -202,7 +203,12 @@ def _custom_hooks(spec: TrainingSpec) -> list[Any]:
 
 
 def _begin_worker(worker: int) -> None:
-    """Keep a data worker to one thread; its random numbers come with each item."""
+    """Keep a data worker to one thread; its random numbers come with each item.
+
+    PyTorch's own worker may wait for ever to hand a batch to a parent that was killed, and keeps
+    its memory and the lock of the artifact.
+    """
+    end_with_parent()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     send_small_tensors_by_value()
