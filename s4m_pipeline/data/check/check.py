@@ -74,10 +74,7 @@ def check_coco(
     for entry in leaving:
         faults.add("outside-name", entry.name)
     decode = decode or bool(against)
-    others = [
-        split_outside(folder, usable_images(load_coco_json(other)["images"]), outside)[0]
-        for other, folder in against
-    ]
+    others = [_inside(other, folder, outside, faults) for other, folder in against]
     rule: Reading | None = reading
     if decode:
         of_sets = zip([images, *(folder for _, folder in against)], [entries, *others], strict=True)
@@ -94,6 +91,15 @@ def check_coco(
         theirs = check_files(folder, listed, None, True, processes, progress, rule)
         _compare(report.prints, theirs, other, listed, faults, processes, progress)
     return faults.listed()
+
+
+def _inside(other: Path, folder: Path, outside: bool, faults: FaultCounter) -> list[ImageEntry]:
+    """The entries of another set that may be opened; the others are counted."""
+    entries = usable_images(load_coco_json(other)["images"])
+    inside, leaving = split_outside(folder, entries, outside)
+    for entry in leaving:
+        faults.add("unreadable-other", f"{entry.name} of {other}, which leads out of {folder}")
+    return inside
 
 
 def _compare(

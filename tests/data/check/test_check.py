@@ -117,6 +117,8 @@ def test_names_that_lead_out_of_the_folder(small_set: tuple[Path, Path]) -> None
         found = {fault.kind: fault for fault in check_coco(*small_set, decode=decode)}
         assert found.keys() == {"outside-name", "image-without-annotations"}  # none is opened
         assert found["outside-name"].count == 3
+    of_other = {f.kind: f for f in check_coco(*small_set, against=[small_set])}
+    assert of_other["unreadable-other"].count == 3
     found = {fault.kind: fault for fault in check_coco(*small_set, decode=True, outside=True)}
     assert found.keys() == {"image-without-annotations", "repeated-image"}
 
