@@ -20,6 +20,17 @@ from safetensors.torch import load_file
 
 from s4m_pipeline.errors import UsageError
 
+RESUMED = (
+    "epoch",
+    "iter",
+    "seed",
+    "cfg",
+    "dataset_meta",
+    "experiment_name",
+    "mmengine_version",
+    "time",
+)
+"""What ``meta`` of one of MMEngine's checkpoints may say to a training."""
 STATISTICS = ("min", "max", "current", "mean")
 
 
@@ -108,5 +119,13 @@ def _reason(error: BaseException) -> str:
 
 
 def load_for_mmengine(filename: str, map_location: Any) -> dict[str, Any]:
-    """Read a local file for MMEngine's ``CheckpointLoader``."""
-    return load_checkpoint_file(Path(filename).expanduser(), map_location)
+    """Read a local file for MMEngine's ``CheckpointLoader``.
+
+    Of ``meta`` only what a resumed training may read comes out: MMEngine's ``Runner.resume`` runs
+    an entry ``config``, which older checkpoints have, as Python code.
+    """
+    content = load_checkpoint_file(Path(filename).expanduser(), map_location)
+    meta = content.get("meta")
+    if isinstance(meta, dict):
+        content["meta"] = {name: meta[name] for name in RESUMED if name in meta}
+    return content
