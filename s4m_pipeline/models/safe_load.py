@@ -1,24 +1,31 @@
 """Checkpoints read with ``weights_only=True``: tensors and plain values, nothing that runs code.
 
-MMEngine's checkpoints also hold ``HistoryBuffer`` objects (the log's running values). Their pickle
-names numpy's array reconstruction and looks the buffer's statistics up with ``getattr``. Exactly
-that is allowed here, by name, for the time of one read: under ``builtins.getattr`` stands a
-function that answers for the four statistics of ``HistoryBuffer`` and refuses all else.
+What a checkpoint may name is a list (:func:`_allowed`, :func:`_names`), and a pass over its pickle
+holds it to that and to the size of its file before anything is loaded. MMEngine's checkpoints also
+hold ``HistoryBuffer`` objects (the log's running values) and numpy's arrays and numbers. For these
+stand, for the time of one read, functions and classes of ours that only check and keep: torch would
+let numpy take a dtype's flags from the file, and follow addresses of the file's choice.
 """
 
 from __future__ import annotations
 
+import io
+import mmap
 import pickle
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
+from s4m_pipeline.artifacts.pickle_bounds import NoPickleError, PickleRefusedError, check_pickle
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.models.trust import stand_ins
+from s4m_pipeline.models.trust.stand_ins import Array, History, named, replaced
 
 RESUMED = (
     "epoch",
@@ -31,41 +38,74 @@ RESUMED = (
     "time",
 )
 """What ``meta`` of one of MMEngine's checkpoints may say to a training."""
-STATISTICS = ("min", "max", "current", "mean")
-
-
-def _statistic_of_history_buffer(owner: object, name: str) -> object:
-    """Stand in for ``getattr`` in a checkpoint: the statistics of HistoryBuffer and nothing else.
-
-    Raises:
-        pickle.UnpicklingError: For any other attribute or owner.
-    """
-    if owner is HistoryBuffer and name in STATISTICS:
-        return HistoryBuffer.__dict__[name]
-    raise pickle.UnpicklingError(f"the file looks up {name!r} of {owner!r}, which is not allowed")
-
-
-# torch compares the names in the file with those of the allowed functions.
-_statistic_of_history_buffer.__module__ = "builtins"
-_statistic_of_history_buffer.__name__ = "getattr"
-_statistic_of_history_buffer.__qualname__ = "getattr"
+_STAND_INS: dict[str, Any] = {
+    "mmengine.logging.history_buffer HistoryBuffer": History,
+    "builtins getattr": stand_ins.statistic,
+    "builtins bytes": stand_ins.no_bytes,
+    "numpy ndarray": Array,
+    "numpy dtype": stand_ins.Kind,
+    "numpy.core.multiarray _reconstruct": stand_ins.reconstruct,
+    "numpy._core.multiarray _reconstruct": stand_ins.reconstruct,
+    "numpy.core.multiarray scalar": stand_ins.scalar,
+    "numpy._core.multiarray scalar": stand_ins.scalar,
+}
+"""What a checkpoint of MMEngine may name beyond tensors, and what stands for it."""
+_PLAIN = (
+    "collections OrderedDict",
+    "collections Counter",
+    "_codecs encode",
+    "builtins set",
+    "builtins complex",
+    "torch Size",
+    "torch device",
+    "torch.serialization _get_layout",
+    "torch.nn.parameter Parameter",
+    "torch._utils _rebuild_parameter",
+    "torch._utils _rebuild_parameter_with_state",
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_tensor_v3",
+    "torch.storage UntypedStorage",
+    "torch.storage TypedStorage",
+)
+"""Names of tensors and plain values. Of what torch itself allows, those are left out that make
+something of any size out of a number, such as ``bytearray``."""
+_LEGACY_PICKLES = 5
+"""Pickles in a file of torch before 1.6: magic number, protocol, system, content, storages."""
+_ZIP = b"PK\x03\x04"
+_FAULTS = (
+    pickle.UnpicklingError,
+    PickleRefusedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+    struct.error,
+)
 
 
 def _allowed() -> list[Any]:
-    """What a checkpoint of MMEngine may name beyond tensors and plain values."""
-    reconstruct = np.zeros(1).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    numbers = [np.dtype(kind).__class__ for kind in "?bBhHiIlLqQefd"]
-    return [
-        HistoryBuffer,
-        _statistic_of_history_buffer,
-        reconstruct,
-        scalar,
-        np.ndarray,
-        np.dtype,
-        bytes,
-        *dict.fromkeys(numbers),
-    ]
+    """The stand-ins under the names that torch compares with those in a file."""
+    return [named(thing, *name.split(" ")) for name, thing in _STAND_INS.items()]
+
+
+def _names() -> frozenset[str]:
+    """All that a checkpoint may name, as its pickle writes it."""
+    kinds = [name for name, value in vars(torch).items() if isinstance(value, torch.dtype)]
+    storages = [name for name in vars(torch) if name.endswith("Storage")]
+    names = {
+        *_PLAIN,
+        *_STAND_INS,
+        *(f"torch {name}" for name in (*kinds, *storages)),
+        *(f"torch.cuda {name}" for name in storages),
+    }
+    old = {name.replace("builtins ", "__builtin__ ") for name in names}
+    return frozenset(names | old)
 
 
 def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[str, Any]:
@@ -89,17 +129,88 @@ def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[st
             raise UsageError(f"no checkpoint here: {path}{note}")
         if path.suffix == ".safetensors":
             return _load_safetensors(path)
+        _check_bounds(path)
         with torch.serialization.safe_globals(_allowed()):
             content = torch.load(path, map_location=map_location, weights_only=True)
+        content = replaced(content, _Finished(path.stat().st_size))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _FAULTS as error:
         raise UsageError(
             f"not a checkpoint that can be read safely: {path}\n{_reason(error)}"
         ) from error
     if not isinstance(content, dict):
         raise UsageError(f"not a checkpoint: {path} holds a {type(content).__name__}")
     return content
+
+
+class _Finished:
+    """Puts the real things where stand-ins are, and refuses tensors that no file of a size holds.
+
+    Args:
+        size: Bytes of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, Array):
+            return value.whole()
+        if isinstance(value, History):
+            return value.buffer()
+        if isinstance(value, Tensor) and (
+            value.layout != torch.strided or value.numel() > self._size
+        ):
+            raise PickleRefusedError(
+                f"it holds a tensor of {value.numel()} values, beyond its size"
+            )
+        return value
+
+
+def _check_bounds(path: Path) -> None:
+    """Pass over a file's pickles before torch reads it; what is no pickle is torch's to refuse."""
+    size, names = path.stat().st_size, _names()
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) == _ZIP:
+            _check_zip(path, size, names)
+        elif size:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+                _check_legacy(whole, size, names)
+
+
+def _check_zip(path: Path, size: int, names: frozenset[str]) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check_entries(entries, size)
+            for entry in entries:
+                if entry.filename.endswith(".pkl"):
+                    check_pickle(io.BytesIO(archive.read(entry)), size, names)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise PickleRefusedError(f"its archive is cut short or damaged ({error})") from error
+    except NoPickleError as error:
+        raise PickleRefusedError("its pickle is damaged") from error
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
+    """Refuse an archive that unpacks to more than it is, or that readers may see differently."""
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise PickleRefusedError("it has two entries of one name")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise PickleRefusedError("its entries are compressed, which torch's never are")
+    if sum(entry.file_size for entry in entries) > size:
+        raise PickleRefusedError("its entries are longer than the file")
+
+
+def _check_legacy(whole: mmap.mmap, size: int, names: frozenset[str]) -> None:
+    for number in range(_LEGACY_PICKLES):
+        try:
+            check_pickle(whole, size, names)
+        except NoPickleError as error:
+            if number:
+                raise PickleRefusedError("it is cut short or broken") from error
+            return
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:
