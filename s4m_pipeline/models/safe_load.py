@@ -1,19 +1,15 @@
 """Checkpoints read with ``weights_only=True``: tensors and plain values, nothing that runs code.
 
-What a checkpoint may name is a list (:func:`_allowed`, :func:`_names`), and a pass over its pickle
-holds it to that and to the size of its file before anything is loaded. MMEngine's checkpoints also
-hold ``HistoryBuffer`` objects (the log's running values) and numpy's arrays and numbers. For these
-stand, for the time of one read, functions and classes of ours that only check and keep: torch would
-let numpy take a dtype's flags from the file, and follow addresses of the file's choice.
+What a checkpoint may name is a list, and a pass over its pickle holds it to that and to the size of
+its file before anything is loaded. MMEngine's checkpoints also hold ``HistoryBuffer`` objects (the
+log's running values) and numpy's arrays and numbers. For these stand, for the time of one read,
+functions and classes of ours that only check and keep: torch would let numpy take a dtype's flags
+from the file, and follow addresses of the file's choice.
 """
 
 from __future__ import annotations
 
-import io
-import mmap
 import pickle
-import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from s4m_pipeline.artifacts.pickle_bounds import NoPickleError, PickleRefusedError, check_pickle
+from s4m_pipeline.artifacts.pickle_bounds import PickleRefusedError
+from s4m_pipeline.artifacts.torch_files import FAULTS, TENSOR_NAMES, check_torch_file
+from s4m_pipeline.artifacts.weight_files import what_it_is, written_by
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.trust import stand_ins
 from s4m_pipeline.models.trust.stand_ins import Array, History, named, replaced
@@ -38,6 +36,8 @@ RESUMED = (
     "time",
 )
 """What ``meta`` of one of MMEngine's checkpoints may say to a training."""
+_BUILTINS = ("builtins ", "__builtin__ ")
+"""What Python 3 and Python 2 call the module."""
 _STAND_INS: dict[str, Any] = {
     "mmengine.logging.history_buffer HistoryBuffer": History,
     "builtins getattr": stand_ins.statistic,
@@ -50,62 +50,14 @@ _STAND_INS: dict[str, Any] = {
     "numpy._core.multiarray scalar": stand_ins.scalar,
 }
 """What a checkpoint of MMEngine may name beyond tensors, and what stands for it."""
-_PLAIN = (
-    "collections OrderedDict",
-    "collections Counter",
-    "_codecs encode",
-    "builtins set",
-    "builtins complex",
-    "torch Size",
-    "torch device",
-    "torch.serialization _get_layout",
-    "torch.nn.parameter Parameter",
-    "torch._utils _rebuild_parameter",
-    "torch._utils _rebuild_parameter_with_state",
-    "torch._utils _rebuild_tensor",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_tensor_v3",
-    "torch.storage UntypedStorage",
-    "torch.storage TypedStorage",
-)
-"""Names of tensors and plain values. Of what torch itself allows, those are left out that make
-something of any size out of a number, such as ``bytearray``."""
-_LEGACY_PICKLES = 5
-"""Pickles in a file of torch before 1.6: magic number, protocol, system, content, storages."""
-_ZIP = b"PK\x03\x04"
-_FAULTS = (
-    pickle.UnpicklingError,
-    PickleRefusedError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RecursionError,
-    struct.error,
-)
+_NAMES = TENSOR_NAMES | {
+    name.replace("builtins ", builtins) for name in _STAND_INS for builtins in _BUILTINS
+}
 
 
 def _allowed() -> list[Any]:
     """The stand-ins under the names that torch compares with those in a file."""
     return [named(thing, *name.split(" ")) for name, thing in _STAND_INS.items()]
-
-
-def _names() -> frozenset[str]:
-    """All that a checkpoint may name, as its pickle writes it."""
-    kinds = [name for name, value in vars(torch).items() if isinstance(value, torch.dtype)]
-    storages = [name for name in vars(torch) if name.endswith("Storage")]
-    names = {
-        *_PLAIN,
-        *_STAND_INS,
-        *(f"torch {name}" for name in (*kinds, *storages)),
-        *(f"torch.cuda {name}" for name in storages),
-    }
-    old = {name.replace("builtins ", "__builtin__ ") for name in names}
-    return frozenset(names | old)
 
 
 def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[str, Any]:
@@ -129,15 +81,15 @@ def load_checkpoint_file(path: Path | str, map_location: Any = "cpu") -> dict[st
             raise UsageError(f"no checkpoint here: {path}{note}")
         if path.suffix == ".safetensors":
             return _load_safetensors(path)
-        _check_bounds(path)
+        check_torch_file(path, _NAMES)
         with torch.serialization.safe_globals(_allowed()):
             content = torch.load(path, map_location=map_location, weights_only=True)
         content = replaced(content, _Finished(path.stat().st_size))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except _FAULTS as error:
+    except FAULTS as error:
         raise UsageError(
-            f"not a checkpoint that can be read safely: {path}\n{_reason(error)}"
+            f"not a checkpoint that can be read safely: {path}\n{reason_of(error, path)}"
         ) from error
     if not isinstance(content, dict):
         raise UsageError(f"not a checkpoint: {path} holds a {type(content).__name__}")
@@ -168,65 +120,28 @@ class _Finished:
         return value
 
 
-def _check_bounds(path: Path) -> None:
-    """Pass over a file's pickles before torch reads it; what is no pickle is torch's to refuse."""
-    size, names = path.stat().st_size, _names()
-    with path.open("rb") as file:
-        if file.read(len(_ZIP)) == _ZIP:
-            _check_zip(path, size, names)
-        elif size:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-                _check_legacy(whole, size, names)
-
-
-def _check_zip(path: Path, size: int, names: frozenset[str]) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _check_entries(entries, size)
-            for entry in entries:
-                if entry.filename.endswith(".pkl"):
-                    check_pickle(io.BytesIO(archive.read(entry)), size, names)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise PickleRefusedError(f"its archive is cut short or damaged ({error})") from error
-    except NoPickleError as error:
-        raise PickleRefusedError("its pickle is damaged") from error
-
-
-def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Refuse an archive that unpacks to more than it is, or that readers may see differently."""
-    if len({entry.filename for entry in entries}) < len(entries):
-        raise PickleRefusedError("it has two entries of one name")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise PickleRefusedError("its entries are compressed, which torch's never are")
-    if sum(entry.file_size for entry in entries) > size:
-        raise PickleRefusedError("its entries are longer than the file")
-
-
-def _check_legacy(whole: mmap.mmap, size: int, names: frozenset[str]) -> None:
-    for number in range(_LEGACY_PICKLES):
-        try:
-            check_pickle(whole, size, names)
-        except NoPickleError as error:
-            if number:
-                raise PickleRefusedError("it is cut short or broken") from error
-            return
-
-
 def _load_safetensors(path: Path) -> dict[str, Any]:
     """Read a safetensors file; half-precision tensors become float32."""
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise UsageError(f"not a safetensors file: {path}\n{_reason(error)}") from error
+        raise UsageError(f"not a safetensors file: {path}\n{reason_of(error, path)}") from error
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of what the unpickler said, without torch's advice to read unsafely."""
+def reason_of(error: BaseException, path: Path) -> str:
+    """Why a file could not be read: what it is, where that is known, else what its reader said.
+
+    The reader's first line alone is taken, without torch's advice to read unsafely.
+    """
     inner = error.__context__
     cause = inner if isinstance(inner, pickle.UnpicklingError) else error
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+    said = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+    named_thing = error.name if isinstance(error, PickleRefusedError) else None
+    if named_thing is not None:
+        tool = written_by(named_thing)
+        return said if tool is None else f"{said};\n{tool}"
+    return what_it_is(path) or said
 
 
 def load_for_mmengine(filename: str, map_location: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from s4m_pipeline.artifacts.pickle_bounds import NoPickleError, PickleRefusedError, check_pickle
+from s4m_pipeline.artifacts.weight_files import what_it_is
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.trust import stand_ins
 from s4m_pipeline.models.trust.stand_ins import KINDS, Array, replaced
@@ -70,7 +71,9 @@ def read_pickled_arrays(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except _FAULTS as error:
-        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        unread = isinstance(error, (NoPickleError, PickleRefusedError))
+        reason = what_it_is(path) if unread else None
+        reason = reason or (str(error).splitlines() or [""])[0][:200] or type(error).__name__
         raise UsageError(f"not a pickle of arrays alone: {path}\n{reason}") from error
     if not isinstance(content, dict):
         raise UsageError(f"not a checkpoint: {path} holds a {type(content).__name__}")
