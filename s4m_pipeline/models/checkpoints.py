@@ -8,7 +8,7 @@ they differ), and ``meta`` (format, model config, categories, test scale, iterat
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from s4m_pipeline.errors import ArtifactError, S4MError, UsageError
-from s4m_pipeline.models.model_config import read_model_config
+from s4m_pipeline.models.model_config import parts_of, read_model_config
 from s4m_pipeline.models.safe_load import load_checkpoint_file
+from s4m_pipeline.models.trust.finite import not_finite
 from s4m_pipeline.models.trust.model_check import (
     NotListedError,
     check_listed,
@@ -31,6 +32,8 @@ from s4m_pipeline.models.trust.model_check import (
 
 FORMAT = "s4m-checkpoint"
 VERSION = 1
+PARTS = ("model", "categories", "test_scale", "iterations", "info")
+"""What stands in ``meta`` beside the format."""
 
 
 @dataclass(slots=True)
@@ -92,18 +95,56 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ArtifactError(
             f"{path}: checkpoint format {meta.get('format_version')}, this version reads {VERSION}"
         )
-    try:
-        return Checkpoint(
-            weights=content["state_dict"],
-            source_weights=content.get("source_state_dict"),
-            model=meta["model"],
-            categories=meta["categories"],
-            test_scale=tuple(meta["test_scale"]),
-            iterations=meta["iterations"],
-            info=meta["info"],
-        )
-    except KeyError as error:
-        raise ArtifactError(f"{path} is damaged: it has no {error}") from error
+    missing = [name for name in PARTS if name not in meta]
+    if "state_dict" not in content or missing:
+        name = missing[0] if missing else "state_dict"
+        raise ArtifactError(f"{path} is damaged: it has no '{name}'")
+    parts: dict[str, Any] = {
+        name: content.get(name) for name in ("state_dict", "source_state_dict")
+    }
+    parts |= {name: meta[name] for name in PARTS}
+    wrong = [name for name, is_right in _RIGHT.items() if not is_right(parts[name])]
+    if wrong:
+        raise ArtifactError(f"{path} is damaged: its '{wrong[0]}' is not what a training writes")
+    return Checkpoint(
+        weights=parts["state_dict"],
+        source_weights=parts["source_state_dict"],
+        model=parts["model"],
+        categories=parts["categories"],
+        test_scale=tuple(parts["test_scale"]),
+        iterations=parts["iterations"],
+        info=parts["info"],
+    )
+
+
+def _are_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(inner, Tensor) for name, inner in value.items()
+    )
+
+
+def _are_categories(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and type(one.get("id")) is int and isinstance(one.get("name"), str)
+        for one in value
+    )
+
+
+def _is_scale(value: Any) -> bool:
+    numbers = value if isinstance(value, (tuple, list)) else ()
+    return len(numbers) == 2 and all(type(side) is int and 0 < side <= 1 << 16 for side in numbers)
+
+
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "state_dict": _are_tensors,
+    "source_state_dict": lambda value: value is None or _are_tensors(value),
+    "model": lambda value: isinstance(value, dict),
+    "categories": _are_categories,
+    "test_scale": _is_scale,
+    "iterations": lambda value: type(value) is int and value >= 0,
+    "info": lambda value: isinstance(value, dict),
+}
+"""What each part of a checkpoint has to be."""
 
 
 def build_model(
@@ -124,10 +165,14 @@ def build_model(
         ArtifactError: The model asks for what is not on the list, cannot be built, or the weights
             do not fit it.
     """
-    model = _build(_trusted(checkpoint, path, own_models), path)
     weights = checkpoint.weights
     if not averaged and checkpoint.source_weights is not None:
         weights = checkpoint.source_weights
+    settings = _trusted(checkpoint, path, own_models)
+    fault = not_finite(weights) or _other_classes(settings, len(checkpoint.categories))
+    if fault is not None:
+        raise ArtifactError(f"{path} is damaged: {fault}")
+    model = _build(settings, path)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -136,6 +181,15 @@ def build_model(
             f"{path} is damaged: its weights do not fit its model\n{first}"
         ) from error
     return model.eval()
+
+
+def _other_classes(model: dict[str, Any], count: int) -> str | None:
+    """What is wrong where a model has another number of classes than there are categories."""
+    for part in parts_of(model):
+        for key in ("num_things_classes", "num_classes"):
+            if part.get(key, count) != count:
+                return f"its model has {part[key]} classes, but it lists {count} categories"
+    return None
 
 
 def _build(model: dict[str, Any], path: Path) -> nn.Module:
