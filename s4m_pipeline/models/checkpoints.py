@@ -8,23 +8,32 @@ they differ), and ``meta`` (format, model config, categories, test scale, iterat
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mmcv.ops
 import torch
-from mmdet import registry as mmdet_registry
+from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
-from mmengine.registry import Registry, init_default_scope
-from mmengine.registry import root as mmengine_registry
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from s4m_pipeline.errors import ArtifactError, UsageError
+from s4m_pipeline.errors import ArtifactError, S4MError, UsageError
+from s4m_pipeline.models.model_config import parts_of, read_model_config
 from s4m_pipeline.models.safe_load import load_checkpoint_file
+from s4m_pipeline.models.trust.finite import not_finite
+from s4m_pipeline.models.trust.model_check import (
+    NotListedError,
+    check_listed,
+    for_prediction,
+    without_start,
+)
 
 FORMAT = "s4m-checkpoint"
 VERSION = 1
+PARTS = ("model", "categories", "test_scale", "iterations", "info")
+"""What stands in ``meta`` beside the format."""
 
 
 @dataclass(slots=True)
@@ -86,37 +95,84 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ArtifactError(
             f"{path}: checkpoint format {meta.get('format_version')}, this version reads {VERSION}"
         )
-    try:
-        return Checkpoint(
-            weights=content["state_dict"],
-            source_weights=content.get("source_state_dict"),
-            model=meta["model"],
-            categories=meta["categories"],
-            test_scale=tuple(meta["test_scale"]),
-            iterations=meta["iterations"],
-            info=meta["info"],
-        )
-    except KeyError as error:
-        raise ArtifactError(f"{path} is damaged: it has no {error}") from error
+    missing = [name for name in PARTS if name not in meta]
+    if "state_dict" not in content or missing:
+        name = missing[0] if missing else "state_dict"
+        raise ArtifactError(f"{path} is damaged: it has no '{name}'")
+    parts: dict[str, Any] = {
+        name: content.get(name) for name in ("state_dict", "source_state_dict")
+    }
+    parts |= {name: meta[name] for name in PARTS}
+    wrong = [name for name, is_right in _RIGHT.items() if not is_right(parts[name])]
+    if wrong:
+        raise ArtifactError(f"{path} is damaged: its '{wrong[0]}' is not what a training writes")
+    return Checkpoint(
+        weights=parts["state_dict"],
+        source_weights=parts["source_state_dict"],
+        model=parts["model"],
+        categories=parts["categories"],
+        test_scale=tuple(parts["test_scale"]),
+        iterations=parts["iterations"],
+        info=parts["info"],
+    )
 
 
-def build_model(checkpoint: Checkpoint, path: Path, averaged: bool = True) -> nn.Module:
+def _are_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(inner, Tensor) for name, inner in value.items()
+    )
+
+
+def _are_categories(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and type(one.get("id")) is int and isinstance(one.get("name"), str)
+        for one in value
+    )
+
+
+def _is_scale(value: Any) -> bool:
+    numbers = value if isinstance(value, (tuple, list)) else ()
+    return len(numbers) == 2 and all(type(side) is int and 0 < side <= 1 << 16 for side in numbers)
+
+
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "state_dict": _are_tensors,
+    "source_state_dict": lambda value: value is None or _are_tensors(value),
+    "model": lambda value: isinstance(value, dict),
+    "categories": _are_categories,
+    "test_scale": _is_scale,
+    "iterations": lambda value: type(value) is int and value >= 0,
+    "info": lambda value: isinstance(value, dict),
+}
+"""What each part of a checkpoint has to be."""
+
+
+def build_model(
+    checkpoint: Checkpoint, path: Path, averaged: bool = True, own_models: Sequence[str] = ()
+) -> nn.Module:
     """Build a checkpoint's model with its weights, in evaluation mode, on the CPU.
+
+    What only a training reads is left out. A model that is not of listed parts alone is built from
+    the run's own model config that describes it, never from the checkpoint.
 
     Args:
         checkpoint: The checkpoint.
         path: Where it came from, for messages.
         averaged: Whether to take the averaged weights, where there are two sets.
+        own_models: Names or paths of the model configs that the run's own file names.
 
     Raises:
-        ArtifactError: The config names a module that is not registered, or the weights do not fit.
+        ArtifactError: The model asks for what is not on the list, cannot be built, or the weights
+            do not fit it.
     """
-    init_default_scope("mmdet")
-    _check_types(checkpoint.model, path)
-    model: nn.Module = mmdet_registry.MODELS.build(ConfigDict(checkpoint.model))
     weights = checkpoint.weights
     if not averaged and checkpoint.source_weights is not None:
         weights = checkpoint.source_weights
+    settings = _trusted(checkpoint, path, own_models)
+    fault = not_finite(weights) or _other_classes(settings, len(checkpoint.categories))
+    if fault is not None:
+        raise ArtifactError(f"{path} is damaged: {fault}")
+    model = _build(settings, path)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -125,6 +181,57 @@ def build_model(checkpoint: Checkpoint, path: Path, averaged: bool = True) -> nn
             f"{path} is damaged: its weights do not fit its model\n{first}"
         ) from error
     return model.eval()
+
+
+def _other_classes(model: dict[str, Any], count: int) -> str | None:
+    """What is wrong where a model has another number of classes than there are categories."""
+    for part in parts_of(model):
+        for key in ("num_things_classes", "num_classes"):
+            if part.get(key, count) != count:
+                return f"its model has {part[key]} classes, but it lists {count} categories"
+    return None
+
+
+def _build(model: dict[str, Any], path: Path) -> nn.Module:
+    init_default_scope("mmdet")
+    try:
+        return MODELS.build(ConfigDict(model))
+    except (S4MError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever MMDetection says of values that do not go together
+        first = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        raise ArtifactError(f"{path} is damaged: its model cannot be built\n{first}") from error
+
+
+def _trusted(checkpoint: Checkpoint, path: Path, own_models: Sequence[str]) -> dict[str, Any]:
+    """The model that a checkpoint describes, as it may be built for prediction."""
+    try:
+        check_listed(checkpoint.model)
+        model: dict[str, Any] = for_prediction(checkpoint.model)
+        return model
+    except NotListedError as fault:
+        own = _same_of(own_models, checkpoint)
+        if own is not None:
+            return own
+        raise ArtifactError(
+            f"{path} is not to be trusted: {fault},\nwhich is not on the list of what a checkpoint "
+            "may ask for. If the model is your own,\nset teacher.model or student.model to the "
+            "config that it was trained with."
+        ) from fault
+
+
+def _same_of(own_models: Sequence[str], checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """That of the run's own models which a checkpoint describes, as it is built for prediction."""
+    try:
+        stored = plain(without_start(checkpoint.model))
+    except (NotListedError, UsageError):
+        return None
+    for name in own_models:
+        own = plain(read_model_config(name, len(checkpoint.categories)).model.to_dict())
+        if without_start(own) == stored:
+            model: dict[str, Any] = for_prediction(own)
+            return model
+    return None
 
 
 def plain(value: Any) -> Any:
@@ -140,35 +247,6 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise UsageError(f"the model config holds a {type(value).__name__}, which cannot be stored")
-
-
-def _check_types(value: Any, path: Path) -> None:
-    """Refuse a stored config whose ``type`` is more than the name of a known module.
-
-    MMEngine would import and call whatever a dotted name leads to, and mmcv evaluates the name of
-    a suppression.
-    """
-    if isinstance(value, dict):
-        kind = value.get("type")
-        if kind is not None and (not isinstance(kind, str) or not _is_known(kind)):
-            raise ArtifactError(
-                f"{path} is not to be trusted: its model has a part of type {kind!r}"
-            )
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for inner in value:
-            _check_types(inner, path)
-
-
-def _is_known(name: str) -> bool:
-    """Whether a name is that of a registered module or of an operator of mmcv."""
-    name = name.removeprefix("mmdet.")
-    registries = [
-        v for module in (mmdet_registry, mmengine_registry) for v in vars(module).values()
-    ]
-    return name in mmcv.ops.__all__ or any(
-        name in registry.module_dict for registry in registries if isinstance(registry, Registry)
-    )
 
 
 def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:

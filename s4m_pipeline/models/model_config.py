@@ -63,7 +63,7 @@ def fit_to_classes(model: ConfigDict, class_count: int) -> None:
     ours, which have the same weights; synchronised batch normalisation, which needs
     several processes, becomes the plain one.
     """
-    for part in _dicts(model):
+    for part in parts_of(model):
         if "num_things_classes" in part:
             part.num_things_classes, part.num_stuff_classes = class_count, 0
             loss = part.get("loss_cls", {})
@@ -83,7 +83,7 @@ def fit_to_classes(model: ConfigDict, class_count: int) -> None:
 def _find_backbone_weights(model: ConfigDict, path: Path) -> None:
     """Make the ``weights`` of timm backbones absolute, in place; the config's digest has them."""
     known = backbone_weights(path)
-    for part in _dicts(model):
+    for part in parts_of(model):
         weights = part.get("weights")
         if part.get("type") != "TimmBackbone" or not weights or weights.startswith(PACKAGE):
             continue
@@ -92,15 +92,15 @@ def _find_backbone_weights(model: ConfigDict, path: Path) -> None:
         part.weights = str(known[weights])
 
 
-def _dicts(value: Any) -> Iterator[Any]:
+def parts_of(value: Any) -> Iterator[Any]:
     """All dictionaries inside a config."""
     if isinstance(value, dict):
         yield value
         for inner in value.values():
-            yield from _dicts(inner)
+            yield from parts_of(inner)
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            yield from _dicts(inner)
+            yield from parts_of(inner)
 
 
 def _scale_of(pipeline: Sequence[dict[str, Any]], path: Path) -> tuple[int, int]:

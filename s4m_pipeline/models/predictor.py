@@ -64,6 +64,8 @@ class Predictor:
         checkpoint: A ``checkpoint.pth`` of a training.
         device: "cpu", "cuda", "cuda:N" or "auto".
         averaged: Whether to use the averaged weights, where the training averaged.
+        own_models: The model configs that the run's own file names; a checkpoint whose model is
+            not of listed parts alone is built from the one that describes it.
 
     Attributes:
         categories: The classes, as COCO describes categories.
@@ -74,12 +76,19 @@ class Predictor:
 
     Raises:
         UsageError: The file is missing or not a checkpoint.
-        ArtifactError: The checkpoint is damaged or of another format version.
+        ArtifactError: The checkpoint is damaged, of another format version, or asks for what is not
+            on the list of what a model may be built of.
     """
 
     categories: list[dict[str, Any]]
 
-    def __init__(self, checkpoint: Path, device: str, averaged: bool = True) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        device: str,
+        averaged: bool = True,
+        own_models: Sequence[str] = (),
+    ) -> None:
         prepare()
         stored = read_checkpoint(checkpoint)
         with device_in_use(device) as kind:
@@ -89,7 +98,7 @@ class Predictor:
         self.levels = Levels.from_plain(stored.info.get("levels"))
         self.warnings: list[str] = []
         self._scale = stored.test_scale
-        self._model: Any = build_model(stored, checkpoint, averaged).to(place)
+        self._model: Any = build_model(stored, checkpoint, averaged, own_models).to(place)
         self.device: torch.device = next(self._model.parameters()).device
         self._most_images = 1 << 30
 

@@ -18,6 +18,7 @@ from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.conversion.source import in_our_names, read_content, tensors_of
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
+from s4m_pipeline.models.trust.finite import refuse_not_finite
 from s4m_pipeline.models.vit_backbone import TimmViT
 
 PREFIXES = ("", "network.", "segmentor.", "module.")
@@ -52,7 +53,8 @@ def load_start_weights(network: nn.Module, path: Path) -> int:
         How many tensors were loaded.
 
     Raises:
-        UsageError: The file is not a checkpoint, or its backbone is not the model's.
+        UsageError: The file is not a checkpoint, its backbone is not the model's, or what would be
+            loaded is not finite.
     """
     tensors = tensors_of(read_content(path), path)
     own = network.state_dict()
@@ -65,6 +67,7 @@ def load_start_weights(network: nn.Module, path: Path) -> int:
         options.append(_fitting(own, backbone.own_tensors(tensors), "", "backbone."))
     best = max(options, key=lambda option: len(option.tensors))
     _refuse_another_backbone(network, best, path)
+    refuse_not_finite(best.tensors, path)
     network.load_state_dict(best.tensors, strict=False)
     return len(best.tensors)
 

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from s4m_pipeline.configs import PACKAGE
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.safe_load import load_checkpoint_file
+from s4m_pipeline.models.trust.finite import refuse_not_finite
 
 
 @MODELS.register_module()
@@ -126,7 +127,7 @@ def load_timm_weights(network: nn.Module, model_name: str, path: Path) -> None:
     """Load a file of weights into the feature network of a timm model.
 
     Raises:
-        UsageError: Neither names nor order and shapes fit the model.
+        UsageError: Neither names nor order and shapes fit the model, or the weights are not finite.
     """
     tensors = load_checkpoint_file(path)
     inner = tensors.get("state_dict", tensors)
@@ -141,6 +142,7 @@ def load_timm_weights(network: nn.Module, model_name: str, path: Path) -> None:
         fitting
     ) != len(own):
         raise UsageError(f"these weights do not fit the backbone {model_name}: {path}")
+    refuse_not_finite(fitting, path)
     network.load_state_dict(fitting, strict=False)
 
 

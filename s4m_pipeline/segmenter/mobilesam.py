@@ -16,6 +16,7 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor
 
+from s4m_pipeline.artifacts.weight_files import and_what_it_is
 from s4m_pipeline.devices.transfers import to_device
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Embeddings, Frame
@@ -115,14 +116,14 @@ def _open_encoder(path: Path, device: torch.device) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's errors have no common class of their own
-        raise UsageError(f"{path} is not an ONNX image encoder") from error
+        raise UsageError(f"{path} is not an ONNX image encoder{and_what_it_is(path)}") from error
 
 
 def _load_decoder(path: Path) -> tuple[PromptEncoder, MaskDecoder]:
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path} is not a safetensors file") from error
+        raise UsageError(f"{path} is not a safetensors file{and_what_it_is(path)}") from error
     renamed = {
         key.replace("mlp.lin1.", "mlp.layers.0.").replace("mlp.lin2.", "mlp.layers.1."): value
         for key, value in weights.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,8 @@ from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from s4m_pipeline.artifacts.torch_files import FAULTS, TENSOR_NAMES, check_torch_file
+from s4m_pipeline.artifacts.weight_files import and_what_it_is
 from s4m_pipeline.config import RANDOM
 from s4m_pipeline.devices.memory import attempt
 from s4m_pipeline.devices.transfers import upload
@@ -201,9 +202,12 @@ def _model(name: str, checkpoint: str, image_size: int) -> SAM2Base:
 
 def _load(model: SAM2Base, name: str, path: Path) -> None:
     try:
+        check_torch_file(path, TENSOR_NAMES)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} is not a checkpoint of SAM 2: it cannot be read") from error
+    except (OSError, *FAULTS) as error:
+        raise UsageError(
+            f"{path} is not a checkpoint of SAM 2: it cannot be read{and_what_it_is(path)}"
+        ) from error
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise UsageError(f"{path} is not a checkpoint of SAM 2: it holds no 'model'")
     try:

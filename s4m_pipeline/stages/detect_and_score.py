@@ -21,6 +21,7 @@ from s4m_pipeline.metrics.cityscapes_metric import read_void
 from s4m_pipeline.metrics.scoring import score_detections, wants_cityscapes
 from s4m_pipeline.stages.detections import DETECTIONS, stored_detections
 from s4m_pipeline.stages.evaluate import Evaluate
+from s4m_pipeline.stages.training import own_models
 
 BATCH = 4
 PREDICTOR = "s4m_pipeline.models.predictor:Predictor"
@@ -83,7 +84,9 @@ def _detect(
 ) -> Iterator[dict[str, Any]]:
     """COCO's result dicts of all images; what cannot be read goes to ``aside``."""
     # scoring alone, of stored detections, needs no torch
-    predictor = load(PREDICTOR)(stage.checkpoint(run), run.device, averaged=stage.averaged)
+    predictor = load(PREDICTOR)(
+        stage.checkpoint(run), run.device, stage.averaged, own_models(run.config)
+    )
     categories = [Category(int(c["id"]), str(c["name"])) for c in predictor.categories]
     check_same_categories(categories, truth.categories, "the checkpoint", f"data.{stage.split}")
     ids = [category.id for category in categories]

@@ -12,6 +12,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.prediction_settings import PredictionSettings
+from s4m_pipeline.stages.training import own_models
 
 PREDICTION_WORKER = "s4m_pipeline.stages.prediction_worker:PredictionWorker"
 """Predicts a stage's images; its task is a `PredictionTask`."""
@@ -27,6 +28,7 @@ class PredictionTask:
         records: The images by id.
         settings: Which predictions are stored.
         batch_size: Images the network takes at a time.
+        own_models: The model configs that the run's own file names.
     """
 
     checkpoint: Path
@@ -34,6 +36,7 @@ class PredictionTask:
     records: Mapping[int, ImageRecord]
     settings: PredictionSettings
     batch_size: int
+    own_models: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, run: Run, stage: ShardedStage, model: Stage) -> PredictionTask:
@@ -44,4 +47,5 @@ class PredictionTask:
             records={record.id: record for record in stage.records(run)},
             settings=PredictionSettings.of(run.config),
             batch_size=run.config.pseudo_label.batch_size,
+            own_models=own_models(run.config),
         )

@@ -31,7 +31,8 @@ class PredictionWorker(StreamingWorker[OpenShard, ScaledImage]):
 
     def __init__(self, stage: str, task: PredictionTask, place: Place) -> None:
         self.stage, self._task = stage, task
-        self._teacher = Predictor(task.checkpoint, settle(task.device, place))
+        device = settle(task.device, place)
+        self._teacher = Predictor(task.checkpoint, device, own_models=task.own_models)
         self._category_ids = [int(c["id"]) for c in self._teacher.categories]
         self.batch_size = task.batch_size
         self.streams = self._teacher.device.type != "cpu"

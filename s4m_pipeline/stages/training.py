@@ -38,6 +38,11 @@ def training_settings(section: TrainingSection) -> dict[str, Any]:
     return settings
 
 
+def own_models(config: RunConfig) -> tuple[str, ...]:
+    """The model configs that a run's file names: its user's own, which are trusted."""
+    return tuple(dict.fromkeys((config.teacher.model, config.student.model)))
+
+
 def weights_source(section: TrainingSection, run: Run) -> dict[str, str]:
     """The digest of the file of weights that a training starts from, if its settings name one."""
     if section.weights in (None, RANDOM):

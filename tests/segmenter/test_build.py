@@ -121,3 +121,17 @@ def test_checking_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules or 'sam2' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_weights_that_are_a_web_page_are_told(tmp_path: Path) -> None:
+    from s4m_pipeline.segmenter import mobilesam, sam2
+    from tests.artifacts.test_weight_files import PAGE
+
+    path = tmp_path / "page.pt"
+    path.write_bytes(PAGE)
+    for load in (
+        lambda: sam2._load(None, "sam2.1_hiera_tiny", path),  # type: ignore[arg-type]
+        lambda: mobilesam._load_decoder(path),
+    ):
+        with pytest.raises(UsageError, match=r"page\.pt is not .*\nit is a web page"):
+            load()

@@ -38,6 +38,7 @@ from s4m_pipeline.models.conversion.source import (
     tensors_of,
 )
 from s4m_pipeline.models.openmmlab import prepare
+from s4m_pipeline.models.trust.finite import refuse_not_finite
 
 Target = Literal["mmdet", "detectron2"]
 Which = Literal["teacher", "student"]
@@ -88,7 +89,8 @@ def convert_checkpoint(
         categories: As of ``classes_of``. Only to "mmdet".
 
     Raises:
-        UsageError: The source is something else, or the options do not fit it.
+        UsageError: The source is something else or holds weights that are not finite, or the
+            options do not fit it.
         ArtifactError: Tensors are left over, missing, or of another shape.
     """
     prepare()
@@ -102,6 +104,8 @@ def convert_checkpoint(
     if layout == "s4m":
         raise UsageError(f"{source} is a checkpoint of s4m already")
     models = _chosen(split_models(tensors), which, source)
+    for weights in models.values():
+        refuse_not_finite(weights, source)
     return _write_ours(content, models, layout, source, out, model, categories)
 
 
@@ -167,6 +171,8 @@ def _write_detectron2(source: Path, out: Path, which: str | None) -> Conversion:
     if stored.source_weights is not None:
         models = {"teacher": stored.weights, "student": stored.source_weights}
     models = _chosen(models, which, source)
+    for weights in models.values():
+        refuse_not_finite(weights, source)
     tensors: dict[str, Tensor] = {}
     for name, part in models.items():
         renamed = to_detectron2(part, class_weights)

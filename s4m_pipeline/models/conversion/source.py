@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from s4m_pipeline.artifacts.torch_files import is_whole_zip
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.checkpoints import FORMAT
 from s4m_pipeline.models.conversion.detectron2 import HEAD, from_detectron2
 from s4m_pipeline.models.conversion.pickled_arrays import read_pickled_arrays
-from s4m_pipeline.models.safe_load import load_checkpoint_file
+from s4m_pipeline.models.safe_load import load_checkpoint_file, reason_of
 
 ONLY = ""
 PREFIXES = {ONLY: "", "teacher": "modelTeacher.", "student": "modelStudent."}
@@ -45,8 +45,9 @@ def read_content(path: Path) -> dict[str, Any]:
         try:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
-            raise UsageError(f"not a safetensors file: {path} ({error})") from error
-    if path.suffix == ".pkl" and path.is_file() and not zipfile.is_zipfile(path):
+            reason = f"({error})" if isinstance(error, OSError) else reason_of(error, path)
+            raise UsageError(f"not a safetensors file: {path}\n{reason}") from error
+    if path.suffix == ".pkl" and path.is_file() and not is_whole_zip(path):
         return read_pickled_arrays(path)
     return load_checkpoint_file(path)
 

@@ -27,6 +27,7 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
+    own_models,
     teacher_upstream,
     training_settings,
     weights_source,
@@ -113,6 +114,7 @@ class CrossFit(ShardedStage):
             fold_of=load(FOLD_OF_IMAGE)(run),
             settings=PredictionSettings.of(run.config),
             batch_size=run.config.pseudo_label.batch_size,
+            own_models=own_models(run.config),
         )
 
     def make(self, run: Run, folder: Path) -> Outcome:
@@ -154,6 +156,7 @@ class CrossFitTask:
         fold_of: By image id, the fold whose teacher did not see it.
         settings: Which predictions are stored.
         batch_size: Images a network takes at a time.
+        own_models: The model configs that the run's own file names.
     """
 
     checkpoints: tuple[Path, ...]
@@ -162,3 +165,4 @@ class CrossFitTask:
     fold_of: Mapping[int, int]
     settings: PredictionSettings
     batch_size: int
+    own_models: tuple[str, ...] = ()

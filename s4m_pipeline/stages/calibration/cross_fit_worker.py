@@ -29,7 +29,9 @@ class CrossFitWorker(ShardWorker):
     def __init__(self, stage: str, task: CrossFitTask, place: Place) -> None:
         self._stage, self._task = stage, task
         device = settle(task.device, place)
-        self._teachers = [Predictor(path, device) for path in task.checkpoints]
+        self._teachers = [
+            Predictor(path, device, own_models=task.own_models) for path in task.checkpoints
+        ]
         self._category_ids = [int(c["id"]) for c in self._teachers[0].categories]
 
     def process(self, shard: Shard, advance: Advance) -> ShardResult:

@@ -45,8 +45,8 @@ def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
         return real_train(spec)
 
     class Noting(cross_fit_worker.Predictor):
-        def __init__(self, checkpoint, device):
-            super().__init__(checkpoint, device)
+        def __init__(self, checkpoint, device, **options):
+            super().__init__(checkpoint, device, **options)
             self.fold = checkpoint.parent.name
 
         def predict(self, images, min_score=0.0):
