@@ -15,11 +15,13 @@ from s4m_pipeline.data.folders import ImagesFolder
 from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.formats.coco.values import (
     category_id_fault,
+    crowd_of,
     image_id_fault,
     is_file_name,
     is_size,
     is_text,
 )
+from s4m_pipeline.data.image_set import only_crowds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class References:
         faults: What is wrong with the annotations themselves.
         by_image: Places of the annotations by image id.
         by_category: Places of the annotations by category id, as JSON text.
+        crowds: How many annotations are crowds; None once one is not, or cannot be told.
         alike: Pairs of places whose annotations have all but the id and the mask in common, which
             is not compared.
     """
@@ -68,6 +71,7 @@ class References:
         self.faults = FaultCounter()
         self.by_image: dict[int, array[int]] = {}
         self.by_category: dict[str, array[int]] = {}
+        self.crowds: int | None = 0
         self.alike: list[tuple[int, int]] = []
         self._first: dict[int, int] = {}
         self._ids: set[str | int] = set()
@@ -84,9 +88,7 @@ class References:
         elif key in self._ids:
             self.faults.add("duplicate-annotation-id", annotation_name(entry))
         self._ids.add(key)
-        if entry.get("iscrowd", 0) not in (0, 1):
-            example = f"{annotation_name(entry)}: {json.dumps(entry['iscrowd'])}"
-            self.faults.add("bad-iscrowd", example)
+        self._add_crowd(entry)
         category = json.dumps(entry.get("category_id"))
         looks = hash((entry["image_id"], category, str(entry.get("bbox")), str(entry.get("area"))))
         first = self._first.setdefault(looks, place)
@@ -94,6 +96,15 @@ class References:
             self.alike.append((first, place))
         self.by_image.setdefault(entry["image_id"], array("q")).append(place)
         self.by_category.setdefault(category, array("q")).append(place)
+
+    def _add_crowd(self, entry: Mapping[str, Any]) -> None:
+        """Count an annotation that is a crowd."""
+        is_crowd = False
+        try:
+            is_crowd = crowd_of(entry)
+        except ValueError as error:
+            self.faults.add("bad-iscrowd", f"{annotation_name(entry)}: {error}")
+        self.crowds = self.crowds + 1 if is_crowd and self.crowds is not None else None
 
 
 def annotation_name(entry: Mapping[str, Any]) -> str:
@@ -120,6 +131,8 @@ def check_entries(text: CocoText, references: References, faults: FaultCounter) 
     images = _check_images(text.images, faults)
     categories = _check_categories(text.other.get("categories"), faults)
     faults.merge(references.faults)
+    if references.crowds:
+        faults.add("only-crowds", only_crowds(references.crowds).partition("\n")[0])
     for pair in references.alike:
         _compare(text, pair, faults)
     for image_id, places in references.by_image.items():

@@ -9,7 +9,13 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
-from s4m_pipeline.data.formats.coco.values import category_key, image_key, reference
+from s4m_pipeline.data.formats.coco.values import (
+    category_key,
+    crowd_of,
+    image_key,
+    reference,
+)
+from s4m_pipeline.data.image_set import only_crowds
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.wording import counted
 
@@ -40,7 +46,10 @@ class Labels:
                 fault = f"annotation number {place} has no whole number as '{key}'"
                 raise UsageError(f"{self.source}: {fault}: {shortened(entry.get(key))}")
             known.append(value)
-        self.crowds.append(bool(entry.get("iscrowd")))
+        try:
+            self.crowds.append(crowd_of(entry))
+        except ValueError as error:
+            raise UsageError(f"{self.source}: annotation number {place}: {error}") from error
 
     def by_image(
         self, images: Collection[int], categories: Mapping[int, str]
@@ -65,6 +74,8 @@ class Labels:
                     raise UsageError(f"{self.source}: {fault}")
             if not self.crowds[place]:
                 grouped.setdefault(image, []).append(category)
+        if not grouped and self.crowds:
+            raise UsageError(f"{self.source}: {only_crowds(len(self.crowds))}")
         if not grouped:
             raise UsageError(f"{self.source}: no labelled instance in it")
         return grouped

@@ -22,7 +22,9 @@ EXIF = {"exif-hint", *(f"exif-{orientation}" for orientation in range(2, 9))}
 """Kinds of turned pictures; tests/data/test_exif.py has them."""
 LEVELS = {"deep-image", "few-levels", "no-common-levels"}
 """Kinds of pictures of more than 8 bits; test_picture_levels.py has them."""
-NOT_PLANTED = {*OTHER_SET, *LEVELS, *EXIF, "no-images", "no-list", "outside-name"}
+OF_THE_FILE = {"no-images", "no-list", "only-crowds"}
+"""Kinds that go with no other."""
+NOT_PLANTED = {*OTHER_SET, *LEVELS, *EXIF, *OF_THE_FILE, "outside-name"}
 
 
 def _sound_content() -> dict:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from s4m_pipeline.data.formats.coco.values import (
     category_key,
+    crowd_of,
     file_area,
     file_bbox,
     image_key,
@@ -182,10 +183,11 @@ def _add_instances(
     # late, because it needs numpy: `s4m status` reads images without masks
     from s4m_pipeline.data.formats.coco.segmentation import bbox_areas, encode_segmentation
 
-    rles = []
+    rles, crowds = [], []
     for _, entry in entries:
         try:
             rles.append(encode_segmentation(entry.get("segmentation"), image.height, image.width))
+            crowds.append(crowd_of(entry))
         except ValueError as error:
             raise UsageError(
                 f"{source}: annotation {shortened(entry.get('id'))} of image {image.id} "
@@ -193,9 +195,8 @@ def _add_instances(
             ) from error
     boxes, areas = bbox_areas(rles, image.height, image.width)
     kept = []
-    measured = zip(entries, rles, boxes, areas, strict=True)
-    for place, ((category_id, entry), rle, box, area) in enumerate(measured):
-        crowd = bool(entry.get("iscrowd", 0))
+    measured = zip(entries, crowds, rles, boxes, areas, strict=True)
+    for place, ((category_id, entry), crowd, rle, box, area) in enumerate(measured):
         own = (file_bbox(entry), file_area(entry))
         instance = Instance(category_id, rle, box, area, crowd, *own)
         if area:

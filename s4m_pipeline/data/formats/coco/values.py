@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ CATEGORY_IDS = range(-(2**31), 2**31)
 """Tables hold category ids in 32 bits."""
 MOST_PIXELS = 2**31 - 1
 """Pixels of an image at most: tables hold areas in 32 bits, and COCO's run lengths do as well."""
+
+MOST_SHOWN = 40
+"""Characters of a value in a message."""
 
 Box = tuple[float, float, float, float]
 
@@ -129,6 +133,24 @@ def reference(entry: Mapping[str, Any], key: str) -> int | None:
     if not isinstance(value, float):
         return value if is_whole(value) else None
     return int(value) if value.is_integer() else None
+
+
+def crowd_of(entry: Mapping[str, Any]) -> bool:
+    """Whether an annotation is a crowd of objects: its ``iscrowd``, 0 where it has none.
+
+    Raises:
+        ValueError: It is neither 0, 1, true nor false. Text such as "0" would be true.
+    """
+    value: Any = entry.get("iscrowd", 0)
+    if not isinstance(value, (bool, int, float)) or value not in (0, 1):
+        raise ValueError(f"its iscrowd is {shown(value)}, not 0, 1, true or false")
+    return bool(value)
+
+
+def shown(value: Any) -> str:
+    """A value as JSON writes it, shortened, for messages."""
+    text = json.dumps(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
 
 
 def file_area(entry: Mapping[str, Any]) -> float | None:

@@ -71,7 +71,7 @@ MALFORMED = [
     (("annotations", 0, "area"), HUGE, None, "wrong-area", None),
     (("annotations", 0, "area"), [], None, "wrong-area", None),
     (("annotations", 0, "id"), SURROGATE, None, None, None),
-    (("annotations", 0, "iscrowd"), [SURROGATE], None, "bad-iscrowd", None),
+    (("annotations", 0, "iscrowd"), [SURROGATE], "its iscrowd", "bad-iscrowd", "its iscrowd"),
     (MASK, [[HUGE, 0, 9, 0, 9, 9]], "finite numbers", "bad-segmentation", None),
     (MASK, [[float("nan"), 0, 9, 0, 9, 9]], "finite numbers", "bad-segmentation", None),
     (MASK, [[1e308, 0, -1e308, 0, 1e308, 1e308]], "far outside", "bad-segmentation", None),
