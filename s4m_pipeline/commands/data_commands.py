@@ -66,20 +66,32 @@ def split(
     validation: Annotated[
         float, typer.Option(help="Share of the images, in percent, held back with their masks.")
     ] = 0.0,
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode/--headers", help="Keep images that show the same picture in one part, or not."
+        ),
+    ] = True,
+    processes: ProcessesOption = None,
     as_json: Json = False,
 ) -> None:
     """Divide a COCO file into labelled-P.json and unlabelled-P.json; no image is copied.
 
     The labelled images are listed in perc_P.txt, too, which --list and the scripts of S4M's
     authors read. With --validation, validation-P.json holds images that neither of the others has.
+    Images that show the same picture, as data check finds them, stay in one part.
     """
+    from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.data.split.split import UNLABELLED, SplitSource, check_names
+    from s4m_pipeline.execution.parallel import default_processes
 
     if bool(percent) == bool(listed):
         raise UsageError("give either --percent or --list")
     if unlabelled not in UNLABELLED:
         raise UsageError(f"--unlabelled is {unlabelled!r}; it is one of {', '.join(UNLABELLED)}")
-    source = SplitSource(annotations, images)
+    source = SplitSource(
+        annotations, images, decode, processes or default_processes(), Reporter().progress
+    )
     splits = [source.draw(share, seed, stratified, validation) for share in percent or []]
     splits += [source.take(path, seed, stratified, validation) for path in listed or []]
     check_names(splits)
@@ -89,6 +101,9 @@ def split(
         paths = [files.labelled, files.unlabelled, files.validation, files.listed]
         names = [str(path) for path in paths if path is not None]
         summaries.append({"name": drawn.name, "files": names, **source.summary(drawn, unlabelled)})
+    if source.alike:
+        said = f"{len(source.alike):,} images show the same picture as another"
+        typer.echo(f"{said} (data check names them): such images stay in one part", err=True)
     _print_splits(summaries, as_json)
 
 

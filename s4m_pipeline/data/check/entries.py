@@ -20,6 +20,7 @@ from s4m_pipeline.data.formats.coco.values import (
     is_file_name,
     is_size,
     is_text,
+    picture_name,
 )
 from s4m_pipeline.data.image_set import only_crowds
 
@@ -179,9 +180,10 @@ def _check_images(entries: Iterable[Any], faults: FaultCounter) -> dict[int, Ima
             faults.add("bad-id", f"{image.name}: {fault}")
         if image.id in known:
             faults.add("duplicate-image-id", image.name)
-        if image.file_name in names:
+        name = picture_name(image.file_name)
+        if name in names:
             faults.add("duplicate-file-name", image.name)
-        names.add(image.file_name)
+        names.add(name)
         known.setdefault(image.id, image)
     return known
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
+from s4m_pipeline.data.check.entries import ImageEntry
+from s4m_pipeline.data.formats.coco.reader import read_images
 from s4m_pipeline.data.formats.coco.values import (
     category_key,
     crowd_of,
-    image_key,
     reference,
 )
 from s4m_pipeline.data.image_set import only_crowds
@@ -81,8 +82,8 @@ class Labels:
         return grouped
 
 
-def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[int]:
-    """Check a file's image entries; their ids, sorted.
+def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[ImageEntry]:
+    """Check a file's image entries; what is used of them, by id.
 
     Args:
         entries: The entries.
@@ -90,21 +91,16 @@ def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[int
         folder: Where the images should be.
 
     Raises:
-        UsageError: An entry cannot be used, an id occurs twice, or images are missing.
+        UsageError: An entry cannot be used, an id or a file occurs twice, or images are missing.
     """
-    seen: set[int] = set()
-    missing = []
-    for place, entry in enumerate(entries):
-        image_id, name = image_key(entry, place, source)
-        if image_id in seen:
-            raise UsageError(f"{source}: image id {image_id} occurs twice")
-        seen.add(image_id)
-        if not os.path.isfile(folder / name):  # unlike Path.is_file it takes any name
-            missing.append(name)
+    records = read_images(entries, source, folder).values()
+    images = [ImageEntry(one.id, one.file_name, one.height, one.width) for one in records]
+    # unlike Path.is_file it takes any name
+    missing = [one.file_name for one in images if not os.path.isfile(folder / one.file_name)]
     if missing:
         start = counted(len(missing), "image is missing, it", "images are missing, the first")
         raise UsageError(f"{folder}: {start} is {missing[0]}")
-    return sorted(seen)
+    return sorted(images, key=lambda image: image.id)
 
 
 def category_names(entries: Any, source: Path) -> dict[int, str]:

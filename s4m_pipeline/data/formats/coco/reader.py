@@ -20,6 +20,7 @@ from s4m_pipeline.data.formats.coco.values import (
     file_bbox,
     image_key,
     is_size,
+    picture_name,
     reference,
 )
 from s4m_pipeline.data.image_set import (
@@ -64,7 +65,7 @@ def from_coco_dict(
     Raises:
         UsageError: An entry is wrong.
     """
-    records = _read_images(content["images"], source, images)
+    records = read_images(content["images"], source, images)
     entries = _list_under(content, "annotations", source) if masks else None
     categories = _read_categories(content.get("categories", []), source, entries)
     image_set = ImageSet(categories, sorted(records.values(), key=lambda image: image.id))
@@ -100,19 +101,29 @@ def _list_under(content: Mapping[str, Any], key: str, source: Path) -> list[Any]
     return entries
 
 
-def _read_images(entries: list[Any], source: Path, folder: Path) -> dict[int, ImageRecord]:
+def read_images(entries: Sequence[Any], source: Path, folder: Path) -> dict[int, ImageRecord]:
+    """Read a file's image entries, by id.
+
+    Args:
+        entries: The entries.
+        source: The file, for messages.
+        folder: The folder that the file names are relative to.
+
+    Raises:
+        UsageError: An entry cannot be used, or an id or a file occurs twice.
+    """
     records: dict[int, ImageRecord] = {}
     names: dict[str, int] = {}
     for place, entry in enumerate(entries):
         image_id, name = image_key(entry, place, source)
         if image_id in records:
             raise UsageError(f"{source}: image id {image_id} occurs twice")
-        if name in names:
-            raise UsageError(f"{source}: {name} occurs twice (images {names[name]}, {image_id})")
+        first = names.setdefault(picture_name(name), image_id)
+        if first != image_id:
+            raise UsageError(f"{source}: {name} occurs twice (images {first}, {image_id})")
         height, width = entry.get("height"), entry.get("width")
         if not is_size(height, width):
             raise UsageError(f"{source}: image {image_id} ({name}) has no valid height and width")
-        names[name] = image_id
         records[image_id] = ImageRecord(image_id, name, folder / name, height, width)
     return records
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -102,6 +103,11 @@ def image_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
     if not is_file_name(name):
         raise UsageError(f"{source}: image {image_id} has a 'file_name' that is not text: {name!r}")
     return image_id, name
+
+
+def picture_name(file_name: str) -> str:
+    """A file name as two entries of one picture have in common: ``./a.jpg`` is ``a.jpg``."""
+    return posixpath.normpath(file_name)
 
 
 def category_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
