@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from s4m_pipeline.data.image_set import (
 from s4m_pipeline.data.images import read_extremes
 from s4m_pipeline.data.levels import Extremes, Levels, decided
 from s4m_pipeline.data.reading import Reading
+from s4m_pipeline.engine.image_roles import ImageRoles
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.wording import counted
 
@@ -36,14 +37,22 @@ class ImageSets:
         data: The run's data section.
         digests: Cache of file digests.
         facts: What is known of the images' files.
+        warn: Tells the user what may be wrong, of the same thing only once.
     """
 
-    def __init__(self, data: DataSection, digests: DigestCache, facts: FileFacts) -> None:
+    def __init__(
+        self,
+        data: DataSection,
+        digests: DigestCache,
+        facts: FileFacts,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
         self._data = data
         self._digests = digests
         self._facts = facts
         self._set_digests: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
+        self._roles = ImageRoles(data, self._names_of, warn)
 
     @cached_property
     def reading(self) -> Reading:
@@ -111,6 +120,7 @@ class ImageSets:
         """Read the labelled and the validation set, so that their faults come before any work."""
         if self.validation is None:  # reading that one reads the labelled set as well
             require_instances(self.labelled, "data.labelled")
+        self._roles.warn_of_shared()
 
     def load_unlabelled_set(self) -> None:
         """Read the list of unlabelled images (UsageError where there are none)."""
@@ -118,7 +128,10 @@ class ImageSets:
 
     @cached_property
     def unlabelled(self) -> ImageSet:
-        """The unlabelled images, without masks, which are never read (UsageError for no image)."""
+        """The unlabelled images, without masks, which are never read (UsageError for no image).
+
+        Validation images are not among them, and labelled ones are only if the run says so.
+        """
         section = self._unlabelled_section
         self._names_of(section)
         if section.annotations is None:
@@ -127,7 +140,7 @@ class ImageSets:
             require_folder(section.images)
             unlabelled = coco.load(section.annotations, section.images, masks=False)
         require_images(unlabelled, "data.unlabelled")
-        return unlabelled.read_by(self.reading)
+        return self._roles.unlabelled_alone(unlabelled, section).read_by(self.reading)
 
     def unlabelled_files(self) -> str:
         """What was taken of an unlabelled folder and what was passed over, in words.
@@ -160,8 +173,9 @@ class ImageSets:
         return self.digest(self._data.labelled)
 
     def unlabelled_digest(self) -> str:
-        """Digest of the unlabelled images and of their list."""
-        return self.digest(self._unlabelled_section)
+        """Digest of the unlabelled images and of their list, and of what is left out of them."""
+        digest, left_out = self.digest(self._unlabelled_section), self._roles.left_out()
+        return digest_of([digest, left_out]) if left_out else digest
 
     def digest(self, section: LabelledSet | UnlabelledSet) -> str:
         """Digest of an image set: the annotation file's bytes, the images' names and contents."""
