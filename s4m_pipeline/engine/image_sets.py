@@ -24,6 +24,7 @@ from s4m_pipeline.data.image_set import (
 )
 from s4m_pipeline.data.images import read_extremes
 from s4m_pipeline.data.levels import Extremes, Levels, decided
+from s4m_pipeline.data.near_names import NearNames
 from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.engine.image_roles import ImageRoles
 from s4m_pipeline.errors import UsageError
@@ -140,6 +141,8 @@ class ImageSets:
             require_folder(section.images)
             unlabelled = coco.load(section.annotations, section.images, masks=False)
         require_images(unlabelled, "data.unlabelled")
+        if not any(os.path.isfile(image.path) for image in unlabelled.images):
+            _require_files(unlabelled, section, "data.unlabelled")  # few are set aside, not all
         return self._roles.unlabelled_alone(unlabelled, section).read_by(self.reading)
 
     def unlabelled_files(self) -> str:
@@ -221,13 +224,14 @@ def _found_extremes(path: Path) -> list[Any] | None:
     return None if extremes is None else list(astuple(extremes))
 
 
-def _require_files(images: ImageSet, section: LabelledSet, name: str) -> None:
+def _require_files(images: ImageSet, section: LabelledSet | UnlabelledSet, name: str) -> None:
     require_folder(section.images)
     missing = [image.file_name for image in images.images if not os.path.isfile(image.path)]
     if missing:
         raise UsageError(
             f"{name}: {len(missing)} of {len(images.images)} images are not in "
             f"{section.images}, the first is {missing[0]}"
+            f"{NearNames(section.images).hint(missing[0])}"
         )
 
 

@@ -156,3 +156,20 @@ def test_a_run_warns_and_labels_the_rest(empty_workshop: Any, tmp_path: Path) ->
     assert len(workshop.run().images.unlabelled.images) == 18
     run = workshop.run("data.unlabelled.include_labelled=true")
     assert len(run.images.unlabelled.images) == 18 + 5
+
+
+@pytest.mark.parametrize("part", ["labelled", "unlabelled"])
+def test_names_with_backslashes_are_told_with_the_file_that_is_there(
+    folder: Path, part: str
+) -> None:
+    (folder / "images/sub").mkdir()
+    for path in (folder / "images").glob("*.png"):
+        path.rename(folder / "images/sub" / path.name)
+    content = _part([0, 1])
+    for image in content["images"]:
+        image["file_name"] = "sub\\" + image["file_name"]
+    write_json(folder / "labelled.json", content)
+    sets = _sets(folder, [], validation=False, annotations=folder / "labelled.json")
+    said = f"data.{part}: 2 of 2 images are not in .*; there is one named sub/picture 0.png"
+    with pytest.raises(UsageError, match=said):
+        _ = getattr(sets, part)

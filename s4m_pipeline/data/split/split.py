@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,18 @@ import numpy as np
 
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.data.folders import require_folder
+from s4m_pipeline.data.formats.coco.reader import cleaning, read_categories, supercategory_only
 from s4m_pipeline.data.formats.coco.text import CocoText
+from s4m_pipeline.data.formats.coco.values import EntryError
 from s4m_pipeline.data.split.alike import Alike, find_alike
-from s4m_pipeline.data.split.entries import Labels, category_names, check_images
+from s4m_pipeline.data.split.entries import (
+    Labels,
+    check_images,
+    check_masks,
+    require_label,
+)
 from s4m_pipeline.data.split.lists import match_list, read_list, write_list
+from s4m_pipeline.data.split.parts import Split, SplitFiles
 from s4m_pipeline.data.split.stratify import draw
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.parallel import Progress, silent
@@ -29,40 +36,6 @@ UNLABELLED = ("rest", "all")
 """Which images the unlabelled file has: those not labelled, or the labelled ones as well."""
 
 PARTS = ("labelled", "unlabelled", "validation")
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Image ids of a split.
-
-    Attributes:
-        name: P in the files' names, such as 10 or 2.5.
-        labelled: Images that keep their annotations.
-        validation: Images held back with their annotations; in neither of the other two.
-        listed: The list that the labelled images were taken from; None where they were drawn.
-    """
-
-    name: str
-    labelled: frozenset[int]
-    validation: frozenset[int]
-    listed: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SplitFiles:
-    """Files of a written split; None where a file was not asked for.
-
-    Attributes:
-        labelled: COCO file of the labelled images.
-        unlabelled: COCO file of the unlabelled ones, without annotations.
-        validation: COCO file of the images held back.
-        listed: List of the labelled images.
-    """
-
-    labelled: Path
-    unlabelled: Path
-    validation: Path | None
-    listed: Path | None
 
 
 class SplitSource:
@@ -95,15 +68,30 @@ class SplitSource:
         progress: Progress = silent,
     ) -> None:
         require_folder(images)
+        try:
+            self._read(annotations, images)
+        except EntryError as error:
+            raise UsageError(f"{error}\n{cleaning(annotations, images)}") from error
+        self.alike = Alike()
+        if decode:
+            self.alike = find_alike(images, self._entries, processes, progress)
+
+    def _read(self, annotations: Path, images: Path) -> None:
         labels = Labels(annotations)
         self._text = CocoText(annotations, labels.add)
         self._annotations = annotations
         entries = check_images(self._text.images, annotations, images)
         self.ids = [image.id for image in entries]
         self._image_of = labels.images
-        self._categories = category_names(self._text.other.get("categories"), annotations)
+        categories, used = self._text.other.get("categories", []), set(labels.categories)
+        named = read_categories(categories, annotations, used)
+        if (extra := supercategory_only(categories)) in used:  # in some parts, and not in others
+            own = next(entry for entry in categories if entry["id"] == extra)
+            own["supercategory"] = own["name"]  # so that reading a part does not drop the class
+        self._categories = {category.id: category.name for category in named}
         self._labels = labels.by_image(self.ids, self._categories)
-        self.alike = find_alike(images, entries, processes, progress) if decode else Alike()
+        check_masks(self._text, labels, entries)
+        self._annotation_labels, self._entries = labels, entries
 
     def draw(
         self, percent: float, seed: int, stratified: bool = True, validation: float = 0.0
@@ -171,6 +159,10 @@ class SplitSource:
         if self._annotations.resolve() in {path.resolve() for path in names.values()}:
             raise UsageError(f"{self._annotations} would be replaced; give another --out")
         entries = self._text.images
+        for part, chosen in (("labelled", split.labelled), ("validation", split.validation)):
+            if chosen:
+                images = [image for image in self._entries if image.id in chosen]
+                require_label(self._text, self._annotation_labels, images, part)
         listed = folder / f"perc_{split.name}.txt" if split.listed is None else None
         if listed is not None:
             write_list(listed, [e["file_name"] for e in entries if e["id"] in split.labelled])

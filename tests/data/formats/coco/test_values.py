@@ -72,11 +72,17 @@ MALFORMED = [
     (("annotations", 0, "area"), [], None, "wrong-area", None),
     (("annotations", 0, "id"), SURROGATE, None, None, None),
     (("annotations", 0, "iscrowd"), [SURROGATE], "its iscrowd", "bad-iscrowd", "its iscrowd"),
-    (MASK, [[HUGE, 0, 9, 0, 9, 9]], "finite numbers", "bad-segmentation", None),
-    (MASK, [[float("nan"), 0, 9, 0, 9, 9]], "finite numbers", "bad-segmentation", None),
-    (MASK, [[1e308, 0, -1e308, 0, 1e308, 1e308]], "far outside", "bad-segmentation", None),
-    (MASK, {"size": [40, 60], "counts": [HUGE]}, "bad RLE", "bad-segmentation", None),
-    (MASK, {"size": [40, 60], "counts": SURROGATE}, "annotation 0", "bad-segmentation", None),
+    (MASK, [[HUGE, 0, 9, 0, 9, 9]], "finite numbers", "bad-segmentation", "finite numbers"),
+    (MASK, [[float("nan"), 0, 9, 0, 9, 9]], "finite numbers", "bad-segmentation", "finite numbers"),
+    (MASK, [[1e308, 0, -1e308, 0, 1e308, 1e308]], "far outside", "bad-segmentation", "far outside"),
+    (MASK, {"size": [40, 60], "counts": [HUGE]}, "bad RLE", "bad-segmentation", "bad RLE"),
+    (
+        MASK,
+        {"size": [40, 60], "counts": SURROGATE},
+        "annotation 0",
+        "bad-segmentation",
+        "annotation 0",
+    ),
     (("info",), SURROGATE, None, None, None),
 ]
 
