@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,40 @@ def test_cityscapes_can_be_split_by_the_authors_list(s4m: Call, tmp_path: Path) 
     lines = (tmp_path / "s/perc_50.txt").read_text().splitlines()
     assert len(lines) == 2
     assert all(line.endswith("_gtFine_instanceIds.png") and "/" not in line for line in lines)
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_the_command_that_a_refusal_names_cleans_the_file(
+    s4m: Call, options: list[Any], tmp_path: Path, as_json: list[str]
+) -> None:
+    content = coco_content()
+    content["annotations"][0]["segmentation"] = []
+    write_json(tmp_path / "labels.json", content)
+    code, _, err = s4m("data", "split", *options, "--percent", 50, "--out", tmp_path / "out")
+    assert code == 2
+    assert len(err.strip().splitlines()) <= 3
+    command = shlex.split(err.partition("with: s4m ")[2])
+    code, printed, _ = s4m(*command, *as_json)
+    assert code == 0
+    out = tmp_path / "labels-clean.json"
+    if as_json:
+        told = json.loads(printed)
+        assert (told["file"], told["mended"]) == (str(out), 0)
+        assert told["annotations"] == {"kept": 12, "all": 13}
+        assert [(row["kind"], row["count"]) for row in told["left_out"]] == [
+            ("bad-segmentation", 1)
+        ]
+    else:
+        assert "left out: annotations whose polygons or RLE cannot be used: 1\n" in printed
+        assert printed.endswith(f"kept: 6 of 6 images, 12 of 13 annotations; 0 mended\n{out}\n")
+    options[1] = out
+    assert s4m("data", "split", *options, "--percent", 50, "--out", tmp_path / "out")[0] == 0
+
+
+def test_a_picture_that_is_left_out_is_told_by_the_exit_code(
+    s4m: Call, options: list[Any], tmp_path: Path
+) -> None:
+    (tmp_path / "images/picture 0.png").unlink()
+    code, printed, _ = s4m("data", "clean", *options, "--out", tmp_path / "clean.json")
+    assert code == 4
+    assert "left out: images whose file is missing: 1\n  image 0 (picture 0.png)\n" in printed

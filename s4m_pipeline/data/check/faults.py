@@ -35,6 +35,7 @@ FAULTS: Mapping[str, str] = {
     "bad-iscrowd": "annotations whose iscrowd is neither 0, 1, true nor false",
     "only-crowds": "files without one annotation that is no crowd",
     "unknown-image": "annotations of an image that is not in the file",
+    "image-left-out": "annotations of an image that is left out",
     "unknown-category": "annotations of a category that is not in the file",
     "degenerate-polygon": "annotations with a polygon of less than three points or without width",
     "normalised-polygon": "annotations whose polygons lie from 0 to 1, where pixels are expected",
