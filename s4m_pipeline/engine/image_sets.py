@@ -14,8 +14,8 @@ from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set
 from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.folders import ImagesFolder, require_folder
 from s4m_pipeline.data.formats import coco, image_folder
-from s4m_pipeline.data.formats.coco.reader import load_coco_json
-from s4m_pipeline.data.formats.coco.values import image_key
+from s4m_pipeline.data.formats.coco.reader import cleaning, load_coco_json
+from s4m_pipeline.data.formats.coco.values import EntryError, image_key
 from s4m_pipeline.data.image_set import (
     ImageSet,
     check_same_categories,
@@ -198,8 +198,7 @@ class ImageSets:
             if section.annotations is None:
                 self._names[key] = image_folder.list_images(section.images)
             else:
-                entries = enumerate(load_coco_json(section.annotations)["images"])
-                names = [image_key(e, n, section.annotations)[1] for n, e in entries]
+                names = _names_in(section.annotations, section)
                 if self._data.outside == "refuse":
                     _require_inside(names, section.images, section.annotations)
                 self._names[key] = names
@@ -233,6 +232,16 @@ def _require_files(images: ImageSet, section: LabelledSet | UnlabelledSet, name:
             f"{section.images}, the first is {missing[0]}"
             f"{NearNames(section.images).hint(missing[0])}"
         )
+
+
+def _names_in(annotations: Path, section: LabelledSet | UnlabelledSet) -> list[str]:
+    entries = enumerate(load_coco_json(annotations)["images"])
+    try:
+        return [image_key(entry, place, annotations)[1] for place, entry in entries]
+    except EntryError as error:
+        if not isinstance(section, LabelledSet):
+            raise
+        raise UsageError(f"{error}\n{cleaning(annotations, section.images)}") from error
 
 
 def read_labelled(section: LabelledSet, name: str) -> ImageSet:

@@ -78,6 +78,20 @@ def test_bad_polygon(workshop, s4m):
     refused(s4m("train-teacher", "-c", workshop.config), 2, "annotation 2", "polygon")
 
 
+def test_an_id_that_is_text(workshop, s4m):
+    def as_text(data):
+        data["images"][0]["id"] = "1"
+
+    path = workshop.folder / "scenes/labelled.json"
+    change(path, as_text)
+    call = s4m("train-teacher", "-c", workshop.config, "teacher.structure_weight=0")
+    refused(call, 2, "image number 0 has no whole number as 'id' (\"1\")", "s4m data clean")
+    assert remade(call[2], s4m) == 0
+    path.with_name("labelled-clean.json").replace(path)
+    call = s4m("train-teacher", "-c", workshop.config, "teacher.structure_weight=0", "--dry-run")
+    assert call[0] == 0
+
+
 def test_category_mismatch(workshop, s4m):
     def rename(data):
         data["categories"][0]["name"] = "unicorn"
