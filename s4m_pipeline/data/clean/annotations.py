@@ -56,7 +56,7 @@ class Kept:
             fault = self._mask_fault(entry) or self._repetition(entry)
         if fault is not None:
             kind, told = fault
-            self.faults.add(kind, f"annotation number {place}" + (f": {told}" if told else ""))
+            self.faults.add(kind, told or f"annotation number {place}")
             return
         self.places.append(place)
         self.crowds += crowd_of(entry)

@@ -122,6 +122,14 @@ def test_a_file_without_categories_has_the_fault_too(small_set: tuple[Path, Path
     assert [fault.kind for fault in _told(small_set, content)] == ["no-categories"]
 
 
+def test_a_file_named_twice_is_no_second_picture(small_set: tuple[Path, Path]) -> None:
+    content = _sound()
+    content["images"].append({**content["images"][0], "id": 7, "file_name": "./picture 0.png"})
+    write_json(small_set[0], content)
+    found = [fault.kind for fault in check_coco(*small_set, decode=True)]
+    assert found == ["duplicate-file-name", "image-without-annotations"]
+
+
 def test_a_panoptic_file_is_called_so(small_set: tuple[Path, Path]) -> None:
     content = _sound()
     segments = [{"id": 8, "category_id": 3, "bbox": [1, 1, 5, 5], "area": 9, "iscrowd": 0}]
