@@ -173,3 +173,18 @@ def test_names_with_backslashes_are_told_with_the_file_that_is_there(
     said = f"data.{part}: 2 of 2 images are not in .*; there is one named sub/picture 0.png"
     with pytest.raises(UsageError, match=said):
         _ = getattr(sets, part)
+
+
+def test_names_that_are_not_utf8_have_roles_too(folder: Path) -> None:
+    name = "gr\udcf6n.png"
+    try:
+        (folder / "images/picture 4.png").rename(folder / "images" / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    content = _part([4, 5])
+    content["images"][0]["file_name"] = name
+    write_json(folder / "validation.json", content)
+    sets = _sets(folder, told := [], include_labelled=True)
+    assert _numbers(sets) == [0, 1, 2, 3]
+    assert told[0].endswith("the first is gr\\udcf6n.png: left out")
+    assert sets.unlabelled_digest()

@@ -30,6 +30,9 @@ from s4m_pipeline.data.near_names import NearNames
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.wording import counted
 
+KEYS = ("id", "file_name", "height", "width")
+"""What is used of an image's entry."""
+
 
 @dataclass(slots=True)
 class Labels:
@@ -153,8 +156,9 @@ def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[Ima
     Raises:
         UsageError: An entry cannot be used, an id or a file occurs twice, or images are missing.
     """
-    records = read_images(entries, source, folder).values()
-    images = [ImageEntry(one.id, one.file_name, one.height, one.width) for one in records]
+    read_images(entries, source, folder)
+    # not from the records, whose names are escaped for people
+    images = [ImageEntry(*(one[key] for key in KEYS)) for one in entries]
     # unlike Path.is_file it takes any name
     missing = [one.file_name for one in images if not os.path.isfile(folder / one.file_name)]
     if missing:

@@ -148,3 +148,19 @@ def test_who_is_like_the_same_picture_is_alike() -> None:
     assert alike.closure([4]) == {1, 2, 3, 4}
     assert alike.closure([5, 9]) == {5, 8, 9}
     assert sorted(alike.places([9, 4, 1, 7])) == [[1, 2]] or alike.places([9, 4, 1, 7]) == [[2, 1]]
+
+
+def test_names_that_are_not_utf8_are_compared_too(
+    small_set: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content, name = coco_content(), "gr\udcf6n.png"
+    try:
+        shutil.copy(small_set[1] / "picture 0.png", small_set[1] / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    content["images"].append({**content["images"][0], "id": 1000, "file_name": name})
+    write_json(small_set[0], content)
+    source = SplitSource(*small_set)
+    assert source.alike.closure([0]) == {0, 1000}
+    files = source.write(source.draw(100, 0), tmp_path)
+    assert json.loads(files.labelled.read_text()) == content
