@@ -39,10 +39,15 @@ class LabelledSet(Section):
 
 
 class UnlabelledSet(Section):
-    """Images without masks: a folder, and optionally a COCO file that lists images in it."""
+    """Images without masks: a folder, and optionally a COCO file that lists images in it.
+
+    Validation images among them are left out, and labelled ones too, unless ``include_labelled``
+    is true. What is left out is in the set's digest, and so in fingerprints.
+    """
 
     images: Path
     annotations: Path | None = None
+    include_labelled: bool = False
 
 
 class DataSection(Section):

@@ -109,8 +109,9 @@ def imported_by(*arguments, packages=HEAVY):
 def small_run(folder):
     from PIL import Image
 
-    (folder / "photos").mkdir()
-    Image.new("RGB", (32, 32)).save(folder / "photos" / "a.png")
+    for name in ("photos", "unlabelled"):
+        (folder / name).mkdir()
+        Image.new("RGB", (32, 32)).save(folder / name / "a.png")
     annotation = {
         "id": 1,
         "image_id": 1,
@@ -125,7 +126,7 @@ def small_run(folder):
     (folder / "labelled.json").write_text(json.dumps(content))
     (folder / "run.yaml").write_text(
         "work_dir: work\ndata:\n  labelled: {images: photos, annotations: labelled.json}\n"
-        "  unlabelled: {images: photos}\n"
+        "  unlabelled: {images: unlabelled}\n"
         "segmenter: {name: demo, image_size: 64}\nteacher: {model: mask2former_demo}\n"
         "student: {model: mask2former_demo}\n"
     )

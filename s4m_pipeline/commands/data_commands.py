@@ -14,7 +14,7 @@ from s4m_pipeline.errors import DONE, FAILED, SET_ASIDE, UsageError
 if TYPE_CHECKING:
     from s4m_pipeline.data.check.faults import Fault
 
-data_app = typer.Typer(help="Split, check and convert image sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Split, check, clean and convert image sets.", no_args_is_help=True)
 
 AnnotationsOption = Annotated[Path, typer.Option("--annotations", help="The COCO file.")]
 ImagesOption = Annotated[Path, typer.Option("--images", help="The folder of images.")]
@@ -66,20 +66,32 @@ def split(
     validation: Annotated[
         float, typer.Option(help="Share of the images, in percent, held back with their masks.")
     ] = 0.0,
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode/--headers", help="Keep images that show the same picture in one part, or not."
+        ),
+    ] = True,
+    processes: ProcessesOption = None,
     as_json: Json = False,
 ) -> None:
     """Divide a COCO file into labelled-P.json and unlabelled-P.json; no image is copied.
 
     The labelled images are listed in perc_P.txt, too, which --list and the scripts of S4M's
     authors read. With --validation, validation-P.json holds images that neither of the others has.
+    Images that show the same picture, as data check finds them, stay in one part.
     """
+    from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.data.split.split import UNLABELLED, SplitSource, check_names
+    from s4m_pipeline.execution.parallel import default_processes
 
     if bool(percent) == bool(listed):
         raise UsageError("give either --percent or --list")
     if unlabelled not in UNLABELLED:
         raise UsageError(f"--unlabelled is {unlabelled!r}; it is one of {', '.join(UNLABELLED)}")
-    source = SplitSource(annotations, images)
+    source = SplitSource(
+        annotations, images, decode, processes or default_processes(), Reporter().progress
+    )
     splits = [source.draw(share, seed, stratified, validation) for share in percent or []]
     splits += [source.take(path, seed, stratified, validation) for path in listed or []]
     check_names(splits)
@@ -89,6 +101,9 @@ def split(
         paths = [files.labelled, files.unlabelled, files.validation, files.listed]
         names = [str(path) for path in paths if path is not None]
         summaries.append({"name": drawn.name, "files": names, **source.summary(drawn, unlabelled)})
+    if source.alike:
+        said = f"{len(source.alike):,} images show the same picture as another"
+        typer.echo(f"{said} (data check names them): such images stay in one part", err=True)
     _print_splits(summaries, as_json)
 
 
@@ -152,6 +167,43 @@ def check(
 
 
 @data_app.command(
+    "clean",
+    epilog=example("data clean --annotations all.json --images photos --out all-clean.json"),
+)
+def clean(
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    out: Annotated[Path, typer.Option(help="The COCO file to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write a COCO file without the annotations and images that cannot be used; it trains.
+
+    What is left out is counted by kind. Entries of one file become one, and what is plain is
+    mended: 1 for 1.0 or "1", the text of a class named by a number. The exit code is 4 where a
+    picture is left out.
+    """
+    from s4m_pipeline.console.reporter import Reporter
+    from s4m_pipeline.data.clean.clean import clean as clean_file
+
+    cleaned = clean_file(annotations, images, out, Reporter().progress)
+    if as_json:
+        names = ("images", "annotations")
+        counts = {n: dict(zip(("kept", "all"), getattr(cleaned, n), strict=True)) for n in names}
+        rows = [_as_row(fault) for fault in cleaned.left_out]
+        told = {"file": str(out), **counts, "mended": cleaned.mended, "left_out": rows}
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        for fault in cleaned.left_out:
+            typer.echo(f"left out: {fault.text}")
+        of_images, of_all = (
+            "{:,} of {:,}".format(*c) for c in (cleaned.images, cleaned.annotations)
+        )
+        typer.echo(f"kept: {of_images} images, {of_all} annotations; {cleaned.mended:,} mended")
+        typer.echo(out)
+    raise typer.Exit(SET_ASIDE if cleaned.lost_pictures else DONE)
+
+
+@data_app.command(
     "cityscapes", epilog=example("data cityscapes --root cityscapes --out train.json")
 )
 def cityscapes(
@@ -210,19 +262,19 @@ def _print_splits(splits: list[dict[str, Any]], as_json: bool) -> None:
             typer.echo(path)
 
 
+def _as_row(fault: Fault) -> dict[str, Any]:
+    return {
+        "kind": fault.kind,
+        "note": fault.is_note,
+        "meaning": fault.meaning,
+        "count": fault.count,
+        "examples": fault.examples,
+    }
+
+
 def _print_faults(faults: list[Fault], as_json: bool) -> None:
     if as_json:
-        rows = [
-            {
-                "kind": fault.kind,
-                "note": fault.is_note,
-                "meaning": fault.meaning,
-                "count": fault.count,
-                "examples": fault.examples,
-            }
-            for fault in faults
-        ]
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps([_as_row(fault) for fault in faults], indent=2))
         return
     for fault in faults:
         typer.echo(("note: " if fault.is_note else "") + fault.text)

@@ -172,9 +172,23 @@ def require_images(images: ImageSet, what: str) -> None:
 
 
 def require_instances(images: ImageSet, what: str) -> None:
-    """Raise UsageError, naming ``what``, when a set has no image, class or labelled instance."""
+    """Raise UsageError, naming ``what``, when a set has no image, class or labelled instance.
+
+    A crowd is no label: it stands for no single object, and trainings and metrics ignore it.
+    """
     require_images(images, what)
     if not images.categories:
         raise UsageError(f"{what}: no categories in it")
     if not images.instance_count:
         raise UsageError(f"{what}: {len(images.images)} images, but no labelled instance")
+    if all(label.iscrowd for labels in images.instances.values() for label in labels):
+        raise UsageError(f"{what}: {only_crowds(images.instance_count)}")
+
+
+def only_crowds(count: int) -> str:
+    """What is said of a set whose instances are all crowds."""
+    return (
+        f"{count:,} of {count:,} annotations are crowds (iscrowd 1), which are no labels.\n"
+        "Write iscrowd 0 where a mask is one object; masks drawn with a brush often leave their "
+        "tool as crowds."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,8 @@ from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set
 from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.folders import ImagesFolder, require_folder
 from s4m_pipeline.data.formats import coco, image_folder
-from s4m_pipeline.data.formats.coco.reader import load_coco_json
-from s4m_pipeline.data.formats.coco.values import image_key
+from s4m_pipeline.data.formats.coco.reader import cleaning, load_coco_json
+from s4m_pipeline.data.formats.coco.values import EntryError, image_key
 from s4m_pipeline.data.image_set import (
     ImageSet,
     check_same_categories,
@@ -24,7 +24,9 @@ from s4m_pipeline.data.image_set import (
 )
 from s4m_pipeline.data.images import read_extremes
 from s4m_pipeline.data.levels import Extremes, Levels, decided
+from s4m_pipeline.data.near_names import NearNames
 from s4m_pipeline.data.reading import Reading
+from s4m_pipeline.engine.image_roles import ImageRoles
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.wording import counted
 
@@ -36,14 +38,22 @@ class ImageSets:
         data: The run's data section.
         digests: Cache of file digests.
         facts: What is known of the images' files.
+        warn: Tells the user what may be wrong, of the same thing only once.
     """
 
-    def __init__(self, data: DataSection, digests: DigestCache, facts: FileFacts) -> None:
+    def __init__(
+        self,
+        data: DataSection,
+        digests: DigestCache,
+        facts: FileFacts,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
         self._data = data
         self._digests = digests
         self._facts = facts
         self._set_digests: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
+        self._roles = ImageRoles(data, self._names_of, warn)
 
     @cached_property
     def reading(self) -> Reading:
@@ -111,6 +121,7 @@ class ImageSets:
         """Read the labelled and the validation set, so that their faults come before any work."""
         if self.validation is None:  # reading that one reads the labelled set as well
             require_instances(self.labelled, "data.labelled")
+        self._roles.warn_of_shared()
 
     def load_unlabelled_set(self) -> None:
         """Read the list of unlabelled images (UsageError where there are none)."""
@@ -118,7 +129,10 @@ class ImageSets:
 
     @cached_property
     def unlabelled(self) -> ImageSet:
-        """The unlabelled images, without masks, which are never read (UsageError for no image)."""
+        """The unlabelled images, without masks, which are never read (UsageError for no image).
+
+        Validation images are not among them, and labelled ones are only if the run says so.
+        """
         section = self._unlabelled_section
         self._names_of(section)
         if section.annotations is None:
@@ -127,7 +141,9 @@ class ImageSets:
             require_folder(section.images)
             unlabelled = coco.load(section.annotations, section.images, masks=False)
         require_images(unlabelled, "data.unlabelled")
-        return unlabelled.read_by(self.reading)
+        if not any(os.path.isfile(image.path) for image in unlabelled.images):
+            _require_files(unlabelled, section, "data.unlabelled")  # few are set aside, not all
+        return self._roles.unlabelled_alone(unlabelled, section).read_by(self.reading)
 
     def unlabelled_files(self) -> str:
         """What was taken of an unlabelled folder and what was passed over, in words.
@@ -160,8 +176,9 @@ class ImageSets:
         return self.digest(self._data.labelled)
 
     def unlabelled_digest(self) -> str:
-        """Digest of the unlabelled images and of their list."""
-        return self.digest(self._unlabelled_section)
+        """Digest of the unlabelled images and of their list, and of what is left out of them."""
+        digest, left_out = self.digest(self._unlabelled_section), self._roles.left_out()
+        return digest_of([digest, left_out]) if left_out else digest
 
     def digest(self, section: LabelledSet | UnlabelledSet) -> str:
         """Digest of an image set: the annotation file's bytes, the images' names and contents."""
@@ -181,8 +198,7 @@ class ImageSets:
             if section.annotations is None:
                 self._names[key] = image_folder.list_images(section.images)
             else:
-                entries = enumerate(load_coco_json(section.annotations)["images"])
-                names = [image_key(e, n, section.annotations)[1] for n, e in entries]
+                names = _names_in(section.annotations, section)
                 if self._data.outside == "refuse":
                     _require_inside(names, section.images, section.annotations)
                 self._names[key] = names
@@ -207,14 +223,25 @@ def _found_extremes(path: Path) -> list[Any] | None:
     return None if extremes is None else list(astuple(extremes))
 
 
-def _require_files(images: ImageSet, section: LabelledSet, name: str) -> None:
+def _require_files(images: ImageSet, section: LabelledSet | UnlabelledSet, name: str) -> None:
     require_folder(section.images)
     missing = [image.file_name for image in images.images if not os.path.isfile(image.path)]
     if missing:
         raise UsageError(
             f"{name}: {len(missing)} of {len(images.images)} images are not in "
             f"{section.images}, the first is {missing[0]}"
+            f"{NearNames(section.images).hint(missing[0])}"
         )
+
+
+def _names_in(annotations: Path, section: LabelledSet | UnlabelledSet) -> list[str]:
+    entries = enumerate(load_coco_json(annotations)["images"])
+    try:
+        return [image_key(entry, place, annotations)[1] for place, entry in entries]
+    except EntryError as error:
+        if not isinstance(section, LabelledSet):
+            raise
+        raise UsageError(f"{error}\n{cleaning(annotations, section.images)}") from error
 
 
 def read_labelled(section: LabelledSet, name: str) -> ImageSet:

@@ -67,7 +67,8 @@ class Run:
         self.store = Store(config.work_dir)
         self.reporter = reporter or Reporter()
         facts = FileFacts(config.work_dir / ".pictures.json", self.reporter.progress)
-        self.images = ImageSets(config.data, self.store.digests, facts)
+        warn = self.reporter.warn_once
+        self.images = ImageSets(config.data, self.store.digests, facts, warn)
         self._fingerprints: dict[str, str] = {}
 
     @cached_property

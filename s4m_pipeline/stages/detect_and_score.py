@@ -9,7 +9,12 @@ from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry, write_json
 from s4m_pipeline.config import MEGABYTE
-from s4m_pipeline.data.image_set import Category, ImageSet, check_same_categories
+from s4m_pipeline.data.image_set import (
+    Category,
+    ImageSet,
+    check_same_categories,
+    require_instances,
+)
 from s4m_pipeline.data.levels import Levels
 from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.engine.reading import in_batches, load_prepared
@@ -36,7 +41,7 @@ def evaluate(run: Run, stage: Evaluate, folder: Path) -> Outcome:
         folder: The artifact's folder.
 
     Raises:
-        S4MError: None of the images can be read.
+        S4MError: None of the images can be read, or none that can has an instance to find.
     """
     truth = stage.truth(run)
     aside: list[dict[str, Any]] = []
@@ -49,6 +54,7 @@ def evaluate(run: Run, stage: Evaluate, folder: Path) -> Outcome:
     truth = truth.without({row["image_id"] for row in aside})
     if not truth.images:
         raise S4MError(f"none of the {len(aside)} images can be read: {aside[0]['error']}")
+    require_instances(truth, f"what can be read of data.{stage.split}")
     metrics = score_detections(truth, detections, stage.metric, _void(run, stage, truth))
     if warnings:
         metrics["warnings"] = warnings

@@ -10,7 +10,7 @@ from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
 from s4m_pipeline.config import LabelledSet, StudentSection, TrainingSection
-from s4m_pipeline.data.image_set import ImageRecord, ImageSet, reading_of
+from s4m_pipeline.data.image_set import ImageRecord, ImageSet, reading_of, require_instances
 from s4m_pipeline.data.images import unreadable
 from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.engine.reading import quarantine_row
@@ -136,9 +136,14 @@ def _report_weights(run: Run, stage: Stage, section: TrainingSection, start: Pat
 def _labelled(
     run: Run, excluded: Sequence[ImageRecord], left_out: Sequence[int], structure: Path | None
 ) -> dict[str, Any]:
-    """The config of the labelled images' dataset, without those set aside or left out."""
+    """The config of the labelled images' dataset, without those set aside or left out.
+
+    Raises:
+        UsageError: No labelled instance is left that is no crowd.
+    """
     labelled = run.images.labelled
     ids = [*_ids(labelled, excluded), *left_out]
+    require_instances(labelled.without(ids), "what is left of data.labelled to train on")
     categories = label_categories(labelled.categories)
     reading = reading_of(labelled.images)
     return labelled_dataset(run.config.data.labelled, categories, ids, reading, structure)

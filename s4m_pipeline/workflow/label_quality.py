@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.config import LabelledSet
-from s4m_pipeline.data.image_set import ImageSet, check_same_categories
+from s4m_pipeline.data.image_set import ImageSet, check_same_categories, require_instances
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.registry import check_round, stage_named
 from s4m_pipeline.engine.run import Run
@@ -73,6 +73,7 @@ def _of_files(truth: ImageSet, names: set[str]) -> ImageSet:
     part = truth.only([image.id for image in truth.images if image.file_name in names])
     if not part.images:
         raise UsageError("the truth has none of the unlabelled images (compared by file name)")
+    require_instances(part, "the truth of the unlabelled images")
     return part
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from s4m_pipeline.cli import main
 from tests.data.cityscapes_tree import FRAMES, write_tree
-from tests.small_sets import coco_content, write_images, write_json
+from tests.small_sets import boxes_of, coco_content, write_images, write_json
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -60,11 +61,14 @@ def test_split_by_percent_and_by_list(s4m: Call, options: list[Any], tmp_path: P
 def test_split_warns_of_classes_without_labels(
     s4m: Call, options: list[Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "one.txt").write_text("picture 3.png\n")  # the image without instances
+    content = coco_content()
+    content["annotations"] = [a for a in content["annotations"] if a["id"] != 4]  # a box
+    write_json(tmp_path / "labels.json", content)
+    (tmp_path / "one.txt").write_text("picture 1.png\n")
     code, _, err = s4m(
         "data", "split", *options, "--list", tmp_path / "one.txt", "--out", tmp_path / "o"
     )
-    assert (code, "no labelled instance of disc, box" in err) == (0, True)
+    assert (code, "no labelled instance of box" in err) == (0, True)
 
 
 def test_split_refuses_to_write_two_splits_to_one_name(
@@ -115,12 +119,12 @@ def test_check_prints_names_that_no_file_can_have(
 ) -> None:
     content = coco_content()
     content["images"][0]["file_name"] = "\ud800"
-    content["annotations"][0]["id"] = "\ud801"
+    content["annotations"][4]["id"] = "\ud801"
     write_json(tmp_path / "labels.json", content)
     code, printed, _ = s4m("data", "check", *options, "--processes", 1)
     assert code == 0
     assert "without id, file name, or usable height and width: 1\n  image number 0" in printed
-    assert "annotation \\ud801 of image 0" in printed
+    assert "annotation \\ud801 of image 10" in printed
 
 
 @pytest.mark.parametrize(
@@ -178,9 +182,14 @@ def test_check_prints_faults_and_fails_only_when_strict(s4m: Call, options: list
 
 
 def test_notes_alone_are_no_failure(s4m: Call, options: list[Any], tmp_path: Path) -> None:
-    write_json(tmp_path / "labels.json", {**coco_content(), "annotations": []})
+    content = coco_content()
+    boxes = [box for number in range(6) for _, box in boxes_of(number)]
+    for entry, box in zip(content["annotations"], boxes, strict=True):
+        entry |= {"bbox": list(box), "area": box[2] * box[3]}
+    write_json(tmp_path / "labels.json", content)
     code, printed, _ = s4m("data", "check", *options, "--processes", 1, "--strict")
     assert code == 0
+    assert printed.startswith("note: images without annotations: 1\n")
     assert printed.endswith("no fault found\n")
 
 
@@ -225,3 +234,40 @@ def test_cityscapes_can_be_split_by_the_authors_list(s4m: Call, tmp_path: Path) 
     lines = (tmp_path / "s/perc_50.txt").read_text().splitlines()
     assert len(lines) == 2
     assert all(line.endswith("_gtFine_instanceIds.png") and "/" not in line for line in lines)
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_the_command_that_a_refusal_names_cleans_the_file(
+    s4m: Call, options: list[Any], tmp_path: Path, as_json: list[str]
+) -> None:
+    content = coco_content()
+    content["annotations"][0]["segmentation"] = []
+    write_json(tmp_path / "labels.json", content)
+    code, _, err = s4m("data", "split", *options, "--percent", 50, "--out", tmp_path / "out")
+    assert code == 2
+    assert len(err.strip().splitlines()) <= 3
+    command = shlex.split(err.partition("with: s4m ")[2])
+    code, printed, _ = s4m(*command, *as_json)
+    assert code == 0
+    out = tmp_path / "labels-clean.json"
+    if as_json:
+        told = json.loads(printed)
+        assert (told["file"], told["mended"]) == (str(out), 0)
+        assert told["annotations"] == {"kept": 12, "all": 13}
+        assert [(row["kind"], row["count"]) for row in told["left_out"]] == [
+            ("bad-segmentation", 1)
+        ]
+    else:
+        assert "left out: annotations whose polygons or RLE cannot be used: 1\n" in printed
+        assert printed.endswith(f"kept: 6 of 6 images, 12 of 13 annotations; 0 mended\n{out}\n")
+    options[1] = out
+    assert s4m("data", "split", *options, "--percent", 50, "--out", tmp_path / "out")[0] == 0
+
+
+def test_a_picture_that_is_left_out_is_told_by_the_exit_code(
+    s4m: Call, options: list[Any], tmp_path: Path
+) -> None:
+    (tmp_path / "images/picture 0.png").unlink()
+    code, printed, _ = s4m("data", "clean", *options, "--out", tmp_path / "clean.json")
+    assert code == 4
+    assert "left out: images whose file is missing: 1\n  image 0 (picture 0.png)\n" in printed

@@ -253,5 +253,6 @@ def test_our_run_differs_from_the_papers_in_refinement_the_students_start_and_ig
     assert ours.pop("refine") != papers.pop("refine")
     assert papers["student"].pop("weights") == "resnet50.pth"
     assert papers["student"].pop("ignore_score") is None
+    assert papers["data"]["unlabelled"].pop("include_labelled") is True
     assert ours == papers
     assert load_config(tmp_path / "run.yaml").refine.candidate == "fuse"

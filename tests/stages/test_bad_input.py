@@ -78,6 +78,20 @@ def test_bad_polygon(workshop, s4m):
     refused(s4m("train-teacher", "-c", workshop.config), 2, "annotation 2", "polygon")
 
 
+def test_an_id_that_is_text(workshop, s4m):
+    def as_text(data):
+        data["images"][0]["id"] = "1"
+
+    path = workshop.folder / "scenes/labelled.json"
+    change(path, as_text)
+    call = s4m("train-teacher", "-c", workshop.config, "teacher.structure_weight=0")
+    refused(call, 2, "image number 0 has no whole number as 'id' (\"1\")", "s4m data clean")
+    assert remade(call[2], s4m) == 0
+    path.with_name("labelled-clean.json").replace(path)
+    call = s4m("train-teacher", "-c", workshop.config, "teacher.structure_weight=0", "--dry-run")
+    assert call[0] == 0
+
+
 def test_category_mismatch(workshop, s4m):
     def rename(data):
         data["categories"][0]["name"] = "unicorn"
@@ -91,6 +105,38 @@ def test_category_mismatch(workshop, s4m):
 def test_empty_labelled_set(workshop, s4m):
     change(workshop.folder / "scenes/labelled.json", lambda data: data.update(annotations=[]))
     refused(s4m("train-teacher", "-c", workshop.config), 2, "no labelled instance")
+
+
+def crowds_but(data, image_id):
+    """Make all instances crowds but those of one image."""
+    for entry in data["annotations"]:
+        entry["iscrowd"] = int(entry["image_id"] != image_id)
+
+
+@pytest.mark.parametrize("command", ["structure", "train-teacher", "evaluate"])
+def test_a_set_of_crowds(done, s4m, command):
+    name = "validation" if command == "evaluate" else "labelled"
+    change(done.folder / f"scenes/{name}.json", lambda data: crowds_but(data, None))
+    words = [f"data.{name}", "annotations are crowds (iscrowd 1)"]
+    before = list((done.folder / "work").glob("*/*/manifest.json"))
+    refused(s4m(command, "-c", done.config), 2, *words)
+    assert list((done.folder / "work").glob("*/*/manifest.json")) == before
+
+
+def test_only_crowds_are_left_where_the_other_image_is_broken(workshop, s4m):
+    scenes = workshop.folder / "scenes"
+    change(scenes / "labelled.json", lambda data: crowds_but(data, 1))
+    (scenes / "labelled/000001.jpg").write_bytes(b"no image")
+    call = s4m("train-teacher", "-c", workshop.config, "teacher.structure_weight=0")
+    refused(call, 2, "what is left of data.labelled to train on", "annotations are crowds")
+
+
+def test_only_crowds_are_left_to_evaluate(done, s4m):
+    scenes = done.folder / "scenes"
+    change(scenes / "validation.json", lambda data: crowds_but(data, 1))
+    (scenes / "validation/000001.jpg").write_bytes(b"no image")
+    call = s4m("evaluate", "-c", done.config)
+    refused(call, 2, "what can be read of data.validation", "annotations are crowds")
 
 
 def test_no_unlabelled_images(done, s4m):

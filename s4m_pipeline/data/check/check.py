@@ -20,6 +20,7 @@ from s4m_pipeline.data.check.picture_prints import Print
 from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.formats.coco.reader import load_coco_json
 from s4m_pipeline.data.formats.coco.text import CocoText
+from s4m_pipeline.data.formats.coco.values import picture_name
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.execution.parallel import Progress, silent
 
@@ -85,7 +86,10 @@ def check_coco(
     faults.merge(report.faults)
     report.turned.hint(faults)
     del text, references  # half a gigabyte for COCO
-    for match in find_repeated(report.prints, processes, progress):
+    # a file that two entries name is a fault already, and no further one by its content
+    by_file = {picture_name(str(one.path)): one for one in reversed(report.prints)}
+    once = [one for one in report.prints if by_file[picture_name(str(one.path))] is one]
+    for match in find_repeated(once, processes, progress):
         faults.add("repeated-image", _description(match))
     for (other, folder), listed in zip(against, others, strict=True):
         theirs = check_files(folder, listed, None, True, processes, progress, rule)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from s4m_pipeline.data.check.entries import ImageEntry, References, annotation_name
-from s4m_pipeline.data.check.faults import FaultCounter
+from s4m_pipeline.data.check.faults import EXAMPLES, FaultCounter
 from s4m_pipeline.data.check.masks import check_mask
 from s4m_pipeline.data.check.picture_prints import Print, take_print
 from s4m_pipeline.data.check.turned_images import TurnedImages
 from s4m_pipeline.data.formats.coco.text import CocoText
 from s4m_pipeline.data.images import image_size, turned_text
+from s4m_pipeline.data.near_names import NearNames
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.parallel import Progress, work_through
@@ -44,17 +45,26 @@ class Batch:
 
 @dataclass(slots=True)
 class Report:
-    """Faults of some images, the prints of those that could be decoded, and which are turned."""
+    """Faults of some images, the prints of those that could be decoded, and which are turned.
+
+    Attributes:
+        faults: What is wrong, but for missing files.
+        prints: Prints of the pictures.
+        turned: Pictures that an EXIF orientation turns.
+        missing: Images whose file is missing.
+    """
 
     faults: FaultCounter = field(default_factory=FaultCounter)
     prints: list[Print] = field(default_factory=list)
     turned: TurnedImages = field(default_factory=TurnedImages)
+    missing: list[ImageEntry] = field(default_factory=list)
 
     def merge(self, other: Report) -> None:
         """Take in the report of another batch."""
         self.faults.merge(other.faults)
         self.prints.extend(other.prints)
         self.turned.merge(other.turned)
+        self.missing.extend(other.missing)
 
 
 def check_files(
@@ -83,6 +93,10 @@ def check_files(
         for number, part in enumerate(work_through(check_batch, batches, processes)):
             report.merge(part)
             advance(min(BATCH, len(images) - number * BATCH), "")
+    names = NearNames(folder)
+    for number, image in enumerate(report.missing):
+        hint = names.hint(image.file_name) if number < EXAMPLES else ""
+        report.faults.add("missing-image", image.name + hint)
     return report
 
 
@@ -120,7 +134,7 @@ def _texts(image: ImageEntry, content: tuple[CocoText, References] | None) -> tu
 def _check_file(image: ImageEntry, batch: Batch, report: Report) -> None:
     path = batch.folder / image.file_name
     if not os.path.isfile(path):  # unlike Path.is_file it takes any name
-        report.faults.add("missing-image", image.name)
+        report.missing.append(image)
         return
     upright = batch.reading is None or batch.reading.upright
     try:
@@ -129,8 +143,9 @@ def _check_file(image: ImageEntry, batch: Batch, report: Report) -> None:
             report.prints.append(picture)
         else:
             height, width = image_size(path, upright)
-    except UsageError:
-        report.faults.add("unreadable-image", image.name)
+    except UsageError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        report.faults.add("unreadable-image", f"{image.name}: {reason}")
         return
     size = (image.height, image.width)
     report.turned.look_at(path, image.name, size, report.faults)

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 
 from s4m_pipeline.data.check.faults import FaultCounter
-from s4m_pipeline.data.formats.coco.segmentation import bbox_areas, encode_segmentation
+from s4m_pipeline.data.formats.coco.segmentation import (
+    NormalisedPolygonsError,
+    bbox_areas,
+    encode_segmentation,
+)
 from s4m_pipeline.data.formats.coco.values import Box, is_finite
 
 AREA_TOLERANCE = 0.1
@@ -33,14 +37,19 @@ def check_mask(
         faults: Where to count what is wrong.
     """
     degenerate = degenerate_polygon(entry.get("segmentation"))
-    if degenerate is not None:
-        faults.add("degenerate-polygon", f"{name}: {degenerate}")
     try:
         rle = encode_segmentation(entry.get("segmentation"), height, width)
+    except NormalisedPolygonsError as error:
+        faults.add("normalised-polygon", f"{name}: {error}")
+        return
     except ValueError as error:
+        if degenerate is not None:
+            faults.add("degenerate-polygon", f"{name}: {degenerate}")
         if degenerate is None:
             faults.add("bad-segmentation", f"{name}: {error}")
         return
+    if degenerate is not None:
+        faults.add("degenerate-polygon", f"{name}: {degenerate}")
     boxes, areas = bbox_areas([rle], height, width)
     if areas[0] == 0:
         faults.add("empty-mask", name)

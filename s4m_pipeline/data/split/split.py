@@ -8,57 +8,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.data.folders import require_folder
+from s4m_pipeline.data.formats.coco.reader import cleaning, read_categories, supercategory_only
 from s4m_pipeline.data.formats.coco.text import CocoText
-from s4m_pipeline.data.split.entries import Labels, category_names, check_images
+from s4m_pipeline.data.formats.coco.values import EntryError
+from s4m_pipeline.data.split.alike import Alike, find_alike
+from s4m_pipeline.data.split.entries import (
+    Labels,
+    check_images,
+    check_masks,
+    require_label,
+)
 from s4m_pipeline.data.split.lists import match_list, read_list, write_list
+from s4m_pipeline.data.split.parts import Split, SplitFiles
 from s4m_pipeline.data.split.stratify import draw
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.parallel import Progress, silent
 from s4m_pipeline.wording import counted
 
 UNLABELLED = ("rest", "all")
 """Which images the unlabelled file has: those not labelled, or the labelled ones as well."""
 
 PARTS = ("labelled", "unlabelled", "validation")
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Image ids of a split.
-
-    Attributes:
-        name: P in the files' names, such as 10 or 2.5.
-        labelled: Images that keep their annotations.
-        validation: Images held back with their annotations; in neither of the other two.
-        listed: The list that the labelled images were taken from; None where they were drawn.
-    """
-
-    name: str
-    labelled: frozenset[int]
-    validation: frozenset[int]
-    listed: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SplitFiles:
-    """Files of a written split; None where a file was not asked for.
-
-    Attributes:
-        labelled: COCO file of the labelled images.
-        unlabelled: COCO file of the unlabelled ones, without annotations.
-        validation: COCO file of the images held back.
-        listed: List of the labelled images.
-    """
-
-    labelled: Path
-    unlabelled: Path
-    validation: Path | None
-    listed: Path | None
 
 
 class SplitSource:
@@ -69,21 +46,52 @@ class SplitSource:
     Args:
         annotations: The COCO file.
         images: The folder its file names are relative to.
+        decode: Decode the images, so that those that show the same picture stay in one part.
+        processes: How many processes decode.
+        progress: Shows how far they are.
+
+    Attributes:
+        ids: The images' ids, sorted.
+        alike: Which images show the same picture.
 
     Raises:
         UsageError: The file is not usable, has no labelled instance, or an image or their folder
             is missing.
     """
 
-    def __init__(self, annotations: Path, images: Path) -> None:
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path,
+        decode: bool = True,
+        processes: int = 1,
+        progress: Progress = silent,
+    ) -> None:
         require_folder(images)
+        try:
+            self._read(annotations, images)
+        except EntryError as error:
+            raise UsageError(f"{error}\n{cleaning(annotations, images)}") from error
+        self.alike = Alike()
+        if decode:
+            self.alike = find_alike(images, self._entries, processes, progress)
+
+    def _read(self, annotations: Path, images: Path) -> None:
         labels = Labels(annotations)
         self._text = CocoText(annotations, labels.add)
         self._annotations = annotations
-        self.ids = check_images(self._text.images, annotations, images)
+        entries = check_images(self._text.images, annotations, images)
+        self.ids = [image.id for image in entries]
         self._image_of = labels.images
-        self._categories = category_names(self._text.other.get("categories"), annotations)
+        categories, used = self._text.other.get("categories", []), set(labels.categories)
+        named = read_categories(categories, annotations, used)
+        if (extra := supercategory_only(categories)) in used:  # in some parts, and not in others
+            own = next(entry for entry in categories if entry["id"] == extra)
+            own["supercategory"] = own["name"]  # so that reading a part does not drop the class
+        self._categories = {category.id: category.name for category in named}
         self._labels = labels.by_image(self.ids, self._categories)
+        check_masks(self._text, labels, entries)
+        self._annotation_labels, self._entries = labels, entries
 
     def draw(
         self, percent: float, seed: int, stratified: bool = True, validation: float = 0.0
@@ -114,8 +122,7 @@ class SplitSource:
                 f"{percent:g} % labelled and {validation:g} % for validation exceed the images"
             )
         generator = rng(seed, "split", f"{percent:g}")
-        places = draw([self._labels.get(key, []) for key in ids], count, generator, stratified)
-        return Split(f"{percent:g}", frozenset(ids[place] for place in places), held)
+        return Split(f"{percent:g}", self._draw(ids, count, generator, stratified), held)
 
     def take(self, listed: Path, seed: int, stratified: bool, validation: float = 0.0) -> Split:
         """Take the labelled images from a list; validation images are drawn from the others.
@@ -130,7 +137,8 @@ class SplitSource:
             UsageError: The list cannot be read or does not fit the file.
         """
         labelled = frozenset(match_list(read_list(listed), self._text.images, listed))
-        held = self._draw_validation(validation, seed, stratified, labelled)
+        taken = self.alike.closure(labelled)
+        held = self._draw_validation(validation, seed, stratified, taken)
         return Split(listed.stem.removeprefix("perc_"), labelled, held, listed)
 
     def write(self, split: Split, folder: Path, unlabelled: str = "rest") -> SplitFiles:
@@ -151,6 +159,10 @@ class SplitSource:
         if self._annotations.resolve() in {path.resolve() for path in names.values()}:
             raise UsageError(f"{self._annotations} would be replaced; give another --out")
         entries = self._text.images
+        for part, chosen in (("labelled", split.labelled), ("validation", split.validation)):
+            if chosen:
+                images = [image for image in self._entries if image.id in chosen]
+                require_label(self._text, self._annotation_labels, images, part)
         listed = folder / f"perc_{split.name}.txt" if split.listed is None else None
         if listed is not None:
             write_list(listed, [e["file_name"] for e in entries if e["id"] in split.labelled])
@@ -162,7 +174,7 @@ class SplitSource:
             else None,
             listed=listed,
         )
-        hidden = _hidden(split, unlabelled)
+        hidden = self._hidden(split, unlabelled)
         self._text.write(files.unlabelled, [e for e in entries if e["id"] not in hidden], [])
         return files
 
@@ -185,7 +197,7 @@ class SplitSource:
         return {
             "images": {
                 **{name: len(ids) for name, ids in parts.items()},
-                "unlabelled": len(self.ids) - len(_hidden(split, unlabelled)),
+                "unlabelled": len(self.ids) - len(self._hidden(split, unlabelled)),
             },
             "instances": {name: counts[name].total() for name in parts},
             "per_class": {
@@ -213,9 +225,20 @@ class SplitSource:
         if count > len(ids):
             left = counted(len(ids), "image is", "images are")
             raise UsageError(f"only {left} left for {percent:g} % validation")
+        return self._draw(ids, count, rng(seed, "validation", f"{percent:g}"), stratified)
+
+    def _draw(
+        self, ids: list[int], count: int, generator: np.random.Generator, stratified: bool
+    ) -> frozenset[int]:
+        """Draw among some images; those that show the same picture are drawn together."""
         labels = [self._labels.get(key, []) for key in ids]
-        places = draw(labels, count, rng(seed, "validation", f"{percent:g}"), stratified)
+        places = draw(labels, count, generator, stratified, self.alike.places(ids))
         return frozenset(ids[place] for place in places)
+
+    def _hidden(self, split: Split, unlabelled: str) -> frozenset[int]:
+        """Images that the unlabelled file leaves out, and those that show the same pictures."""
+        labelled = split.labelled if unlabelled == "rest" else frozenset()
+        return self.alike.closure(split.validation | labelled)
 
 
 def check_names(splits: Sequence[Split]) -> None:
@@ -253,11 +276,6 @@ def write_split(
     source = SplitSource(annotations, images)
     files = source.write(source.draw(percent, seed, stratified), folder)
     return files.labelled, files.unlabelled
-
-
-def _hidden(split: Split, unlabelled: str) -> frozenset[int]:
-    """Images that the unlabelled file leaves out."""
-    return split.validation | (split.labelled if unlabelled == "rest" else frozenset())
 
 
 def _count(images: int, percent: float) -> int:

@@ -211,7 +211,8 @@ def test_a_large_file_is_split_in_seconds(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for place in range(len(labels)):
         (tmp_path / "images" / f"{place}.jpg").touch()
-    outline = [round(1.37 * n, 2) for n in range(20)]
+    around = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+    outline = np.stack([20 + 9 * np.cos(around), 20 + 9 * np.sin(around)], 1).ravel().tolist()
     content = {
         "images": [
             {"id": n, "file_name": f"{n}.jpg", "height": 480, "width": 640}
@@ -230,3 +231,42 @@ def test_a_large_file_is_split_in_seconds(tmp_path: Path) -> None:
     written = json.loads(labelled.read_text())
     assert len(written["images"]) == 2000
     assert _class_error(written, content, 0.1) < 0.03
+
+
+def test_a_part_without_a_label_is_refused_before_anything_is_written(
+    small_set: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content = coco_content()
+    for entry in content["annotations"]:
+        if entry["image_id"] == 0:
+            entry["iscrowd"] = 1
+        elif entry["image_id"] == 10:
+            entry["segmentation"] = [[5.0, 5.0, 5.1, 5.0, 5.1, 5.1]]  # no pixel
+    write_json(small_set[0], content)
+    source = SplitSource(*small_set)
+    for names in ("picture 3.png", "picture 0.png\npicture 1.png", "picture 1.png\npicture 3.png"):
+        (tmp_path / "list.txt").write_text(names)
+        with pytest.raises(UsageError, match=r"no labelled instance on the .* labelled part"):
+            source.write(source.take(tmp_path / "list.txt", 0, True), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "list.txt").write_text("picture 0.png\npicture 2.png")
+    files = source.write(source.take(tmp_path / "list.txt", 0, True), tmp_path / "out")
+    assert coco.load(files.labelled, small_set[1]).instance_count == 6
+
+
+def test_every_part_has_the_classes_of_the_file(
+    small_set: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content = coco_content()
+    content["categories"] = [
+        {"id": 0, "name": "shapes", "supercategory": "none"},
+        {"id": 1, "name": "box", "supercategory": "shapes"},
+        {"id": 3, "name": "disc", "supercategory": "shapes"},
+    ]
+    content["annotations"][0]["category_id"] = 0  # one annotation has Roboflow's class
+    write_json(small_set[0], content)
+    source = SplitSource(*small_set)
+    files = source.write(source.draw(50, 0, validation=34), tmp_path)
+    assert files.validation is not None
+    for path in (small_set[0], files.labelled, files.validation):
+        assert [c.id for c in coco.load(path, small_set[1]).categories] == [0, 1, 3]

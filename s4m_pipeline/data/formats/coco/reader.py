@@ -8,18 +8,24 @@ The file's own values are kept beside them, because COCO's metric counts by thos
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, cast
 
 from s4m_pipeline.data.formats.coco.values import (
+    PANOPTIC,
+    EntryError,
     category_key,
+    crowd_of,
     file_area,
     file_bbox,
     image_key,
-    is_size,
+    is_panoptic,
+    picture_name,
     reference,
+    size_fault,
 )
 from s4m_pipeline.data.image_set import (
     Category,
@@ -61,11 +67,27 @@ def from_coco_dict(
         masks: See ``load``.
 
     Raises:
-        UsageError: An entry is wrong.
+        UsageError: An entry is wrong; the message names the command that leaves such entries out.
     """
-    records = _read_images(content["images"], source, images)
+    try:
+        return _image_set(content, source, images, masks)
+    except EntryError as error:
+        raise UsageError(f"{error}\n{cleaning(source, images)}" if masks else str(error)) from error
+
+
+def cleaning(source: Path, images: Path) -> str:
+    """How to go on with a file of which some entries cannot be used."""
+    out = source.with_name(f"{source.stem}-clean.json")
+    paths = zip(("annotations", "images", "out"), (source, images, out), strict=True)
+    options = " ".join(f"--{name} {shlex.quote(str(path))}" for name, path in paths)
+    return f"Leave out what cannot be used with: s4m data clean {options}"
+
+
+def _image_set(content: Mapping[str, Any], source: Path, images: Path, masks: bool) -> ImageSet:
+    records = read_images(content["images"], source, images)
     entries = _list_under(content, "annotations", source) if masks else None
-    categories = _read_categories(content.get("categories", []), source, entries)
+    used = {reference(entry, "category_id") for entry in entries or () if isinstance(entry, dict)}
+    categories = read_categories(content.get("categories", []), source, used)
     image_set = ImageSet(categories, sorted(records.values(), key=lambda image: image.id))
     if entries is not None:
         known = {category.id for category in categories}
@@ -99,24 +121,45 @@ def _list_under(content: Mapping[str, Any], key: str, source: Path) -> list[Any]
     return entries
 
 
-def _read_images(entries: list[Any], source: Path, folder: Path) -> dict[int, ImageRecord]:
+def read_images(entries: Sequence[Any], source: Path, folder: Path) -> dict[int, ImageRecord]:
+    """Read a file's image entries, by id.
+
+    Args:
+        entries: The entries.
+        source: The file, for messages.
+        folder: The folder that the file names are relative to.
+
+    Raises:
+        UsageError: An entry cannot be used, or an id or a file occurs twice.
+    """
     records: dict[int, ImageRecord] = {}
     names: dict[str, int] = {}
     for place, entry in enumerate(entries):
         image_id, name = image_key(entry, place, source)
         if image_id in records:
-            raise UsageError(f"{source}: image id {image_id} occurs twice")
-        if name in names:
-            raise UsageError(f"{source}: {name} occurs twice (images {names[name]}, {image_id})")
-        height, width = entry.get("height"), entry.get("width")
-        if not is_size(height, width):
-            raise UsageError(f"{source}: image {image_id} ({name}) has no valid height and width")
-        names[name] = image_id
+            raise EntryError(f"{source}: image id {image_id} occurs twice")
+        first = names.setdefault(picture_name(name), image_id)
+        if first != image_id:
+            raise EntryError(f"{source}: {name} occurs twice (images {first}, {image_id})")
+        fault = size_fault(entry)
+        if fault is not None:
+            raise EntryError(f"{source}: image {image_id} ({name}) {fault}")
+        height, width = entry["height"], entry["width"]
         records[image_id] = ImageRecord(image_id, name, folder / name, height, width)
     return records
 
 
-def _read_categories(entries: Any, source: Path, annotations: list[Any] | None) -> list[Category]:
+def read_categories(entries: Any, source: Path, used: Collection[int | None]) -> list[Category]:
+    """Read a file's categories, without the one that Roboflow adds.
+
+    Args:
+        entries: The entries.
+        source: The file, for messages.
+        used: The ids that annotations have: a class that one has is no addition.
+
+    Raises:
+        UsageError: They are no list, an entry cannot be used, or an id or a name occurs twice.
+    """
     if not isinstance(entries, list):
         raise UsageError(f"{source}: 'categories' is not a list")
     categories: dict[int, Category] = {}
@@ -125,10 +168,8 @@ def _read_categories(entries: Any, source: Path, annotations: list[Any] | None) 
         if category_id in categories:
             raise UsageError(f"{source}: category id {category_id} occurs twice")
         categories[category_id] = Category(category_id, name)
-    extra = _supercategory_only(entries)
-    if any(isinstance(a, dict) and a.get("category_id") == extra for a in annotations or ()):
-        extra = None  # it is a class after all
-    kept = [category for category in categories.values() if category.id != extra]
+    extra = supercategory_only(entries)
+    kept = [c for c in categories.values() if c.id != extra or c.id in used]
     _check_names(kept, source)
     return kept
 
@@ -144,7 +185,7 @@ def _check_names(categories: Sequence[Category], source: Path) -> None:
         seen[category.name] = category.id
 
 
-def _supercategory_only(entries: Sequence[Mapping[str, Any]]) -> int | None:
+def supercategory_only(entries: Sequence[Mapping[str, Any]]) -> int | None:
     """Find the class of id 0 that Roboflow adds: the supercategory of all the others."""
     first = next((entry for entry in entries if entry["id"] == 0), None)
     others = [entry for entry in entries if entry["id"] != 0]
@@ -160,15 +201,17 @@ def _by_image(
     grouped: dict[int, list[tuple[int, dict[str, Any]]]] = {}
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise UsageError(f"{source}: annotation number {place} is not an object")
+            raise EntryError(f"{source}: annotation number {place} is not an object")
+        if is_panoptic(entry):
+            raise UsageError(f"{source}: {PANOPTIC}")
         name = f"annotation {shortened(entry['id']) if 'id' in entry else f'number {place}'}"
         image_id, category_id = reference(entry, "image_id"), reference(entry, "category_id")
         if image_id not in records:
             shown = shortened(entry.get("image_id"))
-            raise UsageError(f"{source}: {name} is of image {shown}, which is not in the file")
+            raise EntryError(f"{source}: {name} is of image {shown}, which is not in the file")
         if category_id not in known:
             shown = shortened(entry.get("category_id"))
-            raise UsageError(f"{source}: {name} has category {shown}, which is not in the file")
+            raise EntryError(f"{source}: {name} has category {shown}, which is not in the file")
         grouped.setdefault(cast(int, image_id), []).append((cast(int, category_id), entry))
     return grouped
 
@@ -182,20 +225,20 @@ def _add_instances(
     # late, because it needs numpy: `s4m status` reads images without masks
     from s4m_pipeline.data.formats.coco.segmentation import bbox_areas, encode_segmentation
 
-    rles = []
+    rles, crowds = [], []
     for _, entry in entries:
         try:
             rles.append(encode_segmentation(entry.get("segmentation"), image.height, image.width))
+            crowds.append(crowd_of(entry))
         except ValueError as error:
-            raise UsageError(
+            raise EntryError(
                 f"{source}: annotation {shortened(entry.get('id'))} of image {image.id} "
                 f"({image.file_name}): {error}"
             ) from error
     boxes, areas = bbox_areas(rles, image.height, image.width)
     kept = []
-    measured = zip(entries, rles, boxes, areas, strict=True)
-    for place, ((category_id, entry), rle, box, area) in enumerate(measured):
-        crowd = bool(entry.get("iscrowd", 0))
+    measured = zip(entries, crowds, rles, boxes, areas, strict=True)
+    for place, ((category_id, entry), crowd, rle, box, area) in enumerate(measured):
         own = (file_bbox(entry), file_area(entry))
         instance = Instance(category_id, rle, box, area, crowd, *own)
         if area:

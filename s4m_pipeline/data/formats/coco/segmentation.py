@@ -10,6 +10,15 @@ from pycocotools import mask as mask_api
 
 from s4m_pipeline.data.formats.coco.values import Box, is_finite
 
+LEAST_SIDE = 8
+"""Pixels; in a smaller image, polygons from 0 to 1 may well be meant in pixels."""
+BEYOND = 0.05
+"""How far shares of an image's sides may lie below 0 or above 1, where a mask touches an edge."""
+
+
+class NormalisedPolygonsError(ValueError):
+    """Polygons in shares of the image's sides, 0 to 1, where pixels are expected."""
+
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes:
     """Turn an annotation's segmentation into COCO's compressed RLE counts.
@@ -22,11 +31,26 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes:
     Raises:
         ValueError: It is none of these, or its numbers make no sense; the message says what.
     """
+    check_segmentation(segmentation, height, width)
     if isinstance(segmentation, list):
-        return _encode_polygons(segmentation, height, width)
-    if isinstance(segmentation, dict):
-        return _check_rle(segmentation, height, width)
-    raise ValueError("no segmentation (neither polygons nor RLE)")
+        drawn = mask_api.frPyObjects(segmentation, height, width)
+        merged = drawn[0] if len(drawn) == 1 else mask_api.merge(drawn)
+        return bytes(merged["counts"])
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        coded = mask_api.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        return bytes(coded["counts"])
+    return counts.encode() if isinstance(counts, str) else bytes(counts)
+
+
+def check_segmentation(segmentation: Any, height: int, width: int) -> None:
+    """Check that a segmentation can be encoded, without drawing it; see ``encode_segmentation``."""
+    if isinstance(segmentation, list):
+        _check_polygons(segmentation, height, width)
+    elif isinstance(segmentation, dict):
+        _check_rle(segmentation, height, width)
+    else:
+        raise ValueError("no segmentation (neither polygons nor RLE)")
 
 
 def bbox_areas(rles: Sequence[bytes], height: int, width: int) -> tuple[list[Box], list[int]]:
@@ -65,19 +89,23 @@ def polygon_fault(polygon: Any, height: int, width: int) -> str | None:
     return None
 
 
-def _encode_polygons(polygons: list[Any], height: int, width: int) -> bytes:
+def _check_polygons(polygons: list[Any], height: int, width: int) -> None:
     if not polygons:
         raise ValueError("bad polygon: the list of polygons is empty")
     for polygon in polygons:
         fault = polygon_fault(polygon, height, width)
         if fault is not None:
             raise ValueError(fault)
-    drawn = mask_api.frPyObjects(polygons, height, width)
-    merged = drawn[0] if len(drawn) == 1 else mask_api.merge(drawn)
-    return bytes(merged["counts"])
+    if min(height, width) < LEAST_SIDE:
+        return
+    if all(min(polygon) >= -BEYOND and max(polygon) <= 1 + BEYOND for polygon in polygons):
+        raise NormalisedPolygonsError(
+            "bad polygon: all its numbers lie from 0 to 1, as shares of the image's sides do; "
+            f"pixels are expected (x times {width}, y times {height})"
+        )
 
 
-def _check_rle(rle: Mapping[str, Any], height: int, width: int) -> bytes:
+def _check_rle(rle: Mapping[str, Any], height: int, width: int) -> None:
     size, counts = rle.get("size"), rle.get("counts")
     if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
         raise ValueError(f"bad RLE: its size is {size}, the image's [{height}, {width}]")
@@ -86,14 +114,12 @@ def _check_rle(rle: Mapping[str, Any], height: int, width: int) -> bytes:
             raise ValueError("bad RLE: its counts are not whole numbers")
         if sum(counts) != height * width:
             raise ValueError(f"bad RLE: {sum(counts)} pixels, the image has {height * width}")
-        coded = mask_api.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-        return bytes(coded["counts"])
+        return
     if not isinstance(counts, (str, bytes)):
         raise ValueError("bad RLE: no counts")
     runs = decode_runs(counts.encode() if isinstance(counts, str) else counts)
     if any(run < 0 for run in runs) or sum(runs) != height * width:
         raise ValueError(f"bad RLE: its runs do not make {height * width} pixels")
-    return counts.encode() if isinstance(counts, str) else bytes(counts)
 
 
 def decode_runs(counts: bytes) -> list[int]:

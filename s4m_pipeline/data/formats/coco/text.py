@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,26 +63,35 @@ class CocoText:
         """The annotation at a place in the file, as its JSON text."""
         return self._text[self._starts[place] : self._ends[place]]
 
-    def write(self, path: Path, images: Sequence[Any], places: Iterable[int]) -> None:
+    def write(
+        self,
+        path: Path,
+        images: Sequence[Any],
+        places: Iterable[int],
+        changed: Mapping[int, str] | None = None,
+    ) -> None:
         """Write a part of the file as a COCO file of its own, complete or not at all.
 
         Args:
             path: The new file; its folder is made when missing.
             images: The image entries it has.
             places: Places of the annotations it has.
+            changed: By place, the text of annotations that are written otherwise.
 
         Raises:
             UsageError: It cannot be written.
         """
-        write_text(path, self._parts(images, places))
+        write_text(path, self._parts(images, places, changed or {}))
 
-    def _parts(self, images: Sequence[Any], places: Iterable[int]) -> Iterator[str]:
+    def _parts(
+        self, images: Sequence[Any], places: Iterable[int], changed: Mapping[int, str]
+    ) -> Iterator[str]:
         """The text of a file with some of the images and annotations, piece by piece."""
         head = json.dumps({**self.other, "images": list(images)}, ensure_ascii=False)
         yield f'{head[:-1]}, "annotations": ['
         separator = "\n"
         for place in places:
-            yield separator + self.annotation(place)
+            yield separator + changed.get(place, self.annotation(place))
             separator = ",\n"
         yield "]}\n"
 

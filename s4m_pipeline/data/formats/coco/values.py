@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import posixpath
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +18,20 @@ CATEGORY_IDS = range(-(2**31), 2**31)
 MOST_PIXELS = 2**31 - 1
 """Pixels of an image at most: tables hold areas in 32 bits, and COCO's run lengths do as well."""
 
+MOST_SHOWN = 40
+"""Characters of a value in a message."""
+
+NO_NAME = "has no 'file_name'"
+PANOPTIC = (
+    "a file in COCO's panoptic format (its annotations have 'segments_info'), which keeps masks in "
+    "PNG files; give the instances file"
+)
+
 Box = tuple[float, float, float, float]
+
+
+class EntryError(UsageError):
+    """An entry of a COCO file cannot be used; ``s4m data clean`` can leave it out."""
 
 
 def is_whole(value: Any) -> bool:
@@ -80,6 +95,45 @@ def is_size(height: Any, width: Any) -> bool:
     return min(height, width) > 0 and height * width <= MOST_PIXELS
 
 
+def size_fault(entry: Mapping[str, Any]) -> str | None:
+    """Say why an image's height and width cannot be used, or None when they can."""
+    height, width = entry.get("height"), entry.get("width")
+    if is_size(height, width):
+        return None
+    sides: tuple[tuple[str, Any], ...] = (("height", height), ("width", width))
+    bad = [(name, value) for name, value in sides if not is_whole(value) or value < 1]
+    told = " and ".join(f"{name} ({shown(value)})" for name, value in bad or sides)
+    return f"has no valid {told}" + ("" if bad else f": more than {MOST_PIXELS:,} pixels")
+
+
+def name_fault(entry: Mapping[str, Any]) -> str | None:
+    """Say why an image's file name cannot be used, or None when it can."""
+    name = entry.get("file_name")
+    if not isinstance(name, str) or not name:
+        return f"has no 'file_name' ({shown(name)})" if "file_name" in entry else NO_NAME
+    return None if is_file_name(name) else f"has a 'file_name' that is not text: {name!r}"
+
+
+def id_fault(entry: Any) -> str | None:
+    """Say why an entry has no id, or None when it has a whole number."""
+    if not isinstance(entry, dict):
+        return f"has no whole number as 'id': it is {shown(entry)}, not an object"
+    if is_whole(entry.get("id")):
+        return None
+    told = f" ({shown(entry['id'])})" if "id" in entry else ""
+    return f"has no whole number as 'id'{told}"
+
+
+def class_name_fault(entry: Mapping[str, Any]) -> str | None:
+    """Say why a category's name cannot be used, or None when it can."""
+    name = entry.get("name")
+    if is_finite(name):
+        return f"has a number as 'name': {shown(name)}; write it as text, \"{shown(name)}\""
+    if not isinstance(name, str):
+        return f"has no 'name' ({shown(name)})" if "name" in entry else "has no 'name'"
+    return None if is_text(name) else f"has a 'name' that is not text: {name!r}"
+
+
 def image_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
     """The id and file name of an image's entry.
 
@@ -89,38 +143,51 @@ def image_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
         source: The file.
 
     Raises:
-        UsageError: It has none that can be used.
+        EntryError: It has none that can be used.
     """
     image_id = _own_id(entry, f"image number {place}", image_id_fault, source)
-    name = entry.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"{source}: image {image_id} has no 'file_name'")
-    if not is_file_name(name):
-        raise UsageError(f"{source}: image {image_id} has a 'file_name' that is not text: {name!r}")
-    return image_id, name
+    fault = name_fault(entry)
+    if fault is not None:
+        raise EntryError(f"{source}: image {image_id} {fault}")
+    return image_id, entry["file_name"]
+
+
+def picture_name(file_name: str) -> str:
+    """A file name as two entries of one picture have in common: ``./a.jpg`` is ``a.jpg``."""
+    return posixpath.normpath(file_name)
 
 
 def category_key(entry: Any, place: int, source: Path) -> tuple[int, str]:
     """The id and name of a category's entry; see ``image_key``."""
     category_id = _own_id(entry, f"category number {place}", category_id_fault, source)
-    name = entry.get("name")
-    if not isinstance(name, str):
-        raise UsageError(f"{source}: category {category_id} has no 'name'")
-    if not is_text(name):
-        raise UsageError(
-            f"{source}: category {category_id} has a 'name' that is not text: {name!r}"
-        )
-    return category_id, name
+    fault = class_name_fault(entry)
+    if fault is not None:
+        raise EntryError(f"{source}: category {category_id} {fault}")
+    return category_id, entry["name"]
 
 
 def _own_id(entry: Any, called: str, fault_of: Callable[[int], str | None], source: Path) -> int:
     """An entry's own id, which must be there and in range."""
-    if not isinstance(entry, dict) or not is_whole(entry.get("id")):
-        raise UsageError(f"{source}: {called} has no whole number as 'id'")
+    fault = id_fault(entry)
+    if fault is not None:
+        raise EntryError(f"{source}: {called} {fault}")
     fault = fault_of(entry["id"])
     if fault is not None:
-        raise UsageError(f"{source}: {fault}")
+        raise EntryError(f"{source}: {fault}")
     return int(entry["id"])
+
+
+def meant(value: Any) -> Any:
+    """The whole number that a value was meant to be, 1 for 1.0 and "1"; else the value itself."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    is_digits = isinstance(value, str) and len(value) < 20 and value.isascii() and value.isdigit()
+    return int(value) if is_digits else value
+
+
+def is_panoptic(entry: Any) -> bool:
+    """Whether an annotation is one of COCO's panoptic format, whose masks are in other files."""
+    return isinstance(entry, dict) and "segments_info" in entry and "segmentation" not in entry
 
 
 def reference(entry: Mapping[str, Any], key: str) -> int | None:
@@ -129,6 +196,24 @@ def reference(entry: Mapping[str, Any], key: str) -> int | None:
     if not isinstance(value, float):
         return value if is_whole(value) else None
     return int(value) if value.is_integer() else None
+
+
+def crowd_of(entry: Mapping[str, Any]) -> bool:
+    """Whether an annotation is a crowd of objects: its ``iscrowd``, 0 where it has none.
+
+    Raises:
+        ValueError: It is neither 0, 1, true nor false. Text such as "0" would be true.
+    """
+    value: Any = entry.get("iscrowd", 0)
+    if not isinstance(value, (bool, int, float)) or value not in (0, 1):
+        raise ValueError(f"its iscrowd is {shown(value)}, not 0, 1, true or false")
+    return bool(value)
+
+
+def shown(value: Any) -> str:
+    """A value as JSON writes it, shortened, for messages."""
+    text = json.dumps(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
 
 
 def file_area(entry: Mapping[str, Any]) -> float | None:

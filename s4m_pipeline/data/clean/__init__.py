@@ -1,0 +1,1 @@
+"""``s4m data clean``: a COCO file without what cannot be used."""
