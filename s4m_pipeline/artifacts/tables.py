@@ -7,7 +7,7 @@ once, so the functions that need Arrow import it themselves.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -146,6 +146,28 @@ def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
     return pa.concat_tables(parts)
+
+
+def table_rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a table one after the other, so that a look at the first ones is cheap.
+
+    Args:
+        folder: The artifact's folder.
+        table: A name in ``table_definitions.TABLES``.
+        columns: The columns to read.
+
+    Raises:
+        ArtifactError: A file is damaged or of another format version.
+    """
+    import pyarrow as pa
+
+    for path in table_files(folder, table):
+        try:
+            with open_table(path, table, ahead=False) as file:
+                for batch in file.iter_batches(1024, columns=list(columns)):
+                    yield from batch.to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
 
 
 def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
