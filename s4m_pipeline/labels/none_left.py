@@ -16,6 +16,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import table_rows
+from s4m_pipeline.data.check.model_limits import misfits
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.labels.choose import labelled_counts
 from s4m_pipeline.labels.rule import drop_cause, mask_cells
@@ -213,6 +214,9 @@ def _nothing_stored(run: Run, losses: Losses, round: int) -> str:
     else:
         why = f"not one query of the model scores {least} or more on {images}."
     name = "teacher" if round == 1 else "student"
+    if losses.without_pixel:  # where the model cannot find them, no longer training mends it
+        for misfit in misfits(run.images.labelled, getattr(run.config, name).model):
+            return f"{why}\n{misfit.message}"
     command = "train-teacher" if round == 1 else f"run --rounds {round}"
     longer = f"{name}.iterations={2 * getattr(run.config, name).iterations}"
     return f"{why}\nTrain the model for longer: {_line(run, command, [longer])}"

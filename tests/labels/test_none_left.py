@@ -149,11 +149,24 @@ def test_thresholds_by_rate_name_the_floor(finished, tmp_path):
 )
 def test_nothing_stored_is_told_apart(finished, without_pixel, text):
     run = run_with(finished)
+    for instances in run.images.labelled.instances.values():
+        for instance in instances:
+            instance.area = 1000  # not one too small for the model
     first, second = explained(run, Losses(18, without_pixel)).splitlines()
     assert text in first
     words = command_in(second)
     assert words[1:3] == ["train-teacher", "-c"]
     assert words[-1] == "teacher.iterations=80"
+
+
+def test_too_few_queries_are_named_where_they_are_the_cause(finished):
+    run = run_with(finished)
+    record = run.images.labelled.images[0]
+    run.images.labelled.instances[record.id] *= 30
+    lines = explained(run, Losses(18, 144)).splitlines()
+    assert len(lines) == 3
+    assert "the model finds at most 8 (num_queries)" in lines[1]
+    assert "train-teacher" not in "".join(lines)
 
 
 def test_later_rounds_are_made_by_run(finished):
