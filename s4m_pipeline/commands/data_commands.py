@@ -147,7 +147,7 @@ def _misfits(annotations: Path, images: Path, model: str) -> list[Fault]:
     except UsageError as error:
         typer.echo(f"--model waits until the faults are mended: {error}", err=True)
         return []
-    return [misfit.as_fault() for misfit in misfits(labelled, model)]
+    return [misfit.as_fault() for misfit in misfits(labelled, model, small=0)]
 
 
 @data_app.command(

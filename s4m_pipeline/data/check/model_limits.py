@@ -19,8 +19,8 @@ from s4m_pipeline.data.image_set import ImageSet, Instance
 
 FEW_CELLS = 3
 """An object has to cover the area of this many cells by as many."""
-SHARE = 0.1
-"""The share of small instances from which on they are told."""
+MOST = 0.5
+"""The share of small instances above which a training is warned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,19 @@ class Misfit:
         return Fault(self.kind, self.count, (self.what, self.advice))
 
 
-def misfits(images: ImageSet, model: str | Path) -> list[Misfit]:
+def misfits(images: ImageSet, model: str | Path, small: float = MOST) -> list[Misfit]:
     """What a model cannot find.
 
     Args:
         images: Images with their labels.
         model: A name in ``configs/models``, or a path to an MMEngine config.
+        small: The share of instances that are too small above which that is told.
 
     Raises:
         UsageError: There is no such config.
     """
     limits = limits_of(model)
-    found = (_too_many(images, model, limits), _too_small(images, limits))
+    found = (_too_many(images, model, limits), _too_small(images, limits, small))
     return [misfit for misfit in found if misfit is not None]
 
 
@@ -88,7 +89,7 @@ def _too_many(images: ImageSet, model: str | Path, limits: ModelLimits) -> Misfi
     )
 
 
-def _too_small(images: ImageSet, limits: ModelLimits) -> Misfit | None:
+def _too_small(images: ImageSet, limits: ModelLimits, share: float) -> Misfit | None:
     small, all_instances, cells = 0, 0, []
     for record in images.images:
         labels = images.instances.get(record.id, [])
@@ -99,7 +100,7 @@ def _too_small(images: ImageSet, limits: ModelLimits) -> Misfit | None:
         few = sum(area < (FEW_CELLS * cell) ** 2 for area in areas)
         small, all_instances = small + few, all_instances + len(areas)
         cells += [cell] * few
-    if not small or small < SHARE * all_instances or limits.scale is None:
+    if small <= share * all_instances or limits.scale is None:
         return None
     typical = sorted(cells)[len(cells) // 2]
     return Misfit(
@@ -108,6 +109,6 @@ def _too_small(images: ImageSet, limits: ModelLimits) -> Misfit | None:
         f"{small} of {all_instances} instances are smaller than {FEW_CELLS} x {FEW_CELLS} cells of "
         f"the model's masks, whose cell is {typical:.3g} px of an image at the training's scale "
         f"({limits.scale[0]} x {limits.scale[1]})",
-        "Such masks stay empty: take a model config with a larger scale in train_pipeline and "
-        "test_scale, or cut the images into tiles",
+        "Masks of so few cells stay empty or coarse: take a model config with a larger scale in "
+        "train_pipeline and test_scale, or cut the images into tiles",
     )

@@ -97,6 +97,22 @@ def test_photographs_of_small_objects_and_the_small_template(crowded):
     assert len(many.message.splitlines()) == 2
 
 
+def test_a_training_is_warned_of_small_objects_only_where_most_are_small(crowded, s4m):
+    path, folder = crowded(counts=(2,))
+    content = json.loads(path.read_text())
+    large = {"segmentation": [[100, 100, 400, 100, 400, 400, 100, 400]], "area": 90000}
+    for n in range(2):
+        content["annotations"].append({**content["annotations"][0], **large, "id": 10 + n})
+    path.write_text(json.dumps(content))
+    assert misfits(coco.load(path, folder), "mask2former_lite0") == []
+    given = ["data", "check", "--annotations", path, "--images", folder]
+    assert "2 of 4 instances" in s4m(*given, "--model", "mask2former_lite0")[1]
+    content["annotations"].pop()
+    path.write_text(json.dumps(content))
+    (small,) = misfits(coco.load(path, folder), "mask2former_lite0")
+    assert "2 of 3 instances are smaller" in small.what
+
+
 def test_crowds_are_not_counted_and_what_fits_is_not_told(crowded):
     path, folder = crowded(counts=(31,), side=30)
     assert [m.kind for m in misfits(coco.load(path, folder), "mask2former_lite0")] == [
