@@ -27,7 +27,7 @@ RANDOM = "random"
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -247,7 +247,7 @@ class RunConfig(Section):
     """A whole run."""
 
     work_dir: Path
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: str = Field("auto", json_schema_extra=PLACE)
     data: DataSection
     segmenter: SegmenterSection = SegmenterSection()

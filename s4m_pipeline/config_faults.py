@@ -14,6 +14,7 @@ _EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "dict_type": "a section of settings (key: value)",
+    "finite_number": "a finite number",
     "float_parsing": "a number",
     "float_type": "a number",
     "int_from_float": "an integer",
@@ -22,10 +23,15 @@ _EXPECTED = {
     "int_type": "an integer",
     "list_type": "a list",
     "model_type": "a section of settings (key: value)",
-    "path_type": "a path",
+    "path_type": "a path (in quotes if it looks like something else)",
     "string_type": "text (in quotes if it looks like something else)",
 }
 """What the setting expects, by pydantic's name of the fault."""
+
+MOST_FAULTS = 20
+"""Settings named at most."""
+LONGEST_VALUE = 80
+"""Characters shown of a value."""
 
 _LIMITS = {
     "greater_than": "must be above {gt}",
@@ -40,7 +46,7 @@ def describe_faults(error: ValidationError) -> str:
     messages: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     for fault in error.errors():
-        setting = ".".join(_setting(fault["loc"]))
+        setting = _readable(".".join(_setting(fault["loc"])))
         messages.setdefault(setting, []).append(_message(fault))
         if fault["type"] not in ("missing", "extra_forbidden") and fault["loc"]:
             values[setting] = fault["input"]
@@ -48,9 +54,20 @@ def describe_faults(error: ValidationError) -> str:
     for setting, of_setting in messages.items():
         text = _joined(of_setting)
         if setting in values:
-            text += f", found {values[setting]!r}"
+            text += f", found {_short(repr(values[setting]))}"
         descriptions.append(f"{setting}: {text}" if setting else text)
-    return "; ".join(descriptions)
+    left = len(descriptions) - MOST_FAULTS
+    more = [f"and {left} more"] if left > 0 else []
+    return "; ".join([*descriptions[:MOST_FAULTS], *more])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def _readable(name: str) -> str:
+    """A setting's name, with what a terminal cannot show escaped."""
+    return _short(name if name.isprintable() else repr(name)[1:-1])
 
 
 def _joined(messages: Sequence[str]) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from s4m_pipeline.config import RANDOM, RunConfig
-from s4m_pipeline.config_faults import describe_faults
+from s4m_pipeline.config_faults import LONGEST_VALUE, describe_faults
+from s4m_pipeline.config_yaml import YamlError, read_yaml
 from s4m_pipeline.errors import UsageError
 
 
@@ -32,15 +32,15 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         UsageError: The file is missing or not YAML, or settings are wrong (all are named).
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a text file in UTF-8") from error
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {_one_line(str(error))}") from error
+        data = read_yaml(text)
+    except YamlError as error:
+        raise UsageError(f"{path}: {error}") from error
     _refuse_other_content(path, data)
     for override in overrides:
         _apply_override(data, override)
@@ -53,19 +53,20 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
+    shown = f"override '{override[:LONGEST_VALUE]}'"
     if not equals or not key:
-        raise UsageError(f"override '{override}' is not of the form section.key=value")
+        raise UsageError(f"{shown} is not of the form section.key=value")
     *sections, last = key.split(".")
     target = data
     for name in sections:
         inner = target.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"override '{override}': '{name}' is not a section")
+            raise UsageError(f"{shown}: '{name}' is not a section")
         target = inner
     try:
-        target[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"override '{override}': its value is not valid YAML") from error
+        target[last] = read_yaml(value)
+    except YamlError as error:
+        raise UsageError(f"{shown}: {error}") from error
 
 
 def _refuse_other_content(path: Path, data: Any) -> None:
@@ -73,37 +74,45 @@ def _refuse_other_content(path: Path, data: Any) -> None:
     if data is None:
         raise UsageError(f"{path}: is empty; s4m init writes a run's file to start from")
     if not isinstance(data, dict):
-        kind = "a list" if isinstance(data, list) else f"{data!r}"
+        kind = "a list" if isinstance(data, list) else f"{data!r}"[:LONGEST_VALUE]
         raise UsageError(f"{path}: expected settings (key: value), found {kind}")
 
 
 def _absolute(config: RunConfig, base: Path) -> RunConfig:
-    config.work_dir = base / config.work_dir.expanduser()
-    for images in (config.data.labelled, config.data.unlabelled, config.data.validation):
+    config.work_dir = _located(config.work_dir, base, "work_dir")
+    for name in ("labelled", "unlabelled", "validation"):
+        images = getattr(config.data, name)
         if images is None:
             continue
-        images.images = base / images.images.expanduser()
+        images.images = _located(images.images, base, f"data.{name}.images")
         if images.annotations is not None:
-            images.annotations = base / images.annotations.expanduser()
+            images.annotations = _located(images.annotations, base, f"data.{name}.annotations")
     checkpoint = config.segmenter.checkpoint
-    if checkpoint is not None and _is_path(checkpoint, base):
-        config.segmenter.checkpoint = str(base / Path(checkpoint).expanduser())
-    for training in (config.teacher, config.student):
+    if checkpoint is not None:
+        config.segmenter.checkpoint = _checkpoint(checkpoint, base)
+    for name in ("teacher", "student"):
+        training = getattr(config, name)
         if training.model.endswith(".py"):
-            training.model = str(base / Path(training.model).expanduser())
+            training.model = str(_located(training.model, base, f"{name}.model"))
         if training.weights not in (None, RANDOM):
-            training.weights = str(base / Path(str(training.weights)).expanduser())
+            training.weights = str(_located(training.weights, base, f"{name}.weights"))
     return config
 
 
-def _is_path(checkpoint: str, base: Path) -> bool:
-    """Whether a checkpoint is a path: not ``random`` and not a Hugging Face id (``org/name``)."""
-    if (base / Path(checkpoint).expanduser()).exists():
-        return True
-    return (
-        checkpoint != RANDOM and re.fullmatch(r"[\w-]+/[\w-]+(\.[\d][\w-]*)?", checkpoint) is None
-    )
+def _located(path: str | Path, base: Path, setting: str) -> Path:
+    """A path that a setting gives, relative to the run's file."""
+    try:
+        return base / Path(path).expanduser()
+    except RuntimeError as error:  # ~name of somebody whom this machine does not know
+        raise UsageError(f"{setting}: nobody's home folder is known for {str(path)!r}") from error
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _checkpoint(checkpoint: str, base: Path) -> str:
+    """A segmenter's checkpoint: a path, or as it is where it is ``random`` or a Hugging Face id."""
+    path = _located(checkpoint, base, "segmenter.checkpoint")
+    try:
+        found = path.exists()
+    except OSError:  # a name too long for a file system; whoever opens it says so
+        found = False
+    is_id = re.fullmatch(r"[\w-]+/[\w-]+(\.[\d][\w-]*)?", checkpoint) is not None
+    return checkpoint if not found and (checkpoint == RANDOM or is_id) else str(path)

@@ -34,6 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "config",
         "config_prompts",
         "config_section",
+        "config_yaml",
         "errors",
         "late",
         "system_errors",

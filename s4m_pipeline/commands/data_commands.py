@@ -127,6 +127,10 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a fault is found.")] = (
         False
     ),
+    model: Annotated[
+        str | None,
+        typer.Option(help="Say what of it this model (a name or a config) cannot find."),
+    ] = None,
     processes: ProcessesOption = None,
     as_json: Json = False,
 ) -> None:
@@ -136,6 +140,7 @@ def check(
     the same file, the same pixels, or the same picture resized or compressed anew. Without --strict
     the exit code is 0 even if there are faults.
     """
+    from s4m_pipeline.configs import model_config_path
     from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.data.check.check import check_coco
     from s4m_pipeline.data.levels import Levels
@@ -151,6 +156,8 @@ def check(
         raise UsageError("give one --against-images for each --against")
     if others and not decode:
         raise UsageError("--against compares pictures; it does not go with --headers")
+    if model is not None:
+        model_config_path(model)
     faults = check_coco(
         annotations,
         images,
@@ -161,9 +168,24 @@ def check(
         reading=Reading(None if levels is None else Levels(*levels), exif == "upright"),
         outside=outside,
     )
+    if model is not None:
+        faults += _misfits(annotations, images, model)
     _print_faults(faults, as_json)
     if strict and not all(fault.is_note for fault in faults):
         raise typer.Exit(FAILED)
+
+
+def _misfits(annotations: Path, images: Path, model: str) -> list[Fault]:
+    """What a model cannot find in a set; nothing where the set's faults forbid to read it."""
+    from s4m_pipeline.data.check.model_limits import misfits
+    from s4m_pipeline.data.formats import coco
+
+    try:
+        labelled = coco.load(annotations, images)
+    except UsageError as error:
+        typer.echo(f"--model waits until the faults are mended: {error}", err=True)
+        return []
+    return [misfit.as_fault() for misfit in misfits(labelled, model, small=0)]
 
 
 @data_app.command(

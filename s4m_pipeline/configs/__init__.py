@@ -106,12 +106,17 @@ def backbone_weights(model: str | Path) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for config in _with_bases(model)[0]:
-        for node in ast.walk(_tree(config)):
-            for value in _values_of(node, "weights"):
+        for node in ast.walk(syntax_tree(config)):
+            for value in values_of(node, "weights"):
                 text = value.value if isinstance(value, ast.Constant) else None
                 if isinstance(text, str) and not text.startswith(PACKAGE):
                     files.setdefault(text, _beside(config, text))
     return files
+
+
+def configs_of(model: str | Path) -> list[Path]:
+    """A config's file with those of its bases, each before its own; not those inside packages."""
+    return _with_bases(model)[0]
 
 
 def _with_bases(model: str | Path) -> tuple[list[Path], list[str]]:
@@ -151,8 +156,8 @@ def _assigned_text(model: str | Path, name: str) -> tuple[str | None, Path]:
 def _assigned(config: Path, name: str) -> Any:
     """The literal that a config assigns to a name at its outermost level; () without one."""
     value: Any = ()
-    for node in _tree(config).body:
-        for expression in _values_of(node, name):
+    for node in syntax_tree(config).body:
+        for expression in values_of(node, name):
             try:
                 value = ast.literal_eval(expression)
             except (ValueError, TypeError, SyntaxError) as error:
@@ -163,7 +168,7 @@ def _assigned(config: Path, name: str) -> Any:
     return value
 
 
-def _values_of(node: ast.AST, name: str) -> list[ast.expr]:
+def values_of(node: ast.AST, name: str) -> list[ast.expr]:
     """The values that one node of a syntax tree gives to a variable, an argument or a key."""
     if isinstance(node, ast.keyword):
         return [node.value] if node.arg == name else []
@@ -181,7 +186,7 @@ def _values_of(node: ast.AST, name: str) -> list[ast.expr]:
     return [] if value is None else [value]
 
 
-def _tree(config: Path) -> ast.Module:
+def syntax_tree(config: Path) -> ast.Module:
     """A config's syntax tree; an empty one for a base in another language."""
     if config.suffix != ".py":
         return ast.Module([], [])
@@ -209,7 +214,7 @@ def may_have(model: str | Path, name: str) -> bool:
 
 def names_module(model: str | Path, name: str) -> bool:
     """Whether a model config, or a base of it outside installed packages, names a module."""
-    return _is_named(_with_bases(model)[0], name)
+    return _is_named(configs_of(model), name)
 
 
 def _is_named(configs: Iterable[Path], name: str) -> bool:

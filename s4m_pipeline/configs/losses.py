@@ -12,9 +12,8 @@ from typing import Any
 
 from s4m_pipeline.config import TrainingSection
 from s4m_pipeline.configs import names_module
+from s4m_pipeline.configs.limits import MASK2FORMER_HEAD
 
-MASK2FORMER_HEAD = "Mask2FormerHead"
-"""Name of MMDetection's head. It is part of our head's name too; ours takes the place of theirs."""
 IGNORE_SCORE = 0.3
 """What ``student.ignore_score: auto`` stands for where the model is a Mask2Former."""
 OFF = {"class_weight": "0", "quality_weight": "false", "ignore_score": "null"}

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from s4m_pipeline.artifacts.tables import check_schema, table_files
+from s4m_pipeline.artifacts.table_file import read_some
+from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.engine.run import Run
-from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.labels.rule import mask_cells
 from s4m_pipeline.metrics.matching import IGNORED, TRUE, Label, match_labels, overlaps
 
@@ -104,11 +103,6 @@ def _large(path: Path, columns: Sequence[str], floor: float, min_area: float) ->
     Raises:
         ArtifactError: The file is damaged or of another format version.
     """
-    check_schema(path, "predictions")
-    names, filters = [*columns, "soft_mask"], [("score", ">", floor)]
-    try:
-        table = pq.read_table(path, columns=names, filters=filters, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
+    table = read_some(path, "predictions", [*columns, "soft_mask"], [("score", ">", floor)])
     large = [mask_cells(mask) > min_area for mask in table["soft_mask"].to_pylist()]
     return table.select(list(columns)).filter(pa.array(large, pa.bool_()))

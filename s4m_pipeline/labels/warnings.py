@@ -14,9 +14,11 @@ from typing import Any
 
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.labels.choose import labelled_counts
+from s4m_pipeline.labels.none_left import no_label_message
 
 FAR = 4.0
 """A rate that is this many times larger or smaller than the labelled one is far off."""
@@ -152,24 +154,22 @@ def messages(rates: LabelRates) -> list[str]:
     ]
 
 
-def check_labels(run: Run, refined: Path, stage: str) -> None:
+def check_labels(run: Run, refined: Path, stage: str, round: int = 1) -> None:
     """Say what the labels are like before they are learned from.
 
     Args:
         run: The run.
         refined: The refine artifact.
         stage: Name of the stage that asks, for the messages.
+        round: The round that the labels belong to.
 
     Raises:
         S4MError: There is no pseudo-label at all.
     """
     rates = label_rates(run, refined)
     if not rates.total.pseudo:
-        raise S4MError(
-            "there is not one pseudo-label to learn from: no prediction is above its class's "
-            "threshold.\nTrain the teacher for longer, or lower pseudo_label.score and make new "
-            "labels with: s4m rethreshold"
-        )
+        predictions = run.require(stage_named("pseudo-label", round))
+        raise S4MError(no_label_message(run, refined, predictions, round))
     shares = ", ".join(f"{100 * share:.0f} % {key}" for key, share in rates.shares.items())
     run.reporter.say(
         f"{stage}: {rates.total.pseudo_rate:.2f} pseudo-instances an image, "
@@ -184,8 +184,8 @@ def check_labels(run: Run, refined: Path, stage: str) -> None:
         run.reporter.warn(message)
     if rates.faults():
         run.reporter.warn(
-            "look at the labels with 's4m report'; 's4m rethreshold' moves thresholds "
-            "in seconds (pseudo_label.thresholds=rate follows the labelled rate)"
+            f"look at the labels with 's4m report {run.called_with}'; 's4m rethreshold' moves "
+            "thresholds in seconds (pseudo_label.thresholds=rate follows the labelled rate)"
         )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from s4m_pipeline.artifacts.tables import categories_of, read_table
+from s4m_pipeline.artifacts.table_file import categories_of
+from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.review.charts import Figure, Series, bars, histogram
 from s4m_pipeline.review.table import Cell, Table

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from s4m_pipeline.artifacts.seeds import rng
+from s4m_pipeline.artifacts.table_file import read_some
 from s4m_pipeline.artifacts.tables import table_files
-from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.review.drawing import draw_masks, fit_scale, resize
 from s4m_pipeline.review.page import Gallery, GalleryRow
 from s4m_pipeline.review.palette import class_colours
@@ -218,12 +216,7 @@ def _rows_of(
     if not ids:
         return rows
     for path in table_files(folder, table):
-        try:
-            part = pq.read_table(
-                path, columns=list(columns), filters=[("image_id", "in", list(rows))]
-            )
-        except (OSError, pa.ArrowException) as error:
-            raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
+        part = read_some(path, table, columns, [("image_id", "in", list(rows))])
         for row in part.to_pylist():
             rows[row["image_id"]].append(row)
     return rows

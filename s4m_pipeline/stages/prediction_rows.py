@@ -67,6 +67,12 @@ def prediction_rows(
     return rows
 
 
+def count_reaching(predictions: InstancePredictions, min_score: float) -> int:
+    """How many of an image's queries reach a score, whether or not their masks have a pixel."""
+    scores = predictions.class_probs
+    return int((scores.max(axis=1) >= min_score).sum()) if len(scores) else 0
+
+
 def _points(
     predictions: InstancePredictions,
     query: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,13 +15,20 @@ from s4m_pipeline.execution.ahead import done_ahead
 from s4m_pipeline.execution.base import Advance
 from s4m_pipeline.models.predictor import InstancePredictions, Predictor
 from s4m_pipeline.models.scaled_image import ScaledImage
-from s4m_pipeline.stages.prediction_rows import prediction_rows
+from s4m_pipeline.stages.prediction_rows import count_reaching, prediction_rows
 from s4m_pipeline.stages.prediction_task import PredictionTask
 
-Predicted = tuple[Batch[OpenShard, ScaledImage], list[InstancePredictions]]
+
+@dataclass(slots=True)
+class _OpenShard(OpenShard):
+    without_pixel: int = field(default=0, init=False)
+    """Predictions with empty masks, in images of which nothing is stored."""
 
 
-class PredictionWorker(StreamingWorker[OpenShard, ScaledImage]):
+Predicted = tuple[Batch[_OpenShard, ScaledImage], list[InstancePredictions]]
+
+
+class PredictionWorker(StreamingWorker[_OpenShard, ScaledImage]):
     """Has a model predict a stage's images.
 
     Args:
@@ -37,18 +45,18 @@ class PredictionWorker(StreamingWorker[OpenShard, ScaledImage]):
         self.batch_size = task.batch_size
         self.streams = self._teacher.device.type != "cpu"
 
-    def open(self, shard: Shard, advance: Advance) -> OpenShard:
+    def open(self, shard: Shard, advance: Advance) -> _OpenShard:
         """All images of a shard are read."""
         records = [self._task.records[image_id] for image_id in shard.image_ids]
-        return OpenShard(shard, records, {"predictions": [], "quarantine": []})
+        return _OpenShard(shard, records, {"predictions": [], "quarantine": []})
 
     def prepare(self, image: np.ndarray) -> ScaledImage:
         """Bring an image to the teacher's scale."""
         return self._teacher.scaled(image)
 
     def through(
-        self, batches: Iterator[Batch[OpenShard, ScaledImage]]
-    ) -> Generator[tuple[OpenShard, int], None, None]:
+        self, batches: Iterator[Batch[_OpenShard, ScaledImage]]
+    ) -> Generator[tuple[_OpenShard, int], None, None]:
         """Make rows; with a GPU, a thread predicts the next batch at the same time.
 
         The thread does nothing else: the teacher waits for the GPU many times in a batch.
@@ -60,28 +68,30 @@ class PredictionWorker(StreamingWorker[OpenShard, ScaledImage]):
                         record, image.original, of_image, self._category_ids, self._task.settings
                     )
                     open_shard.add({"predictions": rows})
+                    if not rows:  # only where nothing is found does anybody ask why
+                        least = self._task.settings.min_score
+                        open_shard.without_pixel += count_reaching(of_image, least)
                 yield open_shard, len(batch)
 
-    def close(self, open_shard: OpenShard) -> ShardResult:
+    def close(self, open_shard: _OpenShard) -> ShardResult:
         """Count images and rows."""
         tables = open_shard.tables
         instances, aside = len(tables["predictions"]), len(tables["quarantine"])
         images = len(open_shard.records) - aside
-        return ShardResult(
-            tables,
-            {"images": images, "instances": instances, "quarantined": aside},
-            warnings=list(self._teacher.warnings),
-        )
+        counts = {"images": images, "instances": instances, "quarantined": aside}
+        if open_shard.without_pixel:
+            counts["without_pixel"] = open_shard.without_pixel
+        return ShardResult(tables, counts, warnings=list(self._teacher.warnings))
 
     def _predictions(
-        self, batches: Iterator[Batch[OpenShard, ScaledImage]]
+        self, batches: Iterator[Batch[_OpenShard, ScaledImage]]
     ) -> Generator[Predicted, None, None]:
         if self._teacher.device.type == "cpu":
             yield from map(self._predict, batches)
         else:
             yield from done_ahead(self._predict, batches, threads=1, ahead=2)
 
-    def _predict(self, batch: Batch[OpenShard, ScaledImage]) -> Predicted:
+    def _predict(self, batch: Batch[_OpenShard, ScaledImage]) -> Predicted:
         images = [image for _, image in batch[1]]
         if not images:
             return batch, []

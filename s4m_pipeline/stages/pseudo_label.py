@@ -8,16 +8,20 @@ softmax of the mask logits (docs/method.md, "Pseudo-label refinement").
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.image_sources import UNLABELLED
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
-from s4m_pipeline.engine.stage import Stage
+from s4m_pipeline.engine.stage import Outcome, Stage
+from s4m_pipeline.late import load
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction_settings
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
 from s4m_pipeline.stages.trainings import training_of_round
+
+WARN_OF_NO_LABEL = "s4m_pipeline.labels.none_left:warn_of_no_label"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class PseudoLabel(ShardedStage):
     def bytes_per_image(self, run: Run) -> int:
         """About 20 KB."""
         return PREDICTION_BYTES
+
+    def make(self, run: Run, folder: Path) -> Outcome:
+        """Predict, and warn where nothing of it becomes a label."""
+        outcome = super().make(run, folder)
+        load(WARN_OF_NO_LABEL)(run, folder, outcome.counts)
+        return outcome
 
     def task(self, run: Run) -> PredictionTask:
         """The teacher's checkpoint, the images and the settings."""

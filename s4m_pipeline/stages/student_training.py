@@ -65,7 +65,7 @@ def _unlabelled(run: Run, refined: Path, learns_structure: bool) -> dict[str, An
 
 def _look_at_labels(run: Run, stage: Stage, refined: Path, folder: Path) -> Path:
     """Say what the labels are like, refuse a set without any, and make the page about them."""
-    check_labels(run, refined, stage.name)
+    check_labels(run, refined, stage.name, stage.round)
     page = folder / PAGE
     write_label_page(run, refined, page)
     run.reporter.say(f"{stage.name}: {page} shows the labels")

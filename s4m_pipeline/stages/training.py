@@ -12,6 +12,7 @@ from s4m_pipeline.config import RANDOM, RunConfig, StudentSection, TeacherSectio
 from s4m_pipeline.config_section import result_settings
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
 from s4m_pipeline.configs.losses import StudentLosses
+from s4m_pipeline.data.check.model_limits import misfits
 from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
@@ -70,6 +71,8 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
     if empty:
         what = counted(empty, "annotation has no pixel and is", "annotations have no pixel and are")
         run.reporter.warn(f"data.labelled: {what} left out")
+    for misfit in misfits(run.images.labelled, section.model):
+        run.reporter.warn_once(f"data.labelled: {misfit.message}")
 
 
 def check_weights(stage: Stage, section: TrainingSection, run: Run) -> None:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.artifacts.tables import categories_of, open_table, read_table, table_files
+from s4m_pipeline.artifacts.table_file import categories_of, read_file
+from s4m_pipeline.artifacts.tables import read_table, table_files
 from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles, mask_areas
 from s4m_pipeline.data.image_set import Category, check_same_categories
 from s4m_pipeline.errors import ArtifactError
@@ -73,11 +74,7 @@ def label_batches(
     columns = COLUMNS if ignore_score is None else [*COLUMNS, *UNCERTAIN_COLUMNS]
     seen: set[int] = set()
     for path in table_files(folder, "refined"):
-        try:
-            with open_table(path, "refined") as opened:
-                table = opened.read(columns=columns, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
+        table = read_file(path, "refined", columns, ahead=False)
         if not table.num_rows:
             continue
         own = [Category(int(c["id"]), str(c["name"])) for c in categories_of(table)]

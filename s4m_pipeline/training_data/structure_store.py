@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s4m_pipeline.artifacts.tables import open_table, table_files
+from s4m_pipeline.artifacts.table_checks import check_rows
+from s4m_pipeline.artifacts.table_file import open_table
+from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.errors import ArtifactError
 
 OPEN_FILES = 8
@@ -112,6 +114,7 @@ class StructureStore:
             )
             for place, batch in enumerate(batches):
                 if place == row:
+                    check_rows(self._files[number], batch, [])
                     return _decode(batch)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise ArtifactError(
@@ -136,6 +139,7 @@ def _places(path: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
             ids = _only_ids(groups, column)
             if ids is None:
                 read = opened.read(columns=["image_id"], use_threads=False)
+                check_rows(path, read, [])
                 ids = read["image_id"].to_numpy().astype(np.int64)
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(f"{path}: damaged ({error})") from error

@@ -8,7 +8,8 @@ from typing import Any
 from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, verify
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.artifacts.table_definitions import TABLES
-from s4m_pipeline.artifacts.tables import check_schema, table_files
+from s4m_pipeline.artifacts.table_file import check_schema
+from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.engine.registry import STAGES, stage_named
 from s4m_pipeline.engine.staleness import flat_settings
 from s4m_pipeline.errors import ArtifactError, FormatVersionError, UsageError

@@ -7,15 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from s4m_pipeline.artifacts.table_definitions import TABLES, Column, Table
-from s4m_pipeline.artifacts.tables import (
-    categories_of,
-    read_rows,
-    read_table,
-    write_table,
-)
+from s4m_pipeline.artifacts.table_file import categories_of
+from s4m_pipeline.artifacts.tables import read_rows, read_table, write_table
 from s4m_pipeline.errors import ArtifactError
+from tests.small_sets import encode, rectangle
 
 CATEGORIES = [{"id": 3, "name": "bear"}]
+MASK = encode(rectangle(4, 6, 0, 1, 2, 3))
 
 
 def prediction(image_id, instance_id=0):
@@ -30,7 +28,7 @@ def prediction(image_id, instance_id=0):
         "class_probs": [0.5],
         "bbox": (0.0, 1.0, 2.0, 3.0),
         "area": 6,
-        "mask_rle": b"\x01\x02",
+        "mask_rle": MASK,
         "prompt_points": np.array([1.0, 2.0], np.float32),
         "soft_mask": bytes([7, 8]),
         "soft_mask_box": (0, 0, 2, 1),
@@ -44,7 +42,7 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     found = read_table(tmp_path, "predictions")
     assert found.schema.remove_metadata() == TABLES["predictions"].schema
     assert categories_of(found) == CATEGORIES
-    assert found["mask_rle"].to_pylist() == [b"\x01\x02"] * 3
+    assert found["mask_rle"].to_pylist() == [MASK] * 3
     assert found["bbox"].to_pylist()[0] == [0.0, 1.0, 2.0, 3.0]
 
 

@@ -62,6 +62,11 @@ NOTES: Mapping[str, str] = {
     "repeated-image": "images that occur twice by content",
 }
 """What may be intended, but is worth knowing, each with what it says."""
+MODEL_NOTES: Mapping[str, str] = {
+    "more-than-queries": "images with more instances than the model finds",
+    "small-instances": "instances that are too small for the model's masks",
+}
+"""Notes about a set and a model that is to learn from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Fault:
     """One kind of fault, or of note, in a file.
 
     Attributes:
-        kind: A key of ``FAULTS`` or ``NOTES``.
+        kind: A key of ``FAULTS``, ``NOTES`` or ``MODEL_NOTES``.
         count: How often it occurs.
         examples: The first few, each naming image, annotation or category.
     """
@@ -81,12 +86,12 @@ class Fault:
     @property
     def is_note(self) -> bool:
         """Whether it may be intended."""
-        return self.kind in NOTES
+        return self.kind not in FAULTS
 
     @property
     def meaning(self) -> str:
         """What the kind says."""
-        return NOTES[self.kind] if self.is_note else FAULTS[self.kind]
+        return {**FAULTS, **NOTES, **MODEL_NOTES}[self.kind]
 
     @property
     def text(self) -> str:

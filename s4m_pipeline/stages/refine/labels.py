@@ -46,7 +46,7 @@ def read_images(task: RefineTask, shard: Shard) -> dict[int, ImagePredictions]:
     images = {key: ImagePredictions(task.records[key]) for key in shard.image_ids}
     for row in read_rows(task.predictions, "predictions", shard.image_ids):
         image = images[row["image_id"]]
-        cause = drop_cause(row, task.scores[row["category_id"]], task.min_area)
+        cause = drop_cause(row, task.score_of(row["category_id"]), task.min_area)
         if cause and (task.policy is None or row["score"] < task.min_score):
             image.dropped.append(unrefined(row, cause))
         else:

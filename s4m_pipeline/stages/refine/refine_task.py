@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s4m_pipeline.data.image_set import ImageRecord
+from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.refinement.policies import ConflictRules, PolicyChoice
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from s4m_pipeline.stages.structure_settings import TargetSettings
@@ -40,3 +41,16 @@ class RefineTask:
     min_area: float
     targets: TargetSettings | None
     stored_masks: Path | None = None
+
+    def score_of(self, category_id: int) -> float:
+        """The score that a label of a class must be above.
+
+        Raises:
+            ArtifactError: The predictions are of a class that the run does not have.
+        """
+        if category_id not in self.scores:
+            raise ArtifactError(
+                f"{self.predictions}: has predictions of category {category_id}, which the run's "
+                "labelled images do not have"
+            )
+        return self.scores[category_id]

@@ -22,6 +22,9 @@ from s4m_pipeline.late import load
 from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.stage import Refine
 
+MOST_NAMED = 8
+"""Classes whose thresholds are told one by one, at most."""
+
 REQUIRE = "s4m_pipeline.stages.refine.rethreshold_worker:require_masks"
 
 
@@ -50,8 +53,7 @@ class StoredMasks:
         outcome.metrics["rethresholded_from"] = source
         before = run.store.manifest(stage.name, source).counts["instances"]
         labels = outcome.counts["instances"]
-        scores = outcome.metrics["thresholds"]["scores"].items()
-        thresholds = ", ".join(f"{name} {score:.2f}" for name, score in scores)
+        thresholds = _in_a_line(outcome.metrics["thresholds"]["scores"])
         report = run.reporter.say if labels else run.reporter.warn
         report(f"{stage.name}: {labels} labels, {before} before; {thresholds}")
 
@@ -77,6 +79,17 @@ class StoredMasks:
             "no finished refinement differs from this configuration in its thresholds alone.\n"
             f"Make one with: {run.command_for(stage)}"
         )
+
+
+def _in_a_line(scores: Mapping[str, float]) -> str:
+    """Thresholds by class name; of many classes the range."""
+    if len(scores) <= MOST_NAMED:
+        return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+    low, high = (choose(scores, key=scores.__getitem__) for choose in (min, max))
+    if scores[low] == scores[high]:
+        return f"threshold {scores[low]:.2f} for all of {len(scores)} classes"
+    ends = f"{scores[low]:.2f} ({low}) to {scores[high]:.2f} ({high})"
+    return f"thresholds of {len(scores)} classes from {ends}"
 
 
 def rethresholding(round: int = 1) -> Refine:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from s4m_pipeline.artifacts.rle_checks import not_masks
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.devices.placement import Place
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.execution.base import Advance, ShardWorker
 from s4m_pipeline.labels.rule import drop_cause
 from s4m_pipeline.refinement.instances import RefinedMask
 from s4m_pipeline.stages.refine.labels import decided_counts, decided_rows, read_images
 from s4m_pipeline.stages.refine.refine_task import RefineTask
+from s4m_pipeline.stages.refine.rows import Row
 
 _KEY = ("image_id", "instance_id")
 _DECISIVE = (*_KEY, "category_id", "score", "soft_mask")
@@ -47,7 +51,7 @@ def require_masks(task: RefineTask, called_with: str) -> None:
         part = ids[start : start + 1024]
         stored = {_key(row) for row in read_rows(stored_masks(task), "segmented", part, _KEY)}
         for row in read_rows(task.predictions, "predictions", part, _DECISIVE):
-            wanted = not drop_cause(row, task.scores[row["category_id"]], task.min_area)
+            wanted = not drop_cause(row, task.score_of(row["category_id"]), task.min_area)
             missing += wanted and _key(row) not in stored
     if missing:
         low = min(task.scores.values())
@@ -84,12 +88,28 @@ class RethresholdWorker(ShardWorker):
         if self._task.targets is not None:
             tables["structure"] = read_rows(self._source, "structure", left.image_ids)
         for image in read_images(self._task, left).values():
-            own = None if self._task.policy is None else [masks[_key(row)] for row in image.rows]
+            own = None if self._task.policy is None else self._masks_of(image.rows, masks)
             for name, rows in decided_rows(self._task, image, own).items():
                 tables[name] += rows
         advance(len(shard.image_ids))
         counts = decided_counts(tables) | {"images": len(left.image_ids)}
         return ShardResult(tables, counts, {"rethreshold": time.perf_counter() - start})
+
+    def _masks_of(
+        self, rows: Sequence[Row], stored: Mapping[tuple[int, int], RefinedMask]
+    ) -> list[RefinedMask]:
+        """The stored masks of an image's predictions, each of the image's pixels.
+
+        Raises:
+            ArtifactError: One is missing, or of another size.
+        """
+        if any(_key(row) not in stored for row in rows):
+            raise ArtifactError(f"{self._source}: damaged (masks of predictions are missing)")
+        masks = [stored[_key(row)] for row in rows]
+        pixels = [row["height"] * row["width"] for row in rows]
+        if not_masks(pa.array([mask.mask_rle for mask in masks], pa.binary()), pixels).any():
+            raise ArtifactError(f"{self._source}: damaged (masks are not of the images' sizes)")
+        return masks
 
 
 def _key(row: Mapping[str, Any]) -> tuple[int, int]:

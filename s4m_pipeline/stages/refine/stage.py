@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from s4m_pipeline.refinement.policies import PolicyChoice
 
 CHOOSE = "s4m_pipeline.labels.choose:choose_thresholds"
+WARN_OF_NO_LABEL = "s4m_pipeline.labels.none_left:warn_of_no_label"
+WARN_OF_NO_LABEL_LEFT = "s4m_pipeline.labels.none_left:warn_of_no_label_left"
 REPORT_THRESHOLDS = "s4m_pipeline.labels.choose:report_thresholds"
 
 
@@ -171,7 +173,12 @@ class Refine(ShardedStage):
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Refine, and add the chosen thresholds and policy to the metrics."""
+        upstream = self.upstream(run.config)["predictions"]
+        predicted = run.store.manifest(upstream.name, run.fingerprint(upstream)).counts
+        load(WARN_OF_NO_LABEL)(run, run.folder(upstream), predicted)
         outcome = super().make(run, folder)
+        if not outcome.counts["instances"]:
+            load(WARN_OF_NO_LABEL_LEFT)(run, folder, predicted)
         outcome.metrics["thresholds"] = load(REPORT_THRESHOLDS)(run, self.thresholds(run))
         if run.config.refine.policy == "auto":
             choice = self._calibration(run)
