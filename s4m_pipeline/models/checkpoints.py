@@ -25,10 +25,11 @@ from s4m_pipeline.models.safe_load import load_checkpoint_file
 from s4m_pipeline.models.trust.finite import not_finite
 from s4m_pipeline.models.trust.model_check import (
     NotListedError,
+    as_configured,
     check_listed,
     for_prediction,
-    without_start,
 )
+from s4m_pipeline.models.trust.model_list import TRAINING
 
 FORMAT = "s4m-checkpoint"
 VERSION = 1
@@ -207,8 +208,7 @@ def _trusted(checkpoint: Checkpoint, path: Path, own_models: Sequence[str]) -> d
     """The model that a checkpoint describes, as it may be built for prediction."""
     try:
         check_listed(checkpoint.model)
-        model: dict[str, Any] = for_prediction(checkpoint.model)
-        return model
+        return {TRAINING: None, **for_prediction(checkpoint.model)}
     except NotListedError as fault:
         own = _same_of(own_models, checkpoint)
         if own is not None:
@@ -223,12 +223,12 @@ def _trusted(checkpoint: Checkpoint, path: Path, own_models: Sequence[str]) -> d
 def _same_of(own_models: Sequence[str], checkpoint: Checkpoint) -> dict[str, Any] | None:
     """That of the run's own models which a checkpoint describes, as it is built for prediction."""
     try:
-        stored = plain(without_start(checkpoint.model))
+        stored = plain(as_configured(checkpoint.model))
     except (NotListedError, UsageError):
         return None
     for name in own_models:
         own = plain(read_model_config(name, len(checkpoint.categories)).model.to_dict())
-        if without_start(own) == stored:
+        if as_configured(own) == stored:
             model: dict[str, Any] = for_prediction(own)
             return model
     return None

@@ -8,7 +8,8 @@ from typing import Any
 
 from s4m_pipeline.models.trust.model_list import (
     ARGUMENTS,
-    FOR_TRAINING,
+    PASSED_ON,
+    TRAINING,
     TYPES,
     UNREAD,
     WITHOUT_TYPE,
@@ -30,25 +31,33 @@ class NotListedError(Exception):
 def for_prediction(model: Any) -> Any:
     """A copy of a model without what only a training reads.
 
+    In place of a ``train_cfg`` stands None, since some detectors want the argument.
+
     Args:
         model: A model's config.
 
     Raises:
         NotListedError: It is nested or repeated beyond every real model.
     """
-    return _copied(model, FOR_TRAINING, iter(range(MOST_PARTS)), 0)
+    return _copied(model, UNREAD, iter(range(MOST_PARTS)), 0, emptied=TRAINING)
 
 
-def without_start(model: Any) -> Any:
-    """A copy of a model without the weights that a training of it starts from.
+def as_configured(model: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a model as a config describes it, for comparison.
+
+    It has no weights that a training starts from, and no settings of training and prediction but
+    those of the whole: a detector that is built writes them into the settings of its heads.
 
     Args:
-        model: A model's config.
+        model: A model's config, or what a training stored of it.
 
     Raises:
         NotListedError: As `for_prediction`.
     """
-    return _copied(model, UNREAD, iter(range(MOST_PARTS)), 0)
+    copy: dict[str, Any] = _copied(model, UNREAD, iter(range(MOST_PARTS)), 0)
+    whole = {name: copy.pop(name) for name in PASSED_ON if name in copy}
+    inner: dict[str, Any] = _copied(copy, PASSED_ON, iter(range(MOST_PARTS)), 0)
+    return inner | whole
 
 
 def check_listed(model: Any) -> None:
@@ -64,25 +73,31 @@ def check_listed(model: Any) -> None:
     Raises:
         NotListedError: It does.
     """
-    model = without_start(model)
+    model = _copied(model, UNREAD, iter(range(MOST_PARTS)), 0)
     if not isinstance(model, dict):
         raise NotListedError(f"the model is a {type(model).__name__}")
     _check(model, "model", "model")
 
 
-def _copied(value: Any, left_out: Collection[str], count: Iterator[int], depth: int) -> Any:
+def _copied(
+    value: Any,
+    left_out: Collection[str],
+    count: Iterator[int],
+    depth: int,
+    emptied: str | None = None,
+) -> Any:
     """A copy that shares nothing with the original, nor one part of it with another."""
     if next(count, None) is None or depth > DEEPEST:
         raise NotListedError("the model has more parts than any real one")
     if isinstance(value, dict):
         return {
-            key: _copied(inner, left_out, count, depth + 1)
+            key: None if key == emptied else _copied(inner, left_out, count, depth + 1, emptied)
             for key, inner in value.items()
             if key not in left_out
         }
     if isinstance(value, (list, tuple)):
         kind = tuple if isinstance(value, tuple) else list
-        return kind(_copied(inner, left_out, count, depth + 1) for inner in value)
+        return kind(_copied(inner, left_out, count, depth + 1, emptied) for inner in value)
     return value
 
 

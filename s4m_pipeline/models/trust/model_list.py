@@ -52,7 +52,10 @@ TYPES: dict[str, str] = {
 }
 """Types by the place where they may stand: an argument's name, or ``model`` for the whole."""
 
-_DETECTOR = "data_preprocessor backbone neck train_cfg test_cfg"
+PASSED_ON = ("train_cfg", "test_cfg")
+"""What a detector writes into its heads' settings when it is built, and so into a checkpoint."""
+_PASSED_ON = " ".join(PASSED_ON)
+_DETECTOR = f"data_preprocessor backbone neck {_PASSED_ON}"
 _TWO_STAGES = f"{_DETECTOR} rpn_head roi_head"
 _QUERIES = f"{_DETECTOR} panoptic_head panoptic_fusion_head"
 _RESNET = (
@@ -66,7 +69,7 @@ _PYRAMID = (
 _QUERY_HEAD = (
     "in_channels strides feat_channels out_channels num_things_classes num_stuff_classes "
     "num_queries num_transformer_feat_level pixel_decoder enforce_decoder_input_project "
-    "transformer_decoder positional_encoding loss_cls loss_mask loss_dice"
+    f"transformer_decoder positional_encoding loss_cls loss_mask loss_dice {_PASSED_ON}"
 )
 _BOX_HEAD = (
     "with_avg_pool with_cls with_reg roi_feat_size in_channels num_classes bbox_coder "
@@ -74,11 +77,12 @@ _BOX_HEAD = (
     "loss_cls loss_bbox num_shared_convs num_shared_fcs num_cls_convs num_cls_fcs num_reg_convs "
     "num_reg_fcs conv_out_channels fc_out_channels conv_cfg norm_cfg"
 )
-_ROI_HEAD = "bbox_roi_extractor bbox_head mask_roi_extractor mask_head"
+_ROI_HEAD = f"bbox_roi_extractor bbox_head mask_roi_extractor mask_head {_PASSED_ON}"
 _RTMDET_HEAD = (
     "num_classes in_channels feat_channels stacked_convs conv_cfg norm_cfg "
     "act_cfg anchor_generator bbox_coder loss_cls loss_bbox loss_centerness loss_mask "
-    "num_prototypes dyconv_channels num_dyconvs mask_loss_stride with_objectness pred_kernel_size"
+    "num_prototypes dyconv_channels num_dyconvs mask_loss_stride with_objectness pred_kernel_size "
+    f"{_PASSED_ON}"
 )
 _SAMPLER = "num pos_fraction neg_pos_ub add_gt_as_proposals"
 _NORM = "requires_grad eps momentum affine track_running_stats num_groups"
@@ -117,15 +121,15 @@ ARGUMENTS: dict[str, str] = {
     "SimpleFeaturePyramid": "in_channels out_channels",
     "DistillingMask2FormerHead": _QUERY_HEAD,
     "Mask2FormerHead": _QUERY_HEAD,
-    "ScoringFusionHead": "num_things_classes num_stuff_classes loss_panoptic",
-    "MaskFormerFusionHead": "num_things_classes num_stuff_classes loss_panoptic",
+    "ScoringFusionHead": "num_things_classes num_stuff_classes loss_panoptic test_cfg",
+    "MaskFormerFusionHead": "num_things_classes num_stuff_classes loss_panoptic test_cfg",
     "MSDeformAttnPixelDecoder": (
         "in_channels strides feat_channels out_channels num_outs norm_cfg act_cfg encoder "
         "positional_encoding"
     ),
     "RPNHead": (
         "in_channels feat_channels num_classes num_convs anchor_generator bbox_coder "
-        "reg_decoded_bbox loss_cls loss_bbox"
+        f"reg_decoded_bbox loss_cls loss_bbox {_PASSED_ON}"
     ),
     "StandardRoIHead": _ROI_HEAD,
     "CascadeRoIHead": f"{_ROI_HEAD} num_stages stage_loss_weights",
@@ -233,5 +237,5 @@ WITHOUT_TYPE: dict[str, str] = {
 
 UNREAD = ("init_cfg", "pretrained", "weights")
 """Arguments that say what weights a training starts from: nothing in prediction reads them."""
-FOR_TRAINING = ("train_cfg", *UNREAD)
-"""Arguments that prediction leaves out, with everything in them."""
+TRAINING = "train_cfg"
+"""What only a training reads: prediction leaves it out, with everything in it."""

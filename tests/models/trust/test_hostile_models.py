@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from s4m_pipeline.configs import model_config_path
 from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.models.checkpoints import read_checkpoint
 from s4m_pipeline.models.predictor import Predictor
 from s4m_pipeline.models.training import WORK_FOLDER, TrainingSpec, train
+from tests.models.test_mask_rcnn import SMALL
 
 Edit = Callable[[dict[str, Any], Path], None]
 
@@ -218,9 +220,13 @@ model = dict(backbone=dict(type="MyOwnResNet"))
 """
 
 
+@pytest.mark.parametrize("detector", ["mask2former", "mask_rcnn"])
 def test_a_users_own_model_is_built_from_the_users_own_config(
-    spec: TrainingSpec, tiny_model: Path, tmp_path: Path
+    detector: str, spec: TrainingSpec, tiny_model: Path, tmp_path: Path
 ) -> None:
+    if detector == "mask_rcnn":  # which writes into its settings when it is built
+        tiny_model = tmp_path / "small.py"
+        tiny_model.write_text(SMALL.format(base=model_config_path("mask_rcnn_lite0")))
     own = tmp_path / "own.py"
     own.write_text(OWN.format(base=tiny_model))
     checkpoint = train(replace(spec, model=own, iterations=1)).checkpoint
