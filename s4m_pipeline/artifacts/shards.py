@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import digest_of
-from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
+from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, file_fault, size_fault
+from s4m_pipeline.artifacts.sealed import read_sealed, write_json, write_sealed
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.wording import counted
 
@@ -93,6 +94,11 @@ def write_shard_count(folder: Path, count: int) -> None:
     write_json(folder / "shards" / ALL, {"shards": count})
 
 
+def remove_shard_count(folder: Path) -> None:
+    """Remove what `write_shard_count` wrote, once all shards are done."""
+    (folder / "shards" / ALL).unlink(missing_ok=True)
+
+
 def shards_done(folder: Path) -> str:
     """How many shards of an unfinished artifact have a marker, as ``3 of 12 shards done``."""
     done = sum(path.stem.isdigit() for path in folder.glob("shards/*.json"))
@@ -129,21 +135,53 @@ def write_shard(
     images = digest_of(list(shard.image_ids))
     warnings = list(result.warnings)
     marker = ShardMarker(images, files, dict(result.counts), dict(result.seconds), warnings)
-    write_json(_marker_path(folder, shard), asdict(marker))
+    write_sealed(_marker_path(folder, shard), asdict(marker))
     return marker
 
 
-def read_marker(folder: Path, shard: Shard) -> ShardMarker | None:
-    """The marker of a finished shard of the same images; None when it has to be made."""
+def read_marker(folder: Path, shard: Shard, thorough: bool = True) -> ShardMarker | None:
+    """The marker of a finished shard of the same images; None when it has to be made.
+
+    Args:
+        folder: The artifact's folder.
+        shard: The shard.
+        thorough: Compare its tables with the digests that the marker has; else sizes alone, which
+            is quick and enough for a plan.
+    """
     try:
-        data = json.loads(_marker_path(folder, shard).read_text())
-        files = [FileEntry(**entry) for entry in data["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        marker = marker_at(_marker_path(folder, shard))
+    except (OSError, ValueError):
         return None
-    if data.get("images") != digest_of(list(shard.image_ids)):
+    if marker.images != digest_of(list(shard.image_ids)):
         return None
-    if any(not (folder / f.path).is_file() for f in files):
-        return None
-    return ShardMarker(
-        data["images"], files, data["counts"], data["seconds"], data.get("warnings", [])
-    )
+    fault = file_fault if thorough else size_fault
+    return None if any(fault(folder, entry) for entry in marker.files) else marker
+
+
+def marker_at(path: Path) -> ShardMarker:
+    """Read a marker.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is none, or a byte of it changed.
+    """
+    data, fault = read_sealed(path, ShardMarker.__slots__)
+    if fault:
+        raise ValueError(fault)
+    try:
+        files = [FileEntry.from_dict(entry) for entry in data["files"]]
+        counts, seconds = dict(data["counts"]), dict(data["seconds"])
+        return ShardMarker(data["images"], files, counts, seconds, data.get("warnings", []))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no marker of a shard ({error})") from error
+
+
+def marker_faults(folder: Path) -> list[str]:
+    """One line for each marker of an artifact that cannot be relied on."""
+    faults = []
+    for path in sorted(folder.glob("shards/[0-9]*.json")):
+        try:
+            marker_at(path)
+        except (OSError, ValueError) as error:
+            faults.append(f"shards/{path.name}: damaged ({error})")
+    return faults

@@ -17,11 +17,15 @@ from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
+    SeenFiles,
+    manifest_fault,
     read_manifest,
-    write_json,
+    size_fault,
+    state_of,
     write_manifest,
 )
-from s4m_pipeline.errors import S4MError
+from s4m_pipeline.artifacts.sealed import write_json
+from s4m_pipeline.errors import ArtifactError, S4MError
 
 REQUEST = "request.json"
 """What an unfinished artifact is to become: stage, config and inputs, written first."""
@@ -40,6 +44,7 @@ class Store:
         self.work_dir = work_dir
         self.digests = DigestCache(work_dir / ".digests.json")
         self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
+        self._seen = SeenFiles()
 
     def folder(self, stage: str, fingerprint: str) -> Path:
         """The folder of one artifact, whether it is there or not."""
@@ -62,14 +67,38 @@ class Store:
         """
         folder = self.folder(stage, fingerprint)
         try:
-            state = (folder / MANIFEST).stat()
+            state = state_of(folder / MANIFEST)
         except OSError:
             return read_manifest(folder)  # which says what is missing
         known = self._manifests.get(folder)
-        if known is None or known[0] != (state.st_size, state.st_mtime_ns, state.st_ino):
-            known = (state.st_size, state.st_mtime_ns, state.st_ino), read_manifest(folder)
+        if known is None or known[0] != state:
+            known = state, read_manifest(folder)
             self._manifests[folder] = known
+        if (known[1].stage, known[1].fingerprint) != (stage, fingerprint):
+            raise ArtifactError(
+                f"{folder / MANIFEST}: damaged, or copied from another place: "
+                f"it is of {known[1].stage} {known[1].fingerprint}"
+            )
         return known[1]
+
+    def fault(self, stage: str, fingerprint: str, thorough: bool = True) -> str:
+        """What is wrong with a finished artifact as an input; empty for nothing.
+
+        Args:
+            stage: The stage's name.
+            fingerprint: The artifact's.
+            thorough: Compare what stages read of it with its digests, each file once for its
+                state; else sizes alone, which is quick.
+
+        Raises:
+            ArtifactError: Its manifest cannot be read.
+        """
+        folder = self.folder(stage, fingerprint)
+        manifest = self.manifest(stage, fingerprint)
+        if thorough and (fault := manifest_fault(folder)):
+            return fault
+        compare = self._seen.fault if thorough else size_fault
+        return next((f for entry in manifest.input_files if (f := compare(folder, entry))), "")
 
     def latest(self, stage: str, pointer: str = "") -> str | None:
         """The fingerprint of a stage's last finished artifact.

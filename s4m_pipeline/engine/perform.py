@@ -39,7 +39,7 @@ def freshness(run: Run, stage: Stage) -> Freshness:
     fingerprint = run.fingerprint(stage)
     if run.store.is_complete(stage.name, fingerprint):
         try:
-            run.require(stage)
+            run.glance_at(stage)
             changed = _changed_input(run, stage, {})
         except ArtifactError as error:
             return Freshness("damaged", fingerprint, str(error).splitlines()[0])
@@ -80,7 +80,7 @@ def _first_change(run: Run, stage: Stage, answers: dict[str, str]) -> str:
             manifest = run.store.manifest(upstream.name, fingerprint)
         except ArtifactError as error:
             return f"its input {name} is damaged: {str(error).splitlines()[0]}"
-        if name in contents and manifest.content != contents[name]:
+        if name in contents and contents[name] not in manifest.contents:
             return f"its input {name} was made again, with another result, at {manifest.created}"
         change = _changed_input(run, upstream, answers)
         if change:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
-from s4m_pipeline.artifacts.training_files import CHECKPOINT
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, PAGE
 from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.data.image_set import reading_of
 from s4m_pipeline.engine.run import Run
@@ -15,8 +15,6 @@ from s4m_pipeline.labels.page import write_label_page
 from s4m_pipeline.labels.warnings import check_labels
 from s4m_pipeline.stages.stage_training import train_stage
 from s4m_pipeline.stages.training import start_checkpoint
-
-PAGE = "labels.html"
 
 
 def train_student(run: Run, stage: Stage, folder: Path) -> Outcome:

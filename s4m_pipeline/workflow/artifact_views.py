@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, verify
+from s4m_pipeline.artifacts.manifest import Manifest, manifest_fault, read_manifest, verify
+from s4m_pipeline.artifacts.shards import marker_faults
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.table_file import check_schema
@@ -69,7 +70,9 @@ def verify_artifact(folder: Path) -> str:
         ArtifactError: Something does not match; the message names every fault.
     """
     manifest = artifact_manifest(folder)
-    faults = verify(folder, manifest)
+    faults = [*verify(folder, manifest), *marker_faults(folder)]
+    if fault := manifest_fault(folder):
+        faults.insert(0, fault)
     if faults:
         raise ArtifactError(f"{folder}: " + "; ".join(faults))
     for table in TABLES:

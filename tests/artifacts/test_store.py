@@ -52,6 +52,7 @@ def test_manifest_has_what_the_design_promises(store):
         "counts",
         "metrics",
         "environment",
+        "sha256",
     }
     assert set(written["files"][0]) == {"path", "bytes", "sha256", "rows"}
 

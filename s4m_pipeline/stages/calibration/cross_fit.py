@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.artifacts.manifest import file_entry, write_json
+from s4m_pipeline.artifacts.manifest import file_entry
+from s4m_pipeline.artifacts.sealed import write_json
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
 from s4m_pipeline.config import RunConfig, TeacherSection
 from s4m_pipeline.data.image_set import ImageRecord
@@ -120,8 +121,7 @@ class CrossFit(ShardedStage):
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train each fold's teacher, then predict; their logs are kept, their weights are not."""
         folds = range(run.config.calibration.folds)
-        plan = super().plan(run)
-        if plan.shards_done < plan.shards:
+        if len(self.whole_shards(run, folder)) < len(self.shards(run)):
             for number in folds:
                 load(TRAIN_FOLD)(run, self, fold_folder(folder, number), number)
         outcome = super().make(run, folder)
