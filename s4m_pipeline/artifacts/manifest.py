@@ -90,6 +90,8 @@ class Manifest:
     def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
         """The manifest that ``to_dict`` wrote; unknown keys are left out."""
         fields = {name: data[name] for name in cls.__slots__ if name in data}
+        if not isinstance(fields.get("files", []), list):
+            raise ValueError("its files are no list")
         fields["files"] = [FileEntry.from_dict(entry) for entry in fields.get("files", [])]
         for name in ("stage", "fingerprint", "created"):
             if not isinstance(fields.get(name, ""), str):

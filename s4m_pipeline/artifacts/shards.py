@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import digest_of
-from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, file_fault, size_fault
-from s4m_pipeline.artifacts.sealed import read_sealed, write_json, write_sealed
+from s4m_pipeline.artifacts.manifest import file_entry, file_fault, size_fault
+from s4m_pipeline.artifacts.markers import ShardMarker as ShardMarker
+from s4m_pipeline.artifacts.markers import marker_at
+from s4m_pipeline.artifacts.sealed import write_json, write_sealed
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.wording import counted
 
@@ -57,17 +59,6 @@ class ShardResult:
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class ShardMarker:
-    """A finished shard: a digest of its image ids, its files, counts and warnings."""
-
-    images: str
-    files: list[FileEntry]
-    counts: dict[str, int]
-    seconds: dict[str, float]
-    warnings: list[str]
 
 
 def shard_size(images: int) -> int:
@@ -156,32 +147,3 @@ def read_marker(folder: Path, shard: Shard, thorough: bool = True) -> ShardMarke
         return None
     fault = file_fault if thorough else size_fault
     return None if any(fault(folder, entry) for entry in marker.files) else marker
-
-
-def marker_at(path: Path) -> ShardMarker:
-    """Read a marker.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is none, or a byte of it changed.
-    """
-    data, fault = read_sealed(path, ShardMarker.__slots__)
-    if fault:
-        raise ValueError(fault)
-    try:
-        files = [FileEntry.from_dict(entry) for entry in data["files"]]
-        counts, seconds = dict(data["counts"]), dict(data["seconds"])
-        return ShardMarker(data["images"], files, counts, seconds, data.get("warnings", []))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"no marker of a shard ({error})") from error
-
-
-def marker_faults(folder: Path) -> list[str]:
-    """One line for each marker of an artifact that cannot be relied on."""
-    faults = []
-    for path in sorted(folder.glob("shards/[0-9]*.json")):
-        try:
-            marker_at(path)
-        except (OSError, ValueError) as error:
-            faults.append(f"shards/{path.name}: damaged ({error})")
-    return faults

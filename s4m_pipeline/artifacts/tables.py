@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.artifacts.listed import listed_files
 from s4m_pipeline.artifacts.table_file import categories_of, open_table, read_file, read_some
 from s4m_pipeline.errors import ArtifactError
 
@@ -65,18 +66,39 @@ def write_table(
     return count
 
 
-def table_files(folder: Path, table: str) -> list[Path]:
-    """The Parquet files of ``table`` in an artifact's folder, in shard order."""
-    return sorted((folder / table).glob("*.parquet"))
+def table_files(folder: Path, table: str, unfinished: bool = False) -> list[Path]:
+    """The Parquet files of ``table`` in an artifact's folder, in shard order.
+
+    These are the files that the manifest lists, whatever else lies there; in an unfinished artifact
+    those that the shards' markers list. A folder that is no artifact is taken as it is.
+
+    Args:
+        folder: The artifact's folder.
+        table: A name in ``table_definitions.TABLES``.
+        unfinished: Whether the artifact may be one that is being made, as for its own stage.
+
+    Raises:
+        ArtifactError: There is no such artifact, it is unfinished, or its manifest is damaged.
+    """
+    listed = listed_files(folder, unfinished)
+    if listed is None:
+        return sorted((folder / table).glob("*.parquet"))
+    paths = (PurePosixPath(path) for path in listed)
+    return sorted(
+        folder / path for path in paths if path.parts[:-1] == (table,) and path.suffix == ".parquet"
+    )
 
 
-def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    folder: Path, table: str, columns: Sequence[str] | None = None, unfinished: bool = False
+) -> pa.Table:
     """Read a table of an artifact, all of its shards, in image order.
 
     Args:
         folder: The artifact's folder.
         table: A name in ``table_definitions.TABLES``.
         columns: The columns to read; all when None.
+        unfinished: Whether the artifact may be one that is being made.
 
     Returns:
         The table; with no rows where the artifact holds none. Categories stand in the schema's
@@ -89,7 +111,7 @@ def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -
 
     from s4m_pipeline.artifacts.table_definitions import TABLES
 
-    files = table_files(folder, table)
+    files = table_files(folder, table, unfinished)
     if not files:
         return _select(TABLES[table].schema_with([]).empty_table(), columns)
     wanted = columns or None
@@ -101,7 +123,7 @@ def table_rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[dic
     """The rows of a table one after the other, so that a look at the first ones is cheap.
 
     Args:
-        folder: The artifact's folder.
+        folder: The artifact's folder; its manifest may not be written yet.
         table: A name in ``table_definitions.TABLES``.
         columns: The columns to read.
 
@@ -112,7 +134,7 @@ def table_rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[dic
 
     from s4m_pipeline.artifacts.table_checks import check_rows
 
-    for path in table_files(folder, table):
+    for path in table_files(folder, table, unfinished=True):
         try:
             with open_table(path, table, ahead=False) as file:
                 for batch in file.iter_batches(1024, columns=list(columns)):
