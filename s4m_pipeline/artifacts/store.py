@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache
-from s4m_pipeline.artifacts.leftovers import strays
+from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache, is_fingerprint
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
@@ -117,7 +115,7 @@ class Store:
         """All artifacts as (stage, fingerprint, finished), by stage and time."""
         artifacts = []
         for stage in sorted(p for p in self.work_dir.glob("*") if p.is_dir()):
-            folders = [p for p in stage.iterdir() if p.is_dir() and not p.name.startswith(".")]
+            folders = [p for p in stage.iterdir() if is_fingerprint(p.name) and p.is_dir()]
             for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
                 done = (folder / MANIFEST).is_file()
                 if done or (folder / REQUEST).is_file():
@@ -130,7 +128,12 @@ class Store:
         """Make the artifact's folder, or find the unfinished one to go on with."""
         folder = self.folder(stage, fingerprint)
         folder.mkdir(parents=True, exist_ok=True)
-        request = {"stage": stage, "config": dict(config), "inputs": dict(inputs)}
+        request = {
+            "stage": stage,
+            "fingerprint": fingerprint,
+            "config": dict(config),
+            "inputs": dict(inputs),
+        }
         write_json(folder / REQUEST, request)
         return folder
 
@@ -175,13 +178,13 @@ class Store:
         folder = self.folder(stage, fingerprint)
         for name in (MANIFEST, REQUEST):
             try:
-                data = json.loads((folder / name).read_text())
+                data = json.loads((folder / name).read_bytes())
                 return {
                     "config": data["config"],
                     "inputs": data["inputs"],
                     "format_version": data.get("format_version", FORMAT_VERSION),
                 }
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
         return {}
 
@@ -206,44 +209,6 @@ class Store:
 
     def _lock_file(self, stage: str, fingerprint: str) -> Path:
         return self.work_dir / stage / f".{fingerprint}.lock"
-
-    def removable(self) -> list[Path]:
-        """What nothing needs: replaced, unfinished or superseded artifacts, and unfinished files.
-
-        Kept are each stage's latest artifacts, what those were made of, and what another process
-        is making.
-        """
-        inputs = {
-            fingerprint: set(self.requested(stage, fingerprint).get("inputs", {}).values())
-            for stage, fingerprint, done in self.artifacts()
-            if done
-        }
-        kept = {path.read_text().strip() for path in self.work_dir.glob(f"*/{LATEST}*")}
-        pending = list(kept)
-        while pending:
-            above = (inputs.get(pending.pop(), set()) & inputs.keys()) - kept
-            kept |= above
-            pending += above
-        folders = [
-            self.folder(stage, fingerprint)
-            for stage, fingerprint, _ in self.artifacts()
-            if fingerprint not in kept and not self.is_being_made(stage, fingerprint)
-        ]
-        replaced = sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
-        return folders + replaced + strays(self.work_dir)
-
-    def remove(self, path: Path) -> None:
-        """Delete what is removable.
-
-        An artifact's folder is moved to the replaced ones first, so that a removal that is stopped
-        leaves nothing that looks like an artifact, and the next one ends it.
-        """
-        if path.is_file():
-            path.unlink()
-            return
-        if path.parent.name != REPLACED:
-            path = self.set_aside(path.parent.name, path.name)
-        shutil.rmtree(path)
 
 
 def _latest(pointer: str) -> str:

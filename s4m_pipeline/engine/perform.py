@@ -11,6 +11,7 @@ from s4m_pipeline.artifacts.leftovers import clear_artifact, clear_strays
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.artifacts.store import REQUEST
 from s4m_pipeline.devices.placement import ALWAYS_THERE
+from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
 from s4m_pipeline.engine.staleness import describe_difference, input_contents
@@ -193,7 +194,7 @@ def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
     settings, inputs = stage.settings(run.config), stage.inputs(run)
     folder = run.store.begin(stage.name, fingerprint, settings, inputs)
     clear_artifact(folder)
-    clear_strays(run.store.work_dir)
+    clear_strays(run.store.work_dir, STAGES)
     outcome = _outcome(run, stage, folder)
     if not (folder / REQUEST).is_file():
         raise S4MError(

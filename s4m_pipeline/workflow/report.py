@@ -15,6 +15,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
+from s4m_pipeline.review.page import is_page
 
 
 def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int = 1) -> None:
@@ -28,11 +29,21 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
         number: The round, from 1.
 
     Raises:
-        UsageError: There is no page about such a stage or round, or its artifact is not there.
+        UsageError: There is no page about such a stage or round, its artifact is not there, or
+            ``out`` is a file of another kind.
     """
     stage = _stage(run, name, number)
+    check_out(out)
     folder = run.require(stage)
     load(STAGES[name].page)(run, folder, out, limit)
+
+
+def check_out(out: Path) -> None:
+    """Refuse to write a page over a file that is no page (UsageError)."""
+    if out.is_dir():
+        raise UsageError(f"--out is a folder, not a file: {out}")
+    if out.exists() and not (out.is_file() and is_page(out)):
+        raise UsageError(f"--out is there already and is no page that s4m wrote: {out}")
 
 
 def _stage(run: Run, name: str, number: int) -> Stage:
