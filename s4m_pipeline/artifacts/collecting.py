@@ -113,7 +113,7 @@ def remove(store: Store, leftover: Leftover) -> None:
         if _doubt(path, leftover.stage, leftover.fingerprint):
             raise S4MError(f"{path}: it changed in the meantime and is left alone")
         if path.parent.name != REPLACED:
-            path = store.set_aside(leftover.stage, leftover.fingerprint) or path
+            path = store.set_aside(leftover.stage, leftover.fingerprint)
     _delete(path)
 
 

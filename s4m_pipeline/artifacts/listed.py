@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest, state_of
-from s4m_pipeline.artifacts.markers import marker_at
+from s4m_pipeline.artifacts.markers import marker_at, marker_files
 from s4m_pipeline.artifacts.store import REQUEST
 from s4m_pipeline.errors import ArtifactError
 
@@ -47,7 +47,7 @@ def _in_markers(folder: Path) -> list[str] | None:
     if not (folder / "shards").is_dir():
         return None
     paths = []
-    for marker in sorted(folder.glob("shards/[0-9]*.json")):
+    for marker in marker_files(folder):
         try:
             paths += [entry.path for entry in marker_at(marker).files]
         except (OSError, ValueError):  # the shard has to be made again

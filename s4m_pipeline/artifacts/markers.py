@@ -38,10 +38,15 @@ def marker_at(path: Path) -> ShardMarker:
         raise ValueError(f"no marker of a shard ({error})") from error
 
 
+def marker_files(folder: Path) -> list[Path]:
+    """The markers in an artifact's folder, in order."""
+    return sorted(path for path in folder.glob("shards/*.json") if path.stem.isdigit())
+
+
 def marker_faults(folder: Path) -> list[str]:
     """One line for each marker of an artifact that cannot be relied on."""
     faults = []
-    for path in sorted(folder.glob("shards/[0-9]*.json")):
+    for path in marker_files(folder):
         try:
             marker_at(path)
         except (OSError, ValueError) as error:

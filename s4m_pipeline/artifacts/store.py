@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.digest_beside import digest_file
 from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache, is_fingerprint
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
@@ -141,6 +142,8 @@ class Store:
         """Write the manifest, then point ``latest`` at the artifact."""
         write_manifest(folder, manifest)
         (folder / REQUEST).unlink(missing_ok=True)
+        for entry in manifest.files:  # the manifest has the digest now
+            digest_file(folder / entry.path).unlink(missing_ok=True)
         self.point_latest(manifest.stage, manifest.fingerprint, pointer)
 
     def point_latest(self, stage: str, fingerprint: str, pointer: str = "") -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from s4m_pipeline.artifacts.digest_beside import remove_with_digest
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.sealed import write_json
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
@@ -129,7 +130,7 @@ class CrossFit(ShardedStage):
         write_json(folder / FOLDS, [[i for i, f in fold_of.items() if f == n] for n in folds])
         outcome.files.append(file_entry(folder, folder / FOLDS))
         for number in folds:
-            (fold_folder(folder, number) / CHECKPOINT).unlink(missing_ok=True)
+            remove_with_digest(fold_folder(folder, number) / CHECKPOINT)
             outcome.files.append(file_entry(folder, fold_folder(folder, number) / LOG))
         return outcome
 
