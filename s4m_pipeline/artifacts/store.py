@@ -124,9 +124,22 @@ class Store:
         return artifacts
 
     def begin(
-        self, stage: str, fingerprint: str, config: Mapping[str, Any], inputs: Mapping[str, str]
+        self,
+        stage: str,
+        fingerprint: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        contents: Mapping[str, str] | None = None,
     ) -> Path:
-        """Make the artifact's folder, or find the unfinished one to go on with."""
+        """Make the artifact's folder, or find the unfinished one to go on with.
+
+        Args:
+            stage: The stage's name.
+            fingerprint: The artifact's.
+            config: The settings that can change the result.
+            inputs: As of `Manifest`.
+            contents: `Manifest.input_contents`, as they are before the work.
+        """
         folder = self.folder(stage, fingerprint)
         folder.mkdir(parents=True, exist_ok=True)
         request = {
@@ -134,6 +147,7 @@ class Store:
             "fingerprint": fingerprint,
             "config": dict(config),
             "inputs": dict(inputs),
+            "input_contents": None if contents is None else dict(contents),
         }
         write_json(folder / REQUEST, request)
         return folder
@@ -145,6 +159,13 @@ class Store:
         for entry in manifest.files:  # the manifest has the digest now
             digest_file(folder / entry.path).unlink(missing_ok=True)
         self.point_latest(manifest.stage, manifest.fingerprint, pointer)
+
+    def reopen(self, stage: str, fingerprint: str) -> None:
+        """Make a finished artifact an unfinished one, whose whole shards are taken as they are."""
+        folder, manifest = self.folder(stage, fingerprint), self.manifest(stage, fingerprint)
+        contents = manifest.input_contents
+        self.begin(stage, fingerprint, manifest.config, manifest.inputs, contents)
+        (folder / MANIFEST).unlink()
 
     def point_latest(self, stage: str, fingerprint: str, pointer: str = "") -> None:
         """Make ``latest`` name this artifact, and ``latest-POINTER`` where it has a pointer.
@@ -176,7 +197,8 @@ class Store:
         """What an artifact was made for, finished or not.
 
         Returns:
-            ``config``, ``inputs`` and ``format_version``; nothing where they cannot be read.
+            ``config``, ``inputs``, ``input_contents`` (None where they are not known) and
+            ``format_version``; nothing where they cannot be read.
         """
         folder = self.folder(stage, fingerprint)
         for name in (MANIFEST, REQUEST):
@@ -185,6 +207,7 @@ class Store:
                 return {
                     "config": data["config"],
                     "inputs": data["inputs"],
+                    "input_contents": data.get("input_contents"),
                     "format_version": data.get("format_version", FORMAT_VERSION),
                 }
             except (OSError, ValueError, KeyError, TypeError, RecursionError):

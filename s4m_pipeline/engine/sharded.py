@@ -43,6 +43,7 @@ class ShardedStage(Stage):
     It has an image source and a worker. The worker is made in the process where an engine runs it.
     """
 
+    repaired_by_shard = True
     images: ClassVar[ImageSource]
     """The images that it works over."""
 

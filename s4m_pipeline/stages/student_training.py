@@ -64,7 +64,13 @@ def _unlabelled(run: Run, refined: Path, learns_structure: bool) -> dict[str, An
 def _look_at_labels(run: Run, stage: Stage, refined: Path, folder: Path) -> Path:
     """Say what the labels are like, refuse a set without any, and make the page about them."""
     check_labels(run, refined, stage.name, stage.round)
-    page = folder / PAGE
-    write_label_page(run, refined, page)
+    page = write_page(run, stage, folder)
     run.reporter.say(f"{stage.name}: {page} shows the labels")
+    return page
+
+
+def write_page(run: Run, stage: Stage, folder: Path) -> Path:
+    """Write the page about the labels that a student learns from into its artifact's folder."""
+    page = folder / PAGE
+    write_label_page(run, run.require(stage.upstream(run.config)["refined"]), page)
     return page

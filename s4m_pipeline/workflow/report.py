@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from s4m_pipeline.artifacts.manifest import file_fault
+from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.engine.registry import (
     STAGES,
     check_round,
@@ -13,7 +15,7 @@ from s4m_pipeline.engine.registry import (
 )
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.review.page import is_page
 
@@ -35,6 +37,7 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
     stage = _stage(run, name, number)
     check_out(out)
     folder = run.require(stage)
+    _look_at_log(run, stage)
     load(STAGES[name].page)(run, folder, out, limit)
 
 
@@ -44,6 +47,18 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out is a folder, not a file: {out}")
     if out.exists() and not (out.is_file() and is_page(out)):
         raise UsageError(f"--out is there already and is no page that s4m wrote: {out}")
+
+
+def _look_at_log(run: Run, stage: Stage) -> None:
+    """Warn of a training's log that is not as it was written (ArtifactError for none)."""
+    folder = run.folder(stage)
+    for entry in run.store.manifest(stage.name, run.fingerprint(stage)).files:
+        if entry.path == LOG and (fault := file_fault(folder, entry)):
+            if not (folder / LOG).is_file():
+                raise ArtifactError(
+                    f"{folder}/{fault}. There is no page without it; the training is whole."
+                )
+            run.reporter.warn(f"{folder}/{fault}; its curves may be wrong")
 
 
 def _stage(run: Run, name: str, number: int) -> Stage:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s4m_pipeline.artifacts.manifest import read_manifest
+from s4m_pipeline.artifacts.manifest import read_manifest, write_manifest
 from s4m_pipeline.artifacts.shards import Shard, ShardResult, make_shards, read_marker, write_shard
 from s4m_pipeline.engine.perform import perform
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
@@ -73,3 +73,62 @@ def test_a_damaged_shard_of_a_stopped_stage_is_made_again(
     assert again.files == before.files
     assert again.counts == before.counts
     verify_artifact(folder)
+
+
+def made_again(folder: Path) -> set[str]:
+    """The tables of a folder whose files are not those that `noted` saw."""
+    return {p.name for p in folder.glob("predictions/*.parquet") if p.stat().st_ino not in NOTED}
+
+
+NOTED: set[int] = set()
+
+
+@pytest.fixture
+def several(finished: Workshop, tmp_path: Path) -> Workshop:
+    """A finished run whose predictions are in two shards."""
+    copy = finished.copy(tmp_path / "run")
+    folder = copy.run().folder(PseudoLabel())
+    NOTED.clear()
+    NOTED.update(path.stat().st_ino for path in folder.glob("predictions/*.parquet"))
+    assert len(NOTED) == 2
+    return copy
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_repairing_one_shard_makes_one_shard(
+    several: Workshop, damage: Callable[[Path], None]
+) -> None:
+    folder = several.run().folder(PseudoLabel())
+    before = read_manifest(folder)
+    path = folder / "predictions" / "00001.parquet"
+    kept = path.with_name("kept")
+    kept.hardlink_to(path)  # so that no new file gets its number
+    if damage in (flip, cut, empty):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    damage(path)
+    again = perform(several.run(), PseudoLabel(), force=True)
+    kept.unlink()
+    assert made_again(folder) == {"00001.parquet"}
+    assert again.files == before.files
+    assert again.counts == before.counts
+    assert not (folder.parent / ".replaced").exists()
+    verify_artifact(folder)
+
+
+def test_forcing_a_whole_artifact_makes_all_of_it(several: Workshop) -> None:
+    folder = several.run().folder(PseudoLabel())
+    perform(several.run(), PseudoLabel(), force=True)
+    assert made_again(folder) == {"00000.parquet", "00001.parquet"}
+    assert (folder.parent / ".replaced").is_dir()
+
+
+def test_shards_of_other_versions_are_not_kept(several: Workshop) -> None:
+    folder = several.run().folder(PseudoLabel())
+    manifest = read_manifest(folder)
+    manifest.environment["packages"]["torch"] = "1.0"
+    write_manifest(folder, manifest)
+    flip(folder / "predictions" / "00001.parquet")
+    perform(several.run(), PseudoLabel(), force=True)
+    assert made_again(folder) == {"00000.parquet", "00001.parquet"}

@@ -46,6 +46,7 @@ class CrossFit(ShardedStage):
 
     name: ClassVar[str] = "cross-fit"
     images = LABELLED
+    repaired_by_shard = False  # its teachers are gone, and other ones would be trained
     worker = "s4m_pipeline.stages.calibration.cross_fit_worker:CrossFitWorker"
 
     @classmethod
