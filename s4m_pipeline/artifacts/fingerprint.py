@@ -108,9 +108,15 @@ class DigestCache:
         self._known: dict[str, list[Any]] = {}
         if path.is_file():
             try:
-                self._known = json.loads(path.read_text())
-            except (OSError, ValueError):
-                self._known = {}
+                stored = json.loads(path.read_bytes())
+            except (OSError, ValueError, RecursionError):
+                stored = {}
+            if isinstance(stored, dict):
+                self._known = {
+                    key: known
+                    for key, known in stored.items()
+                    if isinstance(known, list) and len(known) == 3
+                }
 
     def file(self, path: Path) -> str:
         """Digest of a file, or of all files below a folder (names and bytes)."""

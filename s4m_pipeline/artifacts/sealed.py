@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.durable import put_in_place
+from s4m_pipeline.artifacts.durable import make_folder, put_in_place
 
 SEAL = "sha256"
 """The key of the digest."""
@@ -34,8 +34,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text by rename and durably; its folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    make_folder(path.parent)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(_bytes(text))
     put_in_place(partial, path)
 

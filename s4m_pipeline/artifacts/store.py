@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.digest_beside import digest_file
+from s4m_pipeline.artifacts.durable import make_folder, sync_files
 from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache, is_fingerprint
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
@@ -23,7 +23,7 @@ from s4m_pipeline.artifacts.manifest import (
     state_of,
     write_manifest,
 )
-from s4m_pipeline.artifacts.sealed import write_json
+from s4m_pipeline.artifacts.sealed import write_json, write_text
 from s4m_pipeline.errors import ArtifactError, S4MError
 
 REQUEST = "request.json"
@@ -108,7 +108,7 @@ class Store:
         """
         path = self.work_dir / stage / _latest(pointer)
         try:
-            return path.read_text().strip() or None
+            return path.read_text(errors="replace").strip() or None
         except OSError:
             return None
 
@@ -141,7 +141,7 @@ class Store:
             contents: `Manifest.input_contents`, as they are before the work.
         """
         folder = self.folder(stage, fingerprint)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         request = {
             "stage": stage,
             "fingerprint": fingerprint,
@@ -153,7 +153,8 @@ class Store:
         return folder
 
     def finish(self, folder: Path, manifest: Manifest, pointer: str = "") -> None:
-        """Write the manifest, then point ``latest`` at the artifact."""
+        """Write the manifest once all that it lists is on the disk, then point ``latest`` at it."""
+        sync_files(folder, [entry.path for entry in manifest.files])
         write_manifest(folder, manifest)
         (folder / REQUEST).unlink(missing_ok=True)
         for entry in manifest.files:  # the manifest has the digest now
@@ -174,11 +175,9 @@ class Store:
         """
         for name in {LATEST, _latest(pointer)}:
             path = self.work_dir / stage / name
-            if path.is_file() and path.read_text().strip() == fingerprint:
+            if path.is_file() and path.read_text(errors="replace").strip() == fingerprint:
                 continue
-            partial = path.with_name(f".{name}.{os.getpid()}.partial")
-            partial.write_text(fingerprint + "\n")
-            partial.replace(path)
+            write_text(path, fingerprint + "\n")
 
     def set_aside(self, stage: str, fingerprint: str) -> Path:
         """Move an artifact, if it is there, out of the way of a new version; ``gc`` removes it.

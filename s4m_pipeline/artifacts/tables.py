@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.artifacts.durable import make_folder, put_in_place
 from s4m_pipeline.artifacts.listed import listed_files
 from s4m_pipeline.artifacts.table_file import categories_of, open_table, read_file, read_some
 from s4m_pipeline.errors import ArtifactError
@@ -26,7 +27,7 @@ def write_table(
     rows: Iterable[Mapping[str, Any]],
     categories: Sequence[Mapping[str, Any]],
 ) -> int:
-    """Write rows to one Parquet file, by rename, so that an existing file is complete.
+    """Write rows to one Parquet file, by rename and durably, so that an existing file is complete.
 
     Args:
         path: The file to make.
@@ -44,7 +45,7 @@ def write_table(
 
     definition = TABLES[table]
     schema = definition.schema_with(categories)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(path.name + ".partial")
     remaining, count = iter(rows), 0
     with pq.ParquetWriter(
@@ -62,7 +63,7 @@ def write_table(
             count += len(group)
         if not count:
             writer.write_table(schema.empty_table())
-    partial.replace(path)
+    put_in_place(partial, path)
     return count
 
 
