@@ -16,6 +16,7 @@ import threading
 import traceback
 from pathlib import Path
 
+from s4m_pipeline.console.printable import printable
 from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
 from s4m_pipeline.system_errors import SHARED_MEMORY, told
@@ -134,7 +135,7 @@ def _report(error: Exception, code: int, message: str, verbose: bool) -> int:
     """Print an error's message, and its traceback with ``--verbose``."""
     if verbose:
         traceback.print_exception(error)
-    _to_stderr(f"error: {message}")
+    _to_stderr(printable(f"error: {message}"))
     return code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ from s4m_pipeline.errors import FormatVersionError, UsageError
 
 FORMAT_VERSION = 2
 """Version of the artifacts' layout and tables. Part of every fingerprint."""
+
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
+
+def is_fingerprint(name: str) -> bool:
+    """Whether a name is that of an artifact's folder: sixteen hex digits."""
+    return _FINGERPRINT.fullmatch(name) is not None
 
 
 def format_fault(version: object) -> str:
@@ -99,9 +108,15 @@ class DigestCache:
         self._known: dict[str, list[Any]] = {}
         if path.is_file():
             try:
-                self._known = json.loads(path.read_text())
-            except (OSError, ValueError):
-                self._known = {}
+                stored = json.loads(path.read_bytes())
+            except (OSError, ValueError, RecursionError):
+                stored = {}
+            if isinstance(stored, dict):
+                self._known = {
+                    key: known
+                    for key, known in stored.items()
+                    if isinstance(known, list) and len(known) == 3
+                }
 
     def file(self, path: Path) -> str:
         """Digest of a file, or of all files below a folder (names and bytes)."""

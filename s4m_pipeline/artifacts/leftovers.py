@@ -5,10 +5,14 @@ Everything is written under a name of its own first, which ends in one of `UNFIN
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 UNFINISHED = frozenset({".partial", ".part", ".tmp"})
+_OURS = re.compile(r"\.(digests|pictures|latest[\w.-]*)\.\d+\.(tmp|partial)")
+"""Names that unfinished files beside the artifacts have, with the number of their process."""
 OLD_SECONDS = 3600.0
 """A file beside the artifacts that has not changed for so long is not being written any more."""
 
@@ -20,23 +24,29 @@ def clear_artifact(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def strays(work_dir: Path) -> list[Path]:
-    """Unfinished files beside the artifacts, such as a cache of digests or a ``latest``.
+def strays(work_dir: Path, stages: Iterable[str]) -> list[Path]:
+    """Unfinished files beside the artifacts: a cache of digests or of facts, a ``latest``.
 
     Any process may be writing there, so young ones are left out.
+
+    Args:
+        work_dir: The work folder.
+        stages: The stages whose folders are looked into; links are not followed.
     """
+    folders = [work_dir / stage for stage in sorted(stages)]
+    beside = [path for folder in folders if not folder.is_symlink() for path in folder.glob(".*")]
     found = []
-    for path in [*work_dir.glob(".*"), *work_dir.glob("*/.*")]:
+    for path in [*work_dir.glob(".*"), *beside]:
         try:
-            age = time.time() - path.stat().st_mtime
+            age = time.time() - path.lstat().st_mtime
         except OSError:  # it is finished by now
             continue
-        if path.suffix in UNFINISHED and path.is_file() and age > OLD_SECONDS:
+        if _OURS.fullmatch(path.name) and path.is_file() and age > OLD_SECONDS:
             found.append(path)
     return sorted(found)
 
 
-def clear_strays(work_dir: Path) -> None:
+def clear_strays(work_dir: Path, stages: Iterable[str]) -> None:
     """Remove what `strays` finds."""
-    for path in strays(work_dir):
+    for path in strays(work_dir, stages):
         path.unlink(missing_ok=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s4m_pipeline.artifacts.environment import environment
@@ -17,7 +15,9 @@ from s4m_pipeline.artifacts.fingerprint import (
     digest_of,
     file_digest,
 )
-from s4m_pipeline.errors import ArtifactError
+from s4m_pipeline.artifacts.sealed import read_sealed, write_sealed
+from s4m_pipeline.artifacts.training_files import is_for_people
+from s4m_pipeline.errors import ArtifactError, UsageError
 
 MANIFEST = "manifest.json"
 
@@ -30,6 +30,19 @@ class FileEntry:
     bytes: int
     sha256: str
     rows: int | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FileEntry:
+        """The entry that was written; ValueError where it is none of a file inside a folder."""
+        entry = cls(**data)
+        if not isinstance(entry.path, str) or not isinstance(entry.sha256, str):
+            raise ValueError("an entry of a file without its path or digest")
+        if not isinstance(entry.bytes, int) or not isinstance(entry.rows, (int, type(None))):
+            raise ValueError(f"{entry.path!r} has no number of bytes or rows")
+        path = PurePosixPath(entry.path)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"{entry.path!r} is outside the artifact")
+        return entry
 
 
 @dataclass(slots=True)
@@ -56,8 +69,18 @@ class Manifest:
 
     @property
     def content(self) -> str:
-        """Digest of the artifact's files."""
-        return digest_of([[entry.path, entry.sha256] for entry in self.files])
+        """Digest of the files that stages read."""
+        return digest_of([[entry.path, entry.sha256] for entry in self.input_files])
+
+    @property
+    def contents(self) -> set[str]:
+        """What `Manifest.input_contents` may call the content: earlier versions took all files."""
+        return {self.content, digest_of([[entry.path, entry.sha256] for entry in self.files])}
+
+    @property
+    def input_files(self) -> list[FileEntry]:
+        """The files that stages read: all but those that only people look at."""
+        return [entry for entry in self.files if not is_for_people(entry.path)]
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
@@ -67,25 +90,21 @@ class Manifest:
     def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
         """The manifest that ``to_dict`` wrote; unknown keys are left out."""
         fields = {name: data[name] for name in cls.__slots__ if name in data}
-        fields["files"] = [FileEntry(**entry) for entry in fields.get("files", [])]
+        if not isinstance(fields.get("files", []), list):
+            raise ValueError("its files are no list")
+        fields["files"] = [FileEntry.from_dict(entry) for entry in fields.get("files", [])]
+        for name in ("stage", "fingerprint", "created"):
+            if not isinstance(fields.get(name, ""), str):
+                raise ValueError(f"its {name} is no text")
+        for name in ("config", "inputs", "input_contents", "counts", "metrics", "environment"):
+            if not isinstance(fields.get(name, {}), dict):
+                raise ValueError(f"its {name} is no mapping")
         return cls(**fields)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON by rename, so that a reader sees the old file or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    # a lone surrogate, of a name that is not UTF-8, becomes what JSON writes for it
-    with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        stream.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Finish an artifact: the last thing written in its folder."""
-    write_json(folder / MANIFEST, manifest.to_dict())
+    write_sealed(folder / MANIFEST, manifest.to_dict())
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -94,19 +113,36 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ArtifactError: It is missing, damaged, or of another format version.
     """
+    return _read(folder)[0]
+
+
+def manifest_fault(folder: Path) -> str:
+    """What is wrong with a manifest that can be read: a changed byte, or a list without a file.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    manifest, fault = _read(folder)
+    if fault:
+        return f"{MANIFEST}: {fault}"
+    return "" if manifest.files else f"{MANIFEST}: it lists no file"
+
+
+def _read(folder: Path) -> tuple[Manifest, str]:
+    """A manifest, and what of it is not as it was written."""
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_text())
+        data, fault = read_sealed(path, Manifest.__slots__)
         version = data["format_version"]
     except FileNotFoundError as error:
         what = "unfinished, it has no" if folder.is_dir() else "there is no such folder with a"
         raise ArtifactError(f"{folder}: {what} {MANIFEST}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise ArtifactError(f"{path}: damaged, no manifest can be read from it") from error
     check_format_version(version, path, folder)
     try:
-        return Manifest.from_dict(data)
-    except TypeError as error:
+        return Manifest.from_dict(data), fault
+    except (TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: damaged ({error})") from error
 
 
@@ -121,13 +157,72 @@ def verify(folder: Path, manifest: Manifest) -> list[str]:
     Returns:
         One line a fault: missing, another size, another digest. Empty when all is well.
     """
-    faults = []
-    for entry in manifest.files:
+    return [fault for entry in manifest.files if (fault := file_fault(folder, entry))]
+
+
+def file_fault(folder: Path, entry: FileEntry) -> str:
+    """How a file differs from what is written down of it; empty where it does not."""
+    return size_fault(folder, entry) or _content_fault(folder, entry)
+
+
+def size_fault(folder: Path, entry: FileEntry) -> str:
+    """Whether a file is missing or of another size, which is told without reading it."""
+    path = folder / entry.path
+    if not path.is_file():
+        return f"{entry.path}: missing"
+    if path.stat().st_size != entry.bytes:
+        return f"{entry.path}: {path.stat().st_size} bytes, manifest says {entry.bytes}"
+    return ""
+
+
+def _content_fault(folder: Path, entry: FileEntry) -> str:
+    try:
+        digest = file_digest(folder / entry.path)
+    except UsageError as error:
+        return f"{entry.path}: cannot be read ({error})"
+    return "" if digest == entry.sha256 else f"{entry.path}: its SHA-256 is not the manifest's"
+
+
+def check_listed(path: Path, digest: str) -> None:
+    """Refuse a file that lies in a finished artifact and is not what the manifest says.
+
+    Args:
+        path: The file, which need not be of an artifact.
+        digest: Its SHA-256.
+
+    Raises:
+        ArtifactError: It has another digest there; the message names the command that makes it.
+    """
+    if not (path.parent / MANIFEST).is_file():
+        return
+    manifest = read_manifest(path.parent)
+    if any(entry.path == path.name and entry.sha256 != digest for entry in manifest.files):
+        raise ArtifactError(
+            f"{path}: its SHA-256 is not the manifest's.\n"
+            f"Make it again with: s4m {manifest.stage} -c RUN.yaml --force"
+        )
+
+
+class SeenFiles:
+    """Files that were compared with their manifest; each is read once for its state."""
+
+    def __init__(self) -> None:
+        self._whole: dict[Path, tuple[str, tuple[int, int, int]]] = {}
+
+    def fault(self, folder: Path, entry: FileEntry) -> str:
+        """How a file differs from its entry, as `file_fault` says it."""
         path = folder / entry.path
-        if not path.is_file():
-            faults.append(f"{entry.path}: missing")
-        elif path.stat().st_size != entry.bytes:
-            faults.append(f"{entry.path}: {path.stat().st_size} bytes, manifest says {entry.bytes}")
-        elif file_digest(path) != entry.sha256:
-            faults.append(f"{entry.path}: its SHA-256 is not the manifest's")
-    return faults
+        if fault := size_fault(folder, entry):
+            return fault
+        known = (entry.sha256, state_of(path))
+        if self._whole.get(path) == known:
+            return ""
+        if not (fault := _content_fault(folder, entry)):
+            self._whole[path] = known
+        return fault
+
+
+def state_of(path: Path) -> tuple[int, int, int]:
+    """By what a file is taken for the same as before: bytes, time of change, and inode."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns, state.st_ino

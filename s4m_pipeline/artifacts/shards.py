@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import digest_of
-from s4m_pipeline.artifacts.manifest import FileEntry, file_entry, write_json
+from s4m_pipeline.artifacts.manifest import file_entry, file_fault, size_fault
+from s4m_pipeline.artifacts.markers import ShardMarker as ShardMarker
+from s4m_pipeline.artifacts.markers import marker_at
+from s4m_pipeline.artifacts.sealed import write_json, write_sealed
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.wording import counted
 
@@ -58,17 +61,6 @@ class ShardResult:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class ShardMarker:
-    """A finished shard: a digest of its image ids, its files, counts and warnings."""
-
-    images: str
-    files: list[FileEntry]
-    counts: dict[str, int]
-    seconds: dict[str, float]
-    warnings: list[str]
-
-
 def shard_size(images: int) -> int:
     """Images in a shard. It depends on the set's size alone, so a resumed run cuts the same."""
     return min(LARGEST, max(1, -(-images // (SHARDS * PORTION))) * PORTION)
@@ -91,6 +83,11 @@ def _marker_path(folder: Path, shard: Shard) -> Path:
 def write_shard_count(folder: Path, count: int) -> None:
     """Write down how many shards there will be, for whoever asks in the meantime."""
     write_json(folder / "shards" / ALL, {"shards": count})
+
+
+def remove_shard_count(folder: Path) -> None:
+    """Remove what `write_shard_count` wrote, once all shards are done."""
+    (folder / "shards" / ALL).unlink(missing_ok=True)
 
 
 def shards_done(folder: Path) -> str:
@@ -129,21 +126,24 @@ def write_shard(
     images = digest_of(list(shard.image_ids))
     warnings = list(result.warnings)
     marker = ShardMarker(images, files, dict(result.counts), dict(result.seconds), warnings)
-    write_json(_marker_path(folder, shard), asdict(marker))
+    write_sealed(_marker_path(folder, shard), asdict(marker))
     return marker
 
 
-def read_marker(folder: Path, shard: Shard) -> ShardMarker | None:
-    """The marker of a finished shard of the same images; None when it has to be made."""
+def read_marker(folder: Path, shard: Shard, thorough: bool = True) -> ShardMarker | None:
+    """The marker of a finished shard of the same images; None when it has to be made.
+
+    Args:
+        folder: The artifact's folder.
+        shard: The shard.
+        thorough: Compare its tables with the digests that the marker has; else sizes alone, which
+            is quick and enough for a plan.
+    """
     try:
-        data = json.loads(_marker_path(folder, shard).read_text())
-        files = [FileEntry(**entry) for entry in data["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        marker = marker_at(_marker_path(folder, shard))
+    except (OSError, ValueError):
         return None
-    if data.get("images") != digest_of(list(shard.image_ids)):
+    if marker.images != digest_of(list(shard.image_ids)):
         return None
-    if any(not (folder / f.path).is_file() for f in files):
-        return None
-    return ShardMarker(
-        data["images"], files, data["counts"], data["seconds"], data.get("warnings", [])
-    )
+    fault = file_fault if thorough else size_fault
+    return None if any(fault(folder, entry) for entry in marker.files) else marker

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache
-from s4m_pipeline.artifacts.leftovers import strays
+from s4m_pipeline.artifacts.digest_beside import digest_file
+from s4m_pipeline.artifacts.durable import make_folder, sync_files
+from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache, is_fingerprint
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
+    SeenFiles,
+    manifest_fault,
     read_manifest,
-    write_json,
+    size_fault,
+    state_of,
     write_manifest,
 )
-from s4m_pipeline.errors import S4MError
+from s4m_pipeline.artifacts.sealed import write_json, write_text
+from s4m_pipeline.errors import ArtifactError, S4MError
 
 REQUEST = "request.json"
 """What an unfinished artifact is to become: stage, config and inputs, written first."""
@@ -40,6 +43,7 @@ class Store:
         self.work_dir = work_dir
         self.digests = DigestCache(work_dir / ".digests.json")
         self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
+        self._seen = SeenFiles()
 
     def folder(self, stage: str, fingerprint: str) -> Path:
         """The folder of one artifact, whether it is there or not."""
@@ -62,14 +66,38 @@ class Store:
         """
         folder = self.folder(stage, fingerprint)
         try:
-            state = (folder / MANIFEST).stat()
+            state = state_of(folder / MANIFEST)
         except OSError:
             return read_manifest(folder)  # which says what is missing
         known = self._manifests.get(folder)
-        if known is None or known[0] != (state.st_size, state.st_mtime_ns, state.st_ino):
-            known = (state.st_size, state.st_mtime_ns, state.st_ino), read_manifest(folder)
+        if known is None or known[0] != state:
+            known = state, read_manifest(folder)
             self._manifests[folder] = known
+        if (known[1].stage, known[1].fingerprint) != (stage, fingerprint):
+            raise ArtifactError(
+                f"{folder / MANIFEST}: damaged, or copied from another place: "
+                f"it is of {known[1].stage} {known[1].fingerprint}"
+            )
         return known[1]
+
+    def fault(self, stage: str, fingerprint: str, thorough: bool = True) -> str:
+        """What is wrong with a finished artifact as an input; empty for nothing.
+
+        Args:
+            stage: The stage's name.
+            fingerprint: The artifact's.
+            thorough: Compare what stages read of it with its digests, each file once for its
+                state; else sizes alone, which is quick.
+
+        Raises:
+            ArtifactError: Its manifest cannot be read.
+        """
+        folder = self.folder(stage, fingerprint)
+        manifest = self.manifest(stage, fingerprint)
+        if thorough and (fault := manifest_fault(folder)):
+            return fault
+        compare = self._seen.fault if thorough else size_fault
+        return next((f for entry in manifest.input_files if (f := compare(folder, entry))), "")
 
     def latest(self, stage: str, pointer: str = "") -> str | None:
         """The fingerprint of a stage's last finished artifact.
@@ -80,7 +108,7 @@ class Store:
         """
         path = self.work_dir / stage / _latest(pointer)
         try:
-            return path.read_text().strip() or None
+            return path.read_text(errors="replace").strip() or None
         except OSError:
             return None
 
@@ -88,7 +116,7 @@ class Store:
         """All artifacts as (stage, fingerprint, finished), by stage and time."""
         artifacts = []
         for stage in sorted(p for p in self.work_dir.glob("*") if p.is_dir()):
-            folders = [p for p in stage.iterdir() if p.is_dir() and not p.name.startswith(".")]
+            folders = [p for p in stage.iterdir() if is_fingerprint(p.name) and p.is_dir()]
             for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
                 done = (folder / MANIFEST).is_file()
                 if done or (folder / REQUEST).is_file():
@@ -96,20 +124,49 @@ class Store:
         return artifacts
 
     def begin(
-        self, stage: str, fingerprint: str, config: Mapping[str, Any], inputs: Mapping[str, str]
+        self,
+        stage: str,
+        fingerprint: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        contents: Mapping[str, str] | None = None,
     ) -> Path:
-        """Make the artifact's folder, or find the unfinished one to go on with."""
+        """Make the artifact's folder, or find the unfinished one to go on with.
+
+        Args:
+            stage: The stage's name.
+            fingerprint: The artifact's.
+            config: The settings that can change the result.
+            inputs: As of `Manifest`.
+            contents: `Manifest.input_contents`, as they are before the work.
+        """
         folder = self.folder(stage, fingerprint)
-        folder.mkdir(parents=True, exist_ok=True)
-        request = {"stage": stage, "config": dict(config), "inputs": dict(inputs)}
+        make_folder(folder)
+        request = {
+            "stage": stage,
+            "fingerprint": fingerprint,
+            "config": dict(config),
+            "inputs": dict(inputs),
+            "input_contents": None if contents is None else dict(contents),
+        }
         write_json(folder / REQUEST, request)
         return folder
 
     def finish(self, folder: Path, manifest: Manifest, pointer: str = "") -> None:
-        """Write the manifest, then point ``latest`` at the artifact."""
+        """Write the manifest once all that it lists is on the disk, then point ``latest`` at it."""
+        sync_files(folder, [entry.path for entry in manifest.files])
         write_manifest(folder, manifest)
         (folder / REQUEST).unlink(missing_ok=True)
+        for entry in manifest.files:  # the manifest has the digest now
+            digest_file(folder / entry.path).unlink(missing_ok=True)
         self.point_latest(manifest.stage, manifest.fingerprint, pointer)
+
+    def reopen(self, stage: str, fingerprint: str) -> None:
+        """Make a finished artifact an unfinished one, whose whole shards are taken as they are."""
+        folder, manifest = self.folder(stage, fingerprint), self.manifest(stage, fingerprint)
+        contents = manifest.input_contents
+        self.begin(stage, fingerprint, manifest.config, manifest.inputs, contents)
+        (folder / MANIFEST).unlink()
 
     def point_latest(self, stage: str, fingerprint: str, pointer: str = "") -> None:
         """Make ``latest`` name this artifact, and ``latest-POINTER`` where it has a pointer.
@@ -118,11 +175,9 @@ class Store:
         """
         for name in {LATEST, _latest(pointer)}:
             path = self.work_dir / stage / name
-            if path.is_file() and path.read_text().strip() == fingerprint:
+            if path.is_file() and path.read_text(errors="replace").strip() == fingerprint:
                 continue
-            partial = path.with_name(f".{name}.{os.getpid()}.partial")
-            partial.write_text(fingerprint + "\n")
-            partial.replace(path)
+            write_text(path, fingerprint + "\n")
 
     def set_aside(self, stage: str, fingerprint: str) -> Path:
         """Move an artifact, if it is there, out of the way of a new version; ``gc`` removes it.
@@ -141,18 +196,20 @@ class Store:
         """What an artifact was made for, finished or not.
 
         Returns:
-            ``config``, ``inputs`` and ``format_version``; nothing where they cannot be read.
+            ``config``, ``inputs``, ``input_contents`` (None where they are not known) and
+            ``format_version``; nothing where they cannot be read.
         """
         folder = self.folder(stage, fingerprint)
         for name in (MANIFEST, REQUEST):
             try:
-                data = json.loads((folder / name).read_text())
+                data = json.loads((folder / name).read_bytes())
                 return {
                     "config": data["config"],
                     "inputs": data["inputs"],
+                    "input_contents": data.get("input_contents"),
                     "format_version": data.get("format_version", FORMAT_VERSION),
                 }
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
         return {}
 
@@ -177,44 +234,6 @@ class Store:
 
     def _lock_file(self, stage: str, fingerprint: str) -> Path:
         return self.work_dir / stage / f".{fingerprint}.lock"
-
-    def removable(self) -> list[Path]:
-        """What nothing needs: replaced, unfinished or superseded artifacts, and unfinished files.
-
-        Kept are each stage's latest artifacts, what those were made of, and what another process
-        is making.
-        """
-        inputs = {
-            fingerprint: set(self.requested(stage, fingerprint).get("inputs", {}).values())
-            for stage, fingerprint, done in self.artifacts()
-            if done
-        }
-        kept = {path.read_text().strip() for path in self.work_dir.glob(f"*/{LATEST}*")}
-        pending = list(kept)
-        while pending:
-            above = (inputs.get(pending.pop(), set()) & inputs.keys()) - kept
-            kept |= above
-            pending += above
-        folders = [
-            self.folder(stage, fingerprint)
-            for stage, fingerprint, _ in self.artifacts()
-            if fingerprint not in kept and not self.is_being_made(stage, fingerprint)
-        ]
-        replaced = sorted(self.work_dir.glob(f"*/{REPLACED}/*"))
-        return folders + replaced + strays(self.work_dir)
-
-    def remove(self, path: Path) -> None:
-        """Delete what is removable.
-
-        An artifact's folder is moved to the replaced ones first, so that a removal that is stopped
-        leaves nothing that looks like an artifact, and the next one ends it.
-        """
-        if path.is_file():
-            path.unlink()
-            return
-        if path.parent.name != REPLACED:
-            path = self.set_aside(path.parent.name, path.name)
-        shutil.rmtree(path)
 
 
 def _latest(pointer: str) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.artifacts.durable import make_folder, put_in_place
+from s4m_pipeline.artifacts.listed import listed_files
 from s4m_pipeline.artifacts.table_file import categories_of, open_table, read_file, read_some
 from s4m_pipeline.errors import ArtifactError
 
@@ -25,7 +27,7 @@ def write_table(
     rows: Iterable[Mapping[str, Any]],
     categories: Sequence[Mapping[str, Any]],
 ) -> int:
-    """Write rows to one Parquet file, by rename, so that an existing file is complete.
+    """Write rows to one Parquet file, by rename and durably, so that an existing file is complete.
 
     Args:
         path: The file to make.
@@ -43,7 +45,7 @@ def write_table(
 
     definition = TABLES[table]
     schema = definition.schema_with(categories)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(path.name + ".partial")
     remaining, count = iter(rows), 0
     with pq.ParquetWriter(
@@ -61,22 +63,43 @@ def write_table(
             count += len(group)
         if not count:
             writer.write_table(schema.empty_table())
-    partial.replace(path)
+    put_in_place(partial, path)
     return count
 
 
-def table_files(folder: Path, table: str) -> list[Path]:
-    """The Parquet files of ``table`` in an artifact's folder, in shard order."""
-    return sorted((folder / table).glob("*.parquet"))
+def table_files(folder: Path, table: str, unfinished: bool = False) -> list[Path]:
+    """The Parquet files of ``table`` in an artifact's folder, in shard order.
+
+    These are the files that the manifest lists, whatever else lies there; in an unfinished artifact
+    those that the shards' markers list. A folder that is no artifact is taken as it is.
+
+    Args:
+        folder: The artifact's folder.
+        table: A name in ``table_definitions.TABLES``.
+        unfinished: Whether the artifact may be one that is being made, as for its own stage.
+
+    Raises:
+        ArtifactError: There is no such artifact, it is unfinished, or its manifest is damaged.
+    """
+    listed = listed_files(folder, unfinished)
+    if listed is None:
+        return sorted((folder / table).glob("*.parquet"))
+    paths = (PurePosixPath(path) for path in listed)
+    return sorted(
+        folder / path for path in paths if path.parts[:-1] == (table,) and path.suffix == ".parquet"
+    )
 
 
-def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    folder: Path, table: str, columns: Sequence[str] | None = None, unfinished: bool = False
+) -> pa.Table:
     """Read a table of an artifact, all of its shards, in image order.
 
     Args:
         folder: The artifact's folder.
         table: A name in ``table_definitions.TABLES``.
         columns: The columns to read; all when None.
+        unfinished: Whether the artifact may be one that is being made.
 
     Returns:
         The table; with no rows where the artifact holds none. Categories stand in the schema's
@@ -89,7 +112,7 @@ def read_table(folder: Path, table: str, columns: Sequence[str] | None = None) -
 
     from s4m_pipeline.artifacts.table_definitions import TABLES
 
-    files = table_files(folder, table)
+    files = table_files(folder, table, unfinished)
     if not files:
         return _select(TABLES[table].schema_with([]).empty_table(), columns)
     wanted = columns or None
@@ -101,7 +124,7 @@ def table_rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[dic
     """The rows of a table one after the other, so that a look at the first ones is cheap.
 
     Args:
-        folder: The artifact's folder.
+        folder: The artifact's folder; its manifest may not be written yet.
         table: A name in ``table_definitions.TABLES``.
         columns: The columns to read.
 
@@ -112,7 +135,7 @@ def table_rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[dic
 
     from s4m_pipeline.artifacts.table_checks import check_rows
 
-    for path in table_files(folder, table):
+    for path in table_files(folder, table, unfinished=True):
         try:
             with open_table(path, table, ahead=False) as file:
                 for batch in file.iter_batches(1024, columns=list(columns)):

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 CHECKPOINT = "checkpoint.pth"
 """The trained network: weights and all that is needed to run them."""
 LOG = "log.jsonl"
 """Losses and validation figures, as JSON lines."""
+PAGE = "labels.html"
+"""What a student learned from, for people."""
+
+
+def is_for_people(path: str) -> bool:
+    """Whether a file of an artifact is looked at by people and read by no stage."""
+    return PurePosixPath(path).name in (LOG, PAGE)

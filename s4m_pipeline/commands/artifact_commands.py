@@ -10,6 +10,7 @@ import typer
 
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.commands.options import Json, example
+from s4m_pipeline.console.printable import printable
 
 artifacts_app = typer.Typer(help="Look at and clear artifacts.", no_args_is_help=True)
 
@@ -30,13 +31,14 @@ def list_artifacts(work_dir: WorkDir, as_json: Json = False) -> None:
 
     rows = list_rows(Store(work_dir))
     if not rows:
-        typer.echo(f"no artifacts in {work_dir}", err=True)
+        typer.echo(f"no artifacts in {printable(str(work_dir))}", err=True)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         star = "*" if row["latest"] else " "
-        typer.echo(f"{star} {row['stage']:14} {row['fingerprint']} {row['state']:10} {row['made']}")
+        line = f"{star} {row['stage']:14} {row['fingerprint']} {row['state']:10} {row['made']}"
+        typer.echo(printable(line))
 
 
 @artifacts_app.command("show", epilog=example("artifacts show work/refine/0123456789abcdef"))
@@ -44,7 +46,8 @@ def show(folder: Folder) -> None:
     """Print an artifact's manifest."""
     from s4m_pipeline.workflow.artifact_views import artifact_manifest
 
-    typer.echo(json.dumps(artifact_manifest(folder).to_dict(), indent=2, ensure_ascii=False))
+    text = json.dumps(artifact_manifest(folder).to_dict(), indent=2, ensure_ascii=False)
+    typer.echo(printable(text))
 
 
 @artifacts_app.command("verify", epilog=example("artifacts verify work/refine/0123456789abcdef"))
@@ -52,7 +55,7 @@ def verify(folder: Folder) -> None:
     """Compare an artifact's files with its manifest, digests included."""
     from s4m_pipeline.workflow.artifact_views import verify_artifact
 
-    typer.echo(verify_artifact(folder))
+    typer.echo(printable(verify_artifact(folder)))
 
 
 @artifacts_app.command(
@@ -64,7 +67,7 @@ def diff(first: Folder, second: Folder) -> None:
     from s4m_pipeline.workflow.artifact_views import differences
 
     for line in differences(first, second):
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 @artifacts_app.command("gc", epilog=example("artifacts gc work --remove"))
@@ -75,15 +78,23 @@ def collect(
     ] = False,
 ) -> None:
     """List or delete what no stage needs any more: replaced, unfinished and older artifacts."""
+    from s4m_pipeline.artifacts.collecting import leftovers
+    from s4m_pipeline.artifacts.collecting import remove as remove_leftover
+    from s4m_pipeline.engine.registry import STAGES
+
     store = Store(work_dir)
-    folders = store.removable()
-    if not folders:
+    found = leftovers(store, STAGES)
+    if all(leftover.why_kept for leftover in found):
         message = "nothing to remove" if store.artifacts() else "no artifacts"
-        typer.echo(f"{message} in {work_dir}", err=True)
-    for folder in folders:
-        typer.echo(f"{'removed ' if remove else ''}{folder}")
+        typer.echo(f"{message} in {printable(str(work_dir))}", err=True)
+    for leftover in found:
+        name = printable(str(leftover.path))
+        if leftover.why_kept:
+            typer.echo(f"{name} is left alone: {leftover.why_kept}", err=True)
+            continue
         if remove:
-            store.remove(folder)
+            remove_leftover(store, leftover)
+        typer.echo(f"{'removed ' if remove else ''}{name}")
 
 
 def add_to(app: typer.Typer) -> None:

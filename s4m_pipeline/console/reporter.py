@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from s4m_pipeline.console.printable import printable
+
 LOG_SECONDS = 30.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -27,7 +29,7 @@ class Reporter:
     def say(self, message: str) -> None:
         """Tell the user something."""
         if not self._quiet:
-            self.console.print(message, markup=False, soft_wrap=True)
+            self.console.print(printable(message), markup=False, soft_wrap=True)
 
     def say_once(self, message: str) -> None:
         """Tell the user something, but the same thing only once."""
@@ -37,7 +39,8 @@ class Reporter:
 
     def warn(self, message: str) -> None:
         """Tell the user what may be wrong."""
-        self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        text = printable(f"warning: {message}")
+        self.console.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def warn_once(self, message: str) -> None:
         """Warn as ``warn`` does, but of the same thing only once."""

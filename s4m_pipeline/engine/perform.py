@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from s4m_pipeline.artifacts.leftovers import clear_artifact, clear_strays
 from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.artifacts.store import REQUEST
 from s4m_pipeline.devices.placement import ALWAYS_THERE
+from s4m_pipeline.engine.mending import mended, reopened
+from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
-from s4m_pipeline.engine.staleness import describe_difference, input_contents
+from s4m_pipeline.engine.staleness import changed_inputs, describe_difference, input_contents
 from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError, S4MError
 from s4m_pipeline.system_errors import telling
 from s4m_pipeline.wording import counted
@@ -39,7 +42,7 @@ def freshness(run: Run, stage: Stage) -> Freshness:
     fingerprint = run.fingerprint(stage)
     if run.store.is_complete(stage.name, fingerprint):
         try:
-            run.require(stage)
+            run.glance_at(stage)
             changed = _changed_input(run, stage, {})
         except ArtifactError as error:
             return Freshness("damaged", fingerprint, str(error).splitlines()[0])
@@ -80,7 +83,7 @@ def _first_change(run: Run, stage: Stage, answers: dict[str, str]) -> str:
             manifest = run.store.manifest(upstream.name, fingerprint)
         except ArtifactError as error:
             return f"its input {name} is damaged: {str(error).splitlines()[0]}"
-        if name in contents and manifest.content != contents[name]:
+        if name in contents and contents[name] not in manifest.contents:
             return f"its input {name} was made again, with another result, at {manifest.created}"
         change = _changed_input(run, upstream, answers)
         if change:
@@ -151,14 +154,15 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
     """
     fingerprint = run.fingerprint(stage)
     if not force and (manifest := _if_fresh(run, stage)):
-        return manifest
+        return mended(run, stage, manifest)
     check_stage(run, stage, force)
     for upstream in stage.upstream(run.config).values():
         _require_fresh(run, upstream)
     with telling(run.folder(stage)), run.store.lock(stage.name, fingerprint):
         if not force and (manifest := _if_fresh(run, stage)):
             return manifest  # another process made it in the meantime
-        if force or run.store.is_complete(stage.name, fingerprint):
+        replaced = force or run.store.is_complete(stage.name, fingerprint)
+        if replaced and not (force and reopened(run, stage)):
             run.store.set_aside(stage.name, fingerprint)
         return _make(run, stage, fingerprint)
 
@@ -188,23 +192,59 @@ def _require_fresh(run: Run, upstream: Stage) -> None:
 
 
 def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
-    resumed = run.store.is_begun(stage.name, fingerprint)
+    contents = input_contents(run, stage)
+    resumed = _is_resumed(run, stage, fingerprint)
     run.reporter.say(f"{stage.title}: {'resuming' if resumed else 'making'} {fingerprint}")
     settings, inputs = stage.settings(run.config), stage.inputs(run)
-    folder = run.store.begin(stage.name, fingerprint, settings, inputs)
+    folder = run.store.begin(stage.name, fingerprint, settings, inputs, contents)
     clear_artifact(folder)
-    clear_strays(run.store.work_dir)
+    clear_strays(run.store.work_dir, STAGES)
     outcome = _outcome(run, stage, folder)
+    _check_afterwards(run, stage, folder, contents)
+    manifest = manifest_of(stage, fingerprint, settings, inputs, outcome)
+    manifest.input_contents = contents
+    run.store.finish(folder, manifest, stage.pointer)
+    run.reporter.say(f"{stage.title}: done, {folder}")
+    return manifest
+
+
+def _check_afterwards(run: Run, stage: Stage, folder: Path, contents: Mapping[str, str]) -> None:
+    """Refuse to finish what was removed, or made of other inputs than it was begun with."""
     if not (folder / REQUEST).is_file():
         raise S4MError(
             f"{folder}: was removed while it was being made.\nMake it again with: "
             f"{run.command_for(stage)}"
         )
-    manifest = manifest_of(stage, fingerprint, settings, inputs, outcome)
-    manifest.input_contents = input_contents(run, stage)
-    run.store.finish(folder, manifest, stage.pointer)
-    run.reporter.say(f"{stage.title}: done, {folder}")
-    return manifest
+    if changed := _changed_since(run, stage, contents):
+        raise ArtifactError(
+            f"{stage.title}: its input {changed[0]} was made again, with another result, while it "
+            f"was at work.\nBegin anew with: {run.command_for(stage)}"
+        )
+
+
+def _is_resumed(run: Run, stage: Stage, fingerprint: str) -> bool:
+    """Whether there is something to go on with; what was made of other inputs is set aside."""
+    if not run.store.is_begun(stage.name, fingerprint):
+        return False
+    contents = run.store.requested(stage.name, fingerprint).get("input_contents")
+    if contents is None or not (changed := _changed_since(run, stage, contents)):
+        return True
+    run.reporter.warn(
+        f"{stage.title}: its input {changed[0]} was made again, with another result, since it was "
+        "stopped; what there was of it is set aside"
+    )
+    run.store.set_aside(stage.name, fingerprint)
+    return False
+
+
+def _changed_since(run: Run, stage: Stage, contents: Mapping[str, str]) -> list[str]:
+    """Names of input artifacts that hold something else now; not of those that are gone."""
+    gone = [
+        name
+        for name, upstream in stage.upstream(run.config).items()
+        if not run.store.is_complete(upstream.name, run.fingerprint(upstream))
+    ]
+    return changed_inputs(run, stage, contents, leave_out=gone)
 
 
 def _outcome(run: Run, stage: Stage, folder: Path) -> Outcome:

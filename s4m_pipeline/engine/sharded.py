@@ -15,6 +15,7 @@ from s4m_pipeline.artifacts.shards import (
     ShardMarker,
     make_shards,
     read_marker,
+    remove_shard_count,
     remove_shards,
     shard_size,
     shards_done,
@@ -42,6 +43,7 @@ class ShardedStage(Stage):
     It has an image source and a worker. The worker is made in the process where an engine runs it.
     """
 
+    repaired_by_shard = True
     images: ClassVar[ImageSource]
     """The images that it works over."""
 
@@ -97,7 +99,7 @@ class ShardedStage(Stage):
         shards = self.shards(run)
         images = sum(len(shard.image_ids) for shard in shards)
         folder = run.folder(self)
-        done = sum(read_marker(folder, shard) is not None for shard in shards)
+        done = sum(read_marker(folder, shard, thorough=False) is not None for shard in shards)
         return Plan(images, len(shards), done, images * self.bytes_per_image(run))
 
     def progress(self, run: Run) -> str:
@@ -109,15 +111,17 @@ class ShardedStage(Stage):
         shards = self.shards(run)
         remove_shards(folder, len(shards))
         write_shard_count(folder, len(shards))
-        markers: dict[int, ShardMarker] = {}
-        for shard in shards:
-            marker = read_marker(folder, shard)
-            if marker is not None:
-                markers[shard.number] = marker
+        markers = self.whole_shards(run, folder)
         todo = [shard for shard in shards if shard.number not in markers]
         if todo:
             markers |= self._process(run, folder, shards, todo)
+        remove_shard_count(folder)
         return self._outcome(run, [markers[shard.number] for shard in shards])
+
+    def whole_shards(self, run: Run, folder: Path) -> dict[int, ShardMarker]:
+        """The markers of the shards that need not be made, by number; their tables are whole."""
+        found = {shard.number: read_marker(folder, shard) for shard in self.shards(run)}
+        return {number: marker for number, marker in found.items() if marker is not None}
 
     def _process(
         self, run: Run, folder: Path, shards: Sequence[Shard], todo: Sequence[Shard]

@@ -66,6 +66,9 @@ class Stage(ABC):
     name: ClassVar[str]
     """Folder of its artifacts below the work folder, and its row in the registry."""
 
+    repaired_by_shard: ClassVar[bool] = False
+    """Whether a damaged artifact's whole shards are kept when it is made again."""
+
     round: int = field(default=1, kw_only=True)
 
     @classmethod
@@ -139,6 +142,20 @@ class Stage(ABC):
     @abstractmethod
     def make(self, run: Run, folder: Path) -> Outcome:
         """Do the work in ``folder``, and resume from what an earlier try left there."""
+
+    def rewrite(self, run: Run, folder: Path, path: str) -> bool:
+        """Write a damaged file of its finished artifact anew, if only people look at that.
+
+        Args:
+            run: The run.
+            folder: The artifact's folder.
+            path: The file's path inside.
+
+        Returns:
+            Whether it could be made of what is there.
+        """
+        del run, folder, path
+        return False
 
 
 def label_categories(categories: Sequence[Any]) -> list[dict[str, Any]]:

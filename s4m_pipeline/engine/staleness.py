@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.configs import model_config_digest, model_names
 from s4m_pipeline.engine.registry import STAGES
@@ -61,13 +62,8 @@ def describe_difference(
     return "; ".join(reasons)
 
 
-def input_contents(run: Run, stage: Stage, leave_out: Collection[str] = ()) -> dict[str, str]:
-    """What a stage's input artifacts hold now, for comparison with `Manifest.input_contents`.
-
-    Args:
-        run: The run.
-        stage: The stage.
-        leave_out: Names of inputs that are not looked at.
+def input_contents(run: Run, stage: Stage) -> dict[str, str]:
+    """What a stage's input artifacts hold now, as `Manifest.input_contents`.
 
     Returns:
         Digests by input name.
@@ -75,8 +71,34 @@ def input_contents(run: Run, stage: Stage, leave_out: Collection[str] = ()) -> d
     Raises:
         ArtifactError: An input's manifest is missing or damaged.
     """
+    return {name: manifest.content for name, manifest in _input_manifests(run, stage, ()).items()}
+
+
+def changed_inputs(
+    run: Run, stage: Stage, contents: Mapping[str, str], leave_out: Collection[str] = ()
+) -> list[str]:
+    """Names of a stage's input artifacts that hold something else now.
+
+    Args:
+        run: The run.
+        stage: The stage.
+        contents: What they held: `Manifest.input_contents`.
+        leave_out: Names of inputs that are not looked at.
+
+    Raises:
+        ArtifactError: An input's manifest is missing or damaged.
+    """
+    now = _input_manifests(run, stage, leave_out)
+    return [
+        name
+        for name in sorted((now.keys() | contents.keys()) - set(leave_out))
+        if name not in now or contents.get(name) not in now[name].contents
+    ]
+
+
+def _input_manifests(run: Run, stage: Stage, leave_out: Collection[str]) -> dict[str, Manifest]:
     return {
-        name: run.store.manifest(upstream.name, run.fingerprint(upstream)).content
+        name: run.store.manifest(upstream.name, run.fingerprint(upstream))
         for name, upstream in stage.upstream(run.config).items()
         if name not in leave_out
     }

@@ -79,7 +79,7 @@ def prediction_scores(folder: Path, floor: float, min_area: float) -> tuple[np.n
     Returns:
         Category ids and scores, (N,) each.
     """
-    files = table_files(folder, "predictions")
+    files = table_files(folder, "predictions", unfinished=True)  # held-out reads its own
     stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     return _scores(stamps, floor, min_area)
 

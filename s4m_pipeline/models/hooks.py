@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 
+from s4m_pipeline.artifacts.digest_beside import write_digest
+from s4m_pipeline.artifacts.sealed import write_text
 from s4m_pipeline.errors import S4MError
 
 LOG_INTERVAL = 10
@@ -51,7 +53,7 @@ class JsonLinesHook(Hook):
         if runner.iter >= runner.max_iters and runner.val_loop is not None:
             # Only the last validation is left to do: see PositionedTrainLoop.
             lines = [x for x in lines if x["iteration"] < runner.iter or "learning_rate" in x]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self._since = time.monotonic()
 
     def after_train_iter(
@@ -112,17 +114,36 @@ class JsonLinesHook(Hook):
             log.write(json.dumps(line) + "\n")
 
 
+@HOOKS.register_module()
+class DigestedCheckpointHook(CheckpointHook):
+    """MMEngine's checkpoints, each with a digest beside it, which a resumed training compares."""
+
+    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
+        super()._save_checkpoint_with_step(runner, step, meta)
+        newest = Path(self.last_ckpt)
+        write_digest(newest)
+        for path in newest.parent.glob(f"iter_*{newest.suffix}.sha256"):
+            if not path.with_suffix("").is_file():  # MMEngine has removed its checkpoint
+                path.unlink()
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read a training's log; a last line that was cut short is left out."""
+    """Read a training's log; lines that are damaged or were cut short are left out."""
     if not path.is_file():
         return []
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for text in texts if (line := _log_line(text))]
+
+
+def _log_line(text: str) -> dict[str, Any]:
+    """A line's figures; none where it is not as it was written."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(line, dict) or not isinstance(line.get("iteration"), int):
+        return {}
+    return line if all(isinstance(value, (int, float)) for value in line.values()) else {}
 
 
 def _place_of(folder: Path) -> tuple[int, int] | None:

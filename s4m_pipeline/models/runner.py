@@ -187,7 +187,7 @@ def _default_hooks(spec: TrainingSpec) -> Settings:
     return dict(
         logger=None,
         checkpoint=dict(
-            type="CheckpointHook",
+            type="DigestedCheckpointHook",
             by_epoch=False,
             interval=spec.checkpoint_interval,
             max_keep_ckpts=2,  # MMEngine removes the oldest before it has written the newest

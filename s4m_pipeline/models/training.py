@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
+from s4m_pipeline.artifacts.digest_beside import is_whole_archive, remove_with_digest, write_digest
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
@@ -21,11 +22,23 @@ from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
 from s4m_pipeline.models.precision import resolved_precision
-from s4m_pipeline.models.runner import build_runner
-from s4m_pipeline.models.training_spec import TrainingSpec, iteration_of, newest_checkpoint
+from s4m_pipeline.models.runner import LABELS, build_runner
+from s4m_pipeline.models.training_spec import (
+    TrainingSpec,
+    damaged_checkpoints,
+    iteration_of,
+    newest_checkpoint,
+)
 from s4m_pipeline.training_data.worker_errors import unwrap
 
-__all__ = ["TrainingResult", "TrainingSpec", "newest_checkpoint", "resume_iteration", "train"]
+__all__ = [
+    "TrainingResult",
+    "TrainingSpec",
+    "damaged_files",
+    "newest_checkpoint",
+    "resume_iteration",
+    "train",
+]
 
 WORK_FOLDER = "mmengine"
 PREFIX = "network."
@@ -69,7 +82,7 @@ def train(spec: TrainingSpec, resume: bool = True) -> TrainingResult:
     path = spec.folder / CHECKPOINT
     if not resume:
         _start_anew(spec)
-    if not path.is_file() or read_checkpoint(path).iterations != spec.iterations:
+    if not is_whole_archive(path) or read_checkpoint(path).iterations != spec.iterations:
         _train(spec, path)
     precision = read_checkpoint(path).info.get("precision", "float32")
     shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
@@ -89,6 +102,18 @@ def resume_iteration(folder: Path) -> int:
     return 0 if newest is None else iteration_of(newest)
 
 
+def damaged_files(folder: Path) -> list[Path]:
+    """What an earlier try left in a training's folder that cannot be gone on with.
+
+    Args:
+        folder: As of ``TrainingSpec``.
+    """
+    path = folder / CHECKPOINT
+    if path.is_file():
+        return [] if is_whole_archive(path) else [path]
+    return damaged_checkpoints(folder / WORK_FOLDER)
+
+
 def _last(lines: list[dict[str, float]]) -> dict[str, float]:
     """The figures of the last of some lines of a log."""
     return {name: value for name, value in (lines or [{}])[-1].items() if name != "iteration"}
@@ -99,6 +124,7 @@ def _train(spec: TrainingSpec, path: Path) -> None:
     config = read_model_config(spec.model, len(spec.categories))
     work = spec.folder / WORK_FOLDER
     work.mkdir(parents=True, exist_ok=True)
+    (work / LABELS).unlink(missing_ok=True)  # made of tables whose digests have just been compared
     spec.log_file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with device_in_use(spec.device), _output_to_stderr():
@@ -107,6 +133,7 @@ def _train(spec: TrainingSpec, path: Path) -> None:
     except S4MError as error:
         raise unwrap(error) from error
     write_checkpoint(path, _checkpoint(spec, config, runner))
+    write_digest(path)
 
 
 def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoint:
@@ -143,7 +170,7 @@ def _start_anew(spec: TrainingSpec) -> None:
     """Remove what an earlier training left."""
     shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
     for path in (spec.folder / CHECKPOINT, spec.log_file):
-        path.unlink(missing_ok=True)
+        remove_with_digest(path)
 
 
 @contextlib.contextmanager

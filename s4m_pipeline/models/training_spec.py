@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.digest_beside import is_whole_archive
 from s4m_pipeline.configs.losses import StudentLosses
 
 
@@ -69,10 +70,18 @@ class TrainingSpec:
 def newest_checkpoint(work: Path) -> Path | None:
     """Find the newest of MMEngine's checkpoints in its work folder.
 
-    Only those that were written to their end count (a checkpoint's zip directory comes last).
+    Only those count that were written to their end and have not changed since.
     """
-    checkpoints = sorted(work.glob("iter_*.pth"), key=iteration_of, reverse=True)
-    return next((path for path in checkpoints if zipfile.is_zipfile(path)), None)
+    return next((path for path in _newest_first(work) if is_whole_archive(path)), None)
+
+
+def damaged_checkpoints(work: Path) -> list[Path]:
+    """The checkpoints that `newest_checkpoint` passes over, from the newest on."""
+    return list(takewhile(lambda path: not is_whole_archive(path), _newest_first(work)))
+
+
+def _newest_first(work: Path) -> list[Path]:
+    return sorted(work.glob("iter_*.pth"), key=iteration_of, reverse=True)
 
 
 def iteration_of(checkpoint: Path) -> int:

@@ -69,6 +69,21 @@ class Extras:
 _NO_EXTRAS = Extras()
 
 
+_HEAD = (
+    "<!doctype html>",
+    '<html lang="en"><head><meta charset="utf-8">',
+    '<meta name="viewport" content="width=device-width, initial-scale=1">',
+)
+"""How every page begins."""
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page as ``write_page`` writes them, or empty."""
+    head = "\n".join([*_HEAD, f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'])
+    with path.open("rb") as stream:
+        return stream.read(len(head)) in (head.encode(), b"")
+
+
 def write_page(
     path: Path,
     title: str,
@@ -110,9 +125,7 @@ def page_text(
 ) -> str:
     """Make the text of the page that ``write_page`` writes."""
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        *_HEAD,
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         f"<title>{escape(title)}</title>",
         f"<style>{STYLE}</style></head><body>",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from s4m_pipeline.artifacts.manifest import Manifest, read_manifest
-from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.artifacts.tables import read_table, table_files
 from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.review import refine_figures as counted
@@ -52,9 +52,9 @@ def stage_report(
         UsageError: There is no report of such a stage, or ``out`` cannot be written.
     """
     manifest = read_manifest(artifact_folder)
-    if (artifact_folder / "refined").is_dir():
+    if table_files(artifact_folder, "refined"):
         _refine_report(artifact_folder, manifest, images, out, limit, seed, rates)
-    elif (artifact_folder / "predictions").is_dir():
+    elif table_files(artifact_folder, "predictions"):
         shown = _label_score(manifest) if score is None else score
         _prediction_report(artifact_folder, manifest, images, out, limit, seed, shown)
     elif (artifact_folder / LOG).is_file():

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.manifest import file_entry, write_json
+from s4m_pipeline.artifacts.manifest import file_entry
+from s4m_pipeline.artifacts.sealed import write_json
 from s4m_pipeline.config import MEGABYTE
 from s4m_pipeline.data.image_set import (
     Category,

@@ -10,7 +10,7 @@ from typing import Any
 from s4m_pipeline.artifacts.manifest import Manifest, verify
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
-from s4m_pipeline.engine.staleness import input_contents
+from s4m_pipeline.engine.staleness import changed_inputs
 from s4m_pipeline.errors import ArtifactError
 
 DETECTIONS = "detections.json"
@@ -63,7 +63,7 @@ def _is_same(run: Run, stage: Stage, manifest: Manifest) -> bool:
         return False
     if manifest.inputs != stage.inputs(run) or manifest.counts.get("quarantined"):
         return False
-    return input_contents(run, stage) == manifest.input_contents
+    return not changed_inputs(run, stage, manifest.input_contents)
 
 
 def _without_metric(settings: Mapping[str, Any]) -> dict[str, Any]:

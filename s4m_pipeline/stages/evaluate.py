@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from s4m_pipeline.artifacts.manifest import check_listed
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.config import LabelledSet, RunConfig
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
@@ -111,7 +112,9 @@ class Evaluate(Stage):
         """The image set, and a checkpoint given by path."""
         sources = {self.split: run.images.digest(self.section(run.config))}
         if not self.upstream(run.config):
-            sources["checkpoint"] = run.store.digests.file(self._checkpoint_file())
+            path = self._checkpoint_file()
+            sources["checkpoint"] = run.store.digests.file(path)
+            check_listed(path, sources["checkpoint"])
         return sources
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:

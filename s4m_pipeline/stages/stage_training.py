@@ -17,7 +17,13 @@ from s4m_pipeline.engine.reading import quarantine_row
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, label_categories
 from s4m_pipeline.models.divergence import DivergedError
-from s4m_pipeline.models.training import TrainingResult, TrainingSpec, resume_iteration, train
+from s4m_pipeline.models.training import (
+    TrainingResult,
+    TrainingSpec,
+    damaged_files,
+    resume_iteration,
+    train,
+)
 from s4m_pipeline.stages.training import start_checkpoint, tensors_that_fit
 
 _PASSED_ON = (
@@ -95,6 +101,10 @@ def train_stage(
     aside = bad_images(run, stage)
     excluded = [record for record, _ in aside]
     start = resume_iteration(folder)
+    for path in damaged_files(folder):
+        run.reporter.warn(
+            f"{stage.name}: {path} is damaged and passed over; going on from iteration {start}"
+        )
     with run.reporter.progress(stage.name, section.iterations, start, "iterations") as advance:
         spec = TrainingSpec(
             folder=folder,

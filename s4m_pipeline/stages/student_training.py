@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
-from s4m_pipeline.artifacts.training_files import CHECKPOINT
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, PAGE
 from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.data.image_set import reading_of
 from s4m_pipeline.engine.run import Run
@@ -15,8 +15,6 @@ from s4m_pipeline.labels.page import write_label_page
 from s4m_pipeline.labels.warnings import check_labels
 from s4m_pipeline.stages.stage_training import train_stage
 from s4m_pipeline.stages.training import start_checkpoint
-
-PAGE = "labels.html"
 
 
 def train_student(run: Run, stage: Stage, folder: Path) -> Outcome:
@@ -66,7 +64,13 @@ def _unlabelled(run: Run, refined: Path, learns_structure: bool) -> dict[str, An
 def _look_at_labels(run: Run, stage: Stage, refined: Path, folder: Path) -> Path:
     """Say what the labels are like, refuse a set without any, and make the page about them."""
     check_labels(run, refined, stage.name, stage.round)
-    page = folder / PAGE
-    write_label_page(run, refined, page)
+    page = write_page(run, stage, folder)
     run.reporter.say(f"{stage.name}: {page} shows the labels")
+    return page
+
+
+def write_page(run: Run, stage: Stage, folder: Path) -> Path:
+    """Write the page about the labels that a student learns from into its artifact's folder."""
+    page = folder / PAGE
+    write_label_page(run, run.require(stage.upstream(run.config)["refined"]), page)
     return page

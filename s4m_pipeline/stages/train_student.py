@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from s4m_pipeline.artifacts.training_files import PAGE
 from s4m_pipeline.config import RunConfig, starts_from_teacher
 from s4m_pipeline.configs import may_have
 from s4m_pipeline.configs.losses import MASK2FORMER_HEAD, StudentLosses
@@ -26,6 +27,7 @@ from s4m_pipeline.stages.trainings import training_of_round
 from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
 TRAIN = "s4m_pipeline.stages.student_training:train_student"
+WRITE_PAGE = "s4m_pipeline.stages.student_training:write_page"
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,10 @@ class TrainStudent(Stage):
         """Train on labelled images and refined labels."""
         outcome: Outcome = load(TRAIN)(run, self, folder)
         return outcome
+
+    def rewrite(self, run: Run, folder: Path, path: str) -> bool:
+        """The page about the labels can be made of them again."""
+        if path != PAGE:
+            return False
+        load(WRITE_PAGE)(run, self, folder)
+        return True

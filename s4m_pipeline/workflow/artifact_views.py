@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, verify
+from s4m_pipeline.artifacts.fingerprint import is_fingerprint
+from s4m_pipeline.artifacts.manifest import (
+    MANIFEST,
+    Manifest,
+    manifest_fault,
+    read_manifest,
+    verify,
+)
+from s4m_pipeline.artifacts.markers import marker_faults
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.table_file import check_schema
@@ -69,7 +77,8 @@ def verify_artifact(folder: Path) -> str:
         ArtifactError: Something does not match; the message names every fault.
     """
     manifest = artifact_manifest(folder)
-    faults = verify(folder, manifest)
+    faults = [fault for fault in (_place_fault(folder, manifest), manifest_fault(folder)) if fault]
+    faults += [*verify(folder, manifest), *marker_faults(folder)]
     if faults:
         raise ArtifactError(f"{folder}: " + "; ".join(faults))
     for table in TABLES:
@@ -77,6 +86,15 @@ def verify_artifact(folder: Path) -> str:
             check_schema(path, table)
     size = sum(entry.bytes for entry in manifest.files)
     return f"{folder}: {len(manifest.files)} files, {size} bytes, all as the manifest says"
+
+
+def _place_fault(folder: Path, manifest: Manifest) -> str:
+    """Whether a folder that is named as an artifact's is named as another's."""
+    place = folder.resolve()
+    named_as_another = is_fingerprint(place.name) and place.name != manifest.fingerprint
+    if named_as_another or (place.parent.name in STAGES and place.parent.name != manifest.stage):
+        return f"{MANIFEST}: it is of {manifest.stage} {manifest.fingerprint}"
+    return ""
 
 
 def differences(first: Path, second: Path) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from s4m_pipeline.artifacts.manifest import file_fault
+from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.engine.registry import (
     STAGES,
     check_round,
@@ -13,8 +15,9 @@ from s4m_pipeline.engine.registry import (
 )
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.late import load
+from s4m_pipeline.review.page import is_page
 
 
 def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int = 1) -> None:
@@ -28,11 +31,34 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
         number: The round, from 1.
 
     Raises:
-        UsageError: There is no page about such a stage or round, or its artifact is not there.
+        UsageError: There is no page about such a stage or round, its artifact is not there, or
+            ``out`` is a file of another kind.
     """
     stage = _stage(run, name, number)
+    check_out(out)
     folder = run.require(stage)
+    _look_at_log(run, stage)
     load(STAGES[name].page)(run, folder, out, limit)
+
+
+def check_out(out: Path) -> None:
+    """Refuse to write a page over a file that is no page (UsageError)."""
+    if out.is_dir():
+        raise UsageError(f"--out is a folder, not a file: {out}")
+    if out.exists() and not (out.is_file() and is_page(out)):
+        raise UsageError(f"--out is there already and is no page that s4m wrote: {out}")
+
+
+def _look_at_log(run: Run, stage: Stage) -> None:
+    """Warn of a training's log that is not as it was written (ArtifactError for none)."""
+    folder = run.folder(stage)
+    for entry in run.store.manifest(stage.name, run.fingerprint(stage)).files:
+        if entry.path == LOG and (fault := file_fault(folder, entry)):
+            if not (folder / LOG).is_file():
+                raise ArtifactError(
+                    f"{folder}/{fault}. There is no page without it; the training is whole."
+                )
+            run.reporter.warn(f"{folder}/{fault}; its curves may be wrong")
 
 
 def _stage(run: Run, name: str, number: int) -> Stage:

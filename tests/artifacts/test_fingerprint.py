@@ -90,3 +90,13 @@ def test_random_numbers_belong_to_their_key():
     assert seed_of(0, "refine", 1) != seed_of(0, "refine", 2)
     assert seed_of(0, "refine", 1) != seed_of(1, "refine", 1)
     np.testing.assert_array_equal(rng(3, "a", 1).random(4), rng(3, "a", 1).random(4))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"a": 1}', '{"PATH": []}', "[" * 5000, "\udcff"])
+def test_a_damaged_cache_of_digests_is_left_out(tmp_path, text):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    text = text.replace("PATH", str(path))
+    (tmp_path / "digests.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    cache = DigestCache(tmp_path / "digests.json")
+    assert cache.file(path) == hashlib.sha256(b"content").hexdigest()

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from s4m_pipeline.artifacts.collecting import leftovers
 from s4m_pipeline.artifacts.manifest import Manifest, file_entry, read_manifest, verify
 from s4m_pipeline.artifacts.shards import (
     ShardResult,
@@ -12,6 +13,7 @@ from s4m_pipeline.artifacts.shards import (
     write_shard,
 )
 from s4m_pipeline.artifacts.store import Store
+from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.errors import ArtifactError, S4MError
 
 
@@ -52,6 +54,7 @@ def test_manifest_has_what_the_design_promises(store):
         "counts",
         "metrics",
         "environment",
+        "sha256",
     }
     assert set(written["files"][0]) == {"path", "bytes", "sha256", "rows"}
 
@@ -89,21 +92,6 @@ def test_two_makers_of_one_artifact_do_not_meet(store):
         pass
     with store.lock("refine", "m"):
         pass
-
-
-def test_a_replaced_artifact_is_set_aside_and_removable(store):
-    folder = finish(store)
-    store.set_aside("refine", "a" * 16)
-    assert not folder.exists()
-    (aside,) = store.removable()
-    store.remove(aside)
-    assert store.removable() == []
-
-
-def test_what_latest_names_is_not_removable(store):
-    old, new = finish(store, "old"), finish(store, "new")
-    assert store.removable() == [old]
-    assert new.is_dir()
 
 
 def test_shards_are_cut_by_sorted_id():
@@ -147,27 +135,11 @@ def test_shard_size_follows_from_the_set_alone(images, size):
     assert shard_size(images) == size
 
 
-def test_removable_spares_what_kept_artifacts_were_made_of_and_what_is_at_work(store):
-    old, new = (
-        finish(store, "teacher1", "train-teacher"),
-        finish(store, "teacher2", "train-teacher"),
-    )
-    folder = store.begin("refine", "labels", {}, {"teacher": "teacher1"})
-    store.finish(folder, Manifest("refine", "labels", {}, {"teacher": "teacher1"}))
-    assert store.removable() == []
-    unfinished = store.begin("refine", "other", {}, {})
-    with store.lock("refine", "other"):
-        assert store.removable() == []
-    assert store.removable() == [unfinished]
-    assert old.is_dir()
-    assert new.is_dir()
-
-
 def test_latest_is_kept_by_kind(store):
-    for mark, kind in (("of-teacher", "teacher"), ("of-student", "student")):
+    for mark, kind in (("a" * 16, "teacher"), ("b" * 16, "student")):
         folder = store.begin("evaluate", mark, {}, {})
         store.finish(folder, Manifest("evaluate", mark, {}, {}), kind)
-    assert store.latest("evaluate", "teacher") == "of-teacher"
-    assert store.latest("evaluate", "student") == "of-student"
-    assert store.latest("evaluate") == "of-student"
-    assert store.removable() == []
+    assert store.latest("evaluate", "teacher") == "a" * 16
+    assert store.latest("evaluate", "student") == "b" * 16
+    assert store.latest("evaluate") == "b" * 16
+    assert leftovers(store, STAGES) == []

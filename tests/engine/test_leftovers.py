@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from s4m_pipeline.artifacts import leftovers
+from s4m_pipeline.artifacts import collecting, leftovers
 from s4m_pipeline.engine.perform import perform
-from s4m_pipeline.engine.registry import stage_named
+from s4m_pipeline.engine.registry import STAGES, stage_named
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.hooks import JsonLinesHook
 
@@ -62,18 +63,23 @@ def test_a_removal_that_is_stopped_is_ended_by_the_next(finished, tmp_path, monk
     store = own.run().store
     folder = own.run().folder(stage_named("refine"))
 
+    (folder.parent / "latest").write_text("f" * 16)
+    store.set_aside("refine", folder.name)
+    (found,) = collecting.leftovers(store, STAGES)
+    found.path.rename(folder)
+
     def stops(path: Path) -> None:
-        (path / "manifest.json").unlink()
+        del path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", stops)
         with pytest.raises(KeyboardInterrupt):
-            store.remove(folder)
+            collecting.remove(store, replace(found, path=folder))
     assert not folder.exists()
-    (left,) = store.removable()
-    store.remove(left)
-    assert store.removable() == []
+    (left,) = collecting.leftovers(store, STAGES)
+    collecting.remove(store, left)
+    assert collecting.leftovers(store, STAGES) == []
 
 
 class Vanishing(JsonLinesHook):

@@ -101,7 +101,7 @@ def test_workers_write_their_shards_and_the_parent_gets_markers(workers, tmp_pat
             raise AssertionError("the parent writes no table and no marker")
 
         monkeypatch.setattr(writing, "write_table", refuse)
-        monkeypatch.setattr(writing, "write_json", refuse)
+        monkeypatch.setattr(writing, "write_sealed", refuse)
     markers = dict(run_shards(shards, job(Writing, None, tmp_path), workers, lambda _: None))
     for shard in shards:
         assert read_marker(tmp_path, shard) == markers[shard]

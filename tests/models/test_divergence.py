@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from s4m_pipeline.artifacts.digest_beside import write_digest
 from s4m_pipeline.models import training
 from s4m_pipeline.models.divergence import DivergedError, NotFiniteError
 from s4m_pipeline.models.hooks import read_log
@@ -65,6 +66,7 @@ def test_a_checkpoint_without_numbers_is_not_trained_on_silently(spec: TrainingS
         for weight in (value for value in state.values() if value.is_floating_point()):
             weight.fill_(math.nan)
     torch.save(stored, path)
+    write_digest(path)
     with pytest.raises(DivergedError, match="at iteration 3 "):
         train(spec)
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageChops
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.review.charts import Series, bars, histogram, lines
-from s4m_pipeline.review.page import Extras, Gallery, GalleryRow, page_text, write_page
+from s4m_pipeline.review.page import Extras, Gallery, GalleryRow, is_page, page_text, write_page
 from s4m_pipeline.review.table import Cell, Table
 from tests.review.reading import read_page
 
@@ -143,3 +143,12 @@ def test_empty_charts_are_drawn_too() -> None:
         lines("l", [Series("a", [], 1, [])], "x", "y"),
     ]
     read_page(page_text("t", "", extras=Extras(figures=figures)))
+
+
+def test_a_page_is_told_from_other_files(tmp_path: Path) -> None:
+    write_page(tmp_path / "page.html", "A title", "A summary")
+    (tmp_path / "empty.html").touch()
+    (tmp_path / "other.html").write_text("<!doctype html>\n<html><body>mine</body></html>")
+    assert is_page(tmp_path / "page.html")
+    assert is_page(tmp_path / "empty.html")
+    assert not is_page(tmp_path / "other.html")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from s4m_pipeline.artifacts.manifest import Manifest, write_manifest
+from s4m_pipeline.artifacts.manifest import Manifest, file_entry, write_manifest
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.review.refine_figures import (
@@ -94,7 +94,9 @@ def make_artifact(folder: Path, table: str, stage: str) -> list[dict[str, Any]]:
     write_table(folder / "quarantine" / "00000.parquet", "quarantine", [lost], CATEGORIES)
     counts = {"images": IMAGES + EMPTY, "instances": len(rows), "quarantined": 1}
     config = {"pseudo_label": {"score": 0.6}}
-    write_manifest(folder, Manifest(stage, "0123456789abcdef", config, {}, counts=counts))
+    files = [file_entry(folder, path) for path in sorted(folder.rglob("*.parquet"))]
+    manifest = Manifest(stage, "0123456789abcdef", config, {}, files=files, counts=counts)
+    write_manifest(folder, manifest)
     return rows
 
 
@@ -159,8 +161,7 @@ def test_reasons_are_counted_by_their_code_whatever_their_sentences(
         if row["reason_code"] == "agreement":
             row["reason"] = f"in sentence {number} it strays"
     write_table(tmp_path / "a/refined/00000.parquet", "refined", rows, CATEGORIES)
-    for path in sorted((tmp_path / "a/refined").glob("*.parquet"))[1:]:
-        path.unlink()
+    write_table(tmp_path / "a/refined/00001.parquet", "refined", [], CATEGORIES)
     figures = read_figures(tmp_path / "a", "refined")
     counts = {row[1]: row[2] for row in decision_table(figures).rows if row[1]}
     codes = Counter(row["reason_code"] for row in rows)
@@ -245,7 +246,9 @@ def test_predictions_use_the_runs_own_score(tmp_path: Path, images: Mapping[int,
 def test_an_artifact_without_instances_has_a_report(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     write_table(folder / "refined" / "00000.parquet", "refined", [], CATEGORIES)
-    manifest = Manifest("refine", "0" * 16, {}, {}, counts={"images": 3, "instances": 0})
+    files = [file_entry(folder, folder / "refined" / "00000.parquet")]
+    counts = {"images": 3, "instances": 0}
+    manifest = Manifest("refine", "0" * 16, {}, {}, files=files, counts=counts)
     write_manifest(folder, manifest)
     page = report(folder, {})
     assert facts(page)["images"] == "3"

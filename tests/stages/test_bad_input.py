@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION
+from s4m_pipeline.artifacts.manifest import file_entry, read_manifest, write_manifest
 from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
@@ -216,13 +217,10 @@ def test_a_parquet_of_another_format_version(done, s4m):
         table = pq.read_table(path)
         metadata = {**table.schema.metadata, b"format_version": b"7"}
         pq.write_table(table.replace_schema_metadata(metadata), path)
-    manifest = run.folder(PseudoLabel()) / "manifest.json"
-
-    def resize(data):
-        for entry in data["files"]:
-            entry["bytes"] = (manifest.parent / entry["path"]).stat().st_size
-
-    change(manifest, resize)
+    folder = run.folder(PseudoLabel())
+    manifest = read_manifest(folder)
+    manifest.files = [file_entry(folder, folder / entry.path) for entry in manifest.files]
+    write_manifest(folder, manifest)
     call = s4m("refine", "-c", done.config, "refine.points=2")
     refused(call, 3, "format version 7", f"s4m pseudo-label -c {done.config} refine.points=2")
     assert remade(call[2], s4m) == 0

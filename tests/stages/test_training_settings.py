@@ -7,13 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from s4m_pipeline.artifacts.digest_beside import write_digest
 from s4m_pipeline.config import StudentSection, TeacherSection, TrainingSection
+from s4m_pipeline.engine.stage import Outcome
 from s4m_pipeline.models.training import TrainingResult, TrainingSpec
 from s4m_pipeline.stages import stage_training
 from s4m_pipeline.stages.stage_training import train_stage
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.stages.training import teacher_extra, training_settings
+from tests.workshop import Workshop
 
 
 @pytest.mark.parametrize("kind", [TeacherSection, StudentSection])
@@ -68,3 +72,24 @@ class _Advance:
 
     def __exit__(self, *_: object) -> None:
         return None
+
+
+def test_a_checkpoint_that_is_passed_over_is_told(
+    finished: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = finished.run(), tmp_path / "training"
+    work = folder / "mmengine"
+    work.mkdir(parents=True)
+    for name in ("iter_5.pth", "iter_10.pth"):
+        torch.save({"a": torch.zeros(100)}, work / name)
+        write_digest(work / name)
+    (work / "iter_10.pth").write_bytes(bytes(1000))
+    warnings: list[str] = []
+    monkeypatch.setattr(run.reporter, "warn", warnings.append)
+    monkeypatch.setattr(stage_training, "train", lambda spec: spec)
+    monkeypatch.setattr(stage_training, "training_outcome", lambda *_: Outcome())
+    extra = teacher_extra(run.config.teacher)
+    train_stage(run, TrainTeacher(), folder, run.config.teacher, None, extra)
+    (warning,) = warnings
+    assert str(work / "iter_10.pth") in warning
+    assert "going on from iteration 5" in warning

@@ -225,6 +225,7 @@ def test_an_image_of_many_labels(tmp_path: Path) -> None:
 
 
 def test_an_artifact_without_rows_has_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
     for folder in ("none", "empty"):
         if folder == "empty":
             write_shard(tmp_path / folder, 0, [])

@@ -5,8 +5,10 @@ import pickle
 
 import pytest
 
+from s4m_pipeline.artifacts.collecting import leftovers
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import read_table
+from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.metrics.label_quality import label_quality
 from s4m_pipeline.metrics.matching import Label
@@ -216,7 +218,7 @@ def test_status_shows_the_rounds_that_exist(two_rounds, finished):
 def test_what_rounds_are_made_of_is_not_removable(two_rounds):
     workshop, _ = two_rounds
     run = workshop.run(*SHORT)
-    removable = {path.name for path in run.store.removable()}
+    removable = {found.fingerprint for found in leftovers(run.store, STAGES)}
     for kind in (PseudoLabel, Refine, TrainStudent):
         for number in (1, 2):
             assert run.fingerprint(kind(round=number)) not in removable

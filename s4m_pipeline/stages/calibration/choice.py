@@ -77,7 +77,7 @@ def _hurt(gains: Mapping[Any, Gain], overall: Gain) -> list[Any]:
 
 def read_measurements(folder: Path) -> Measurements:
     """The measurements of a calibration's artifact."""
-    table = read_table(folder, "calibration")
+    table = read_table(folder, "calibration", unfinished=True)
     return Measurements(
         image_id=table["image_id"].to_numpy(),
         category_id=table["category_id"].to_numpy().astype(np.int64),

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.artifacts.manifest import file_entry, write_json
+from s4m_pipeline.artifacts.digest_beside import remove_with_digest
+from s4m_pipeline.artifacts.manifest import file_entry
+from s4m_pipeline.artifacts.sealed import write_json
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
 from s4m_pipeline.config import RunConfig, TeacherSection
 from s4m_pipeline.data.image_set import ImageRecord
@@ -44,6 +46,7 @@ class CrossFit(ShardedStage):
 
     name: ClassVar[str] = "cross-fit"
     images = LABELLED
+    repaired_by_shard = False  # its teachers are gone, and other ones would be trained
     worker = "s4m_pipeline.stages.calibration.cross_fit_worker:CrossFitWorker"
 
     @classmethod
@@ -120,8 +123,7 @@ class CrossFit(ShardedStage):
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train each fold's teacher, then predict; their logs are kept, their weights are not."""
         folds = range(run.config.calibration.folds)
-        plan = super().plan(run)
-        if plan.shards_done < plan.shards:
+        if len(self.whole_shards(run, folder)) < len(self.shards(run)):
             for number in folds:
                 load(TRAIN_FOLD)(run, self, fold_folder(folder, number), number)
         outcome = super().make(run, folder)
@@ -129,7 +131,7 @@ class CrossFit(ShardedStage):
         write_json(folder / FOLDS, [[i for i, f in fold_of.items() if f == n] for n in folds])
         outcome.files.append(file_entry(folder, folder / FOLDS))
         for number in folds:
-            (fold_folder(folder, number) / CHECKPOINT).unlink(missing_ok=True)
+            remove_with_digest(fold_folder(folder, number) / CHECKPOINT)
             outcome.files.append(file_entry(folder, fold_folder(folder, number) / LOG))
         return outcome
 

@@ -32,7 +32,9 @@ def held_out_quality(run: Run, folder: Path, images: int) -> dict[str, Any]:
     """
     thresholds = choose_thresholds(run, folder, images)
     truth, labels = VALIDATION.images(run), labels_above(folder, thresholds, run.config)
-    aside = set(read_table(folder, "quarantine", ["image_id"])["image_id"].to_pylist())
+    aside = set(
+        read_table(folder, "quarantine", ["image_id"], unfinished=True)["image_id"].to_pylist()
+    )
     figures = label_quality(truth.without(aside), labels)
     return {"quality": quality(figures), "labels": figures}
 
@@ -41,7 +43,9 @@ def labels_above(folder: Path, thresholds: Thresholds, config: RunConfig) -> dic
     """The predictions of an artifact that become labels, by image id."""
     columns = ["image_id", "category_id", "score", "mask_rle", "soft_mask"]
     labels: dict[int, list[Label]] = {}
-    for batch in read_table(folder, "predictions", columns).to_batches(max_chunksize=1024):
+    for batch in read_table(folder, "predictions", columns, unfinished=True).to_batches(
+        max_chunksize=1024
+    ):
         for row in batch.to_pylist():
             score = thresholds.scores[row["category_id"]]
             if not drop_cause(row, score, config.pseudo_label.min_area):

@@ -15,8 +15,8 @@ from typing import Any
 from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome
-from s4m_pipeline.engine.staleness import input_contents
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.engine.staleness import changed_inputs
+from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.labels.threshold_settings import THRESHOLD_INPUTS, THRESHOLD_SETTINGS
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.refine.refine_task import RefineTask
@@ -45,7 +45,13 @@ class StoredMasks:
 
     def task(self, stage: Refine, run: Run) -> RefineTask:
         """The task of ``refine`` without a segmenter, and with the folder of the masks."""
-        return replace(stage.task_with(run, None), stored_masks=self.artifact(stage, run))
+        source = self.artifact(stage, run)
+        if fault := run.store.fault(stage.name, source.name):
+            raise ArtifactError(
+                f"{source}/{fault}.\nIts masks cannot be taken; prompt the segmenter for new ones "
+                f"with: {run.command_for(stage)}"
+            )
+        return replace(stage.task_with(run, None), stored_masks=source)
 
     def end(self, stage: Refine, run: Run, outcome: Outcome) -> None:
         """Say how many labels there are now, and how many there were."""
@@ -100,8 +106,7 @@ def rethresholding(round: int = 1) -> Refine:
 def _has_these_inputs(stage: Refine, run: Run, fingerprint: str) -> bool:
     """Whether an artifact was made from its inputs as they are now."""
     contents = run.store.manifest(stage.name, fingerprint).input_contents
-    now = input_contents(run, stage, leave_out=THRESHOLD_INPUTS)
-    return now == _other_than(contents, THRESHOLD_INPUTS)
+    return not changed_inputs(run, stage, contents, leave_out=THRESHOLD_INPUTS)
 
 
 def _other_than(values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
