@@ -80,6 +80,10 @@ def as_coco(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+NO_MASK = encode_crop(np.zeros((1, 1), bool), 0, 0, *SIZE)
+"""A mask without a pixel: what stands for the teacher's in labels that have none."""
+
+
 def _row(image_id: int, place: int, draw: np.random.Generator, full: bool) -> dict[str, Any]:
     rle, outline = _mask(draw)
     bbox, area = bbox_area(rle, *SIZE)
@@ -99,7 +103,7 @@ def _row(image_id: int, place: int, draw: np.random.Generator, full: bool) -> di
         "soft_mask": b"",
         "soft_mask_box": [0, 0, 0, 0],
         "soft_mask_stride": 4.0,
-        "teacher_mask_rle": b"",
+        "teacher_mask_rle": NO_MASK,
         "candidate_ious": [],
         "candidate": -1,
         "agreement": 1.0,

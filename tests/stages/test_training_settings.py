@@ -46,7 +46,10 @@ def test_it_reaches_the_training_and_the_manifest_tells_what_was_taken(
 
     monkeypatch.setattr(stage_training, "train", train)
     monkeypatch.setattr(stage_training, "bad_images", lambda *_: [])
-    labelled = SimpleNamespace(images=[], categories=[], instance_count=0)
+    monkeypatch.setattr(stage_training, "require_instances", lambda *_: None)
+    labelled = SimpleNamespace(
+        images=[], categories=[], instance_count=0, without=lambda ids: labelled
+    )
     run: Any = SimpleNamespace(
         config=SimpleNamespace(
             seed=0,

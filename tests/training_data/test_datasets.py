@@ -178,6 +178,7 @@ def test_what_does_not_fit_the_artifact(
     small_set: tuple[Path, Path], refine_artifact: Path, tmp_path: Path
 ) -> None:
     source = _source(small_set)
+    (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match="different categories"):
         RefinedInstances(refine_artifact, source, [{"id": 1, "name": "cat"}])
     with pytest.raises(UsageError, match=r"other images: image 0 is picture 0\.png"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,12 +99,14 @@ def test_a_run_over_such_names_works_and_is_the_same_in_every_locale(latin):
     assert SHOWN in page.read_text(encoding="utf-8")
 
 
-def test_a_work_folder_that_no_table_can_be_written_to_is_refused(latin):
-    code, _, err = _s4m(latin, "structure", "-c", "run.yaml")
+def test_a_work_folder_that_no_table_can_be_written_to_is_refused(latin, tmp_path):
+    own = latin.copy(tmp_path / latin.folder.name)  # others may have begun a work folder there
+    shutil.rmtree(own.folder / "work", ignore_errors=True)
+    code, _, err = _s4m(own, "structure", "-c", "run.yaml")
     assert code == 2
     assert "Br\\udcfcder/work: not UTF-8" in err
     assert "Give another work_dir" in err
-    assert not (latin.folder / "work").exists()
+    assert not (own.folder / "work").exists()
 
 
 @pytest.mark.parametrize("changes", ASCII)
