@@ -169,7 +169,8 @@ def test_a_plan_warns(crowded, tmp_path, s4m, command):
     run = tmp_path / "run.yaml"
     run.write_text(
         f"work_dir: work\ndata: {{labelled: {{images: {folder}, annotations: {path}}}, "
-        f"unlabelled: {{images: {folder}}}}}\nsegmenter: {{name: demo, image_size: 64}}\n"
+        f"unlabelled: {{images: {folder}, include_labelled: true}}}}\n"
+        "segmenter: {name: demo, image_size: 64}\n"
         "teacher: {model: mask2former_demo}\nstudent: {model: mask2former_demo}\n"
     )
     code, _, err = s4m(*command, "-c", run)
