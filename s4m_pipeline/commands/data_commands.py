@@ -72,6 +72,7 @@ def split(
             "--decode/--headers", help="Keep images that show the same picture in one part, or not."
         ),
     ] = True,
+    outside: OutsideOption = False,
     processes: ProcessesOption = None,
     as_json: Json = False,
 ) -> None:
@@ -89,9 +90,8 @@ def split(
         raise UsageError("give either --percent or --list")
     if unlabelled not in UNLABELLED:
         raise UsageError(f"--unlabelled is {unlabelled!r}; it is one of {', '.join(UNLABELLED)}")
-    source = SplitSource(
-        annotations, images, decode, processes or default_processes(), Reporter().progress
-    )
+    workers, progress = processes or default_processes(), Reporter().progress
+    source = SplitSource(annotations, images, decode, workers, progress, outside)
     splits = [source.draw(share, seed, stratified, validation) for share in percent or []]
     splits += [source.take(path, seed, stratified, validation) for path in listed or []]
     check_names(splits)
@@ -196,6 +196,7 @@ def clean(
     annotations: AnnotationsOption,
     images: ImagesOption,
     out: Annotated[Path, typer.Option(help="The COCO file to write.")],
+    outside: OutsideOption = False,
     as_json: Json = False,
 ) -> None:
     """Write a COCO file without the annotations and images that cannot be used; it trains.
@@ -207,7 +208,7 @@ def clean(
     from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.data.clean.clean import clean as clean_file
 
-    cleaned = clean_file(annotations, images, out, Reporter().progress)
+    cleaned = clean_file(annotations, images, out, Reporter().progress, outside)
     if as_json:
         names = ("images", "annotations")
         counts = {n: dict(zip(("kept", "all"), getattr(cleaned, n), strict=True)) for n in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from s4m_pipeline.errors import UsageError
@@ -49,6 +50,28 @@ class ImagesFolder:
             real = os.path.realpath(parent)
             self._parents[parent] = real != self._real and not _is_below(real, self._real)
         return self._parents[parent]
+
+
+def require_inside(names: Sequence[str], images: Path, source: Path, allow: str) -> None:
+    """Refuse names that lead out of the folder of images.
+
+    Args:
+        names: The names.
+        images: The folder.
+        source: The file that lists them.
+        allow: What to do for those who mean it.
+
+    Raises:
+        UsageError: Some do.
+    """
+    folder = ImagesFolder(images)
+    leaving = [name for name in names if folder.leaves(name)]
+    if leaving:
+        raise UsageError(
+            f"{source}: {len(leaving)} of {len(names)} file names lead out of {images} "
+            f"(.., an absolute path or a link), the first is {leaving[0]}.\n"
+            f"Move the images into the folder, or {allow} if this is meant."
+        )
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set_digest
 from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
-from s4m_pipeline.data.folders import ImagesFolder, require_folder
+from s4m_pipeline.data.folders import require_folder, require_inside
 from s4m_pipeline.data.formats import coco, image_folder
 from s4m_pipeline.data.formats.coco.reader import cleaning, load_coco_json
 from s4m_pipeline.data.formats.coco.values import EntryError, image_key
@@ -200,21 +200,10 @@ class ImageSets:
             else:
                 names = _names_in(section.annotations, section)
                 if self._data.outside == "refuse":
-                    _require_inside(names, section.images, section.annotations)
+                    allow = "set data.outside: allow"
+                    require_inside(names, section.images, section.annotations, allow)
                 self._names[key] = names
         return self._names[key]
-
-
-def _require_inside(names: Sequence[str], images: Path, source: Path) -> None:
-    """Refuse names that lead out of the folder of images (UsageError)."""
-    folder = ImagesFolder(images)
-    leaving = [name for name in names if folder.leaves(name)]
-    if leaving:
-        raise UsageError(
-            f"{source}: {len(leaving)} of {len(names)} file names lead out of {images} "
-            f"(.., an absolute path or a link), the first is {leaving[0]}.\n"
-            "Move the images into the folder, or set data.outside: allow if this is meant."
-        )
 
 
 def _found_extremes(path: Path) -> list[Any] | None:

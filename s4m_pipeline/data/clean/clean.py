@@ -38,11 +38,17 @@ class Cleaned:
     @property
     def lost_pictures(self) -> bool:
         """Whether a picture is left out, not only annotations or a second entry of a picture."""
-        kinds = {"bad-image-entry", "bad-id", "duplicate-image-id", "missing-image"}
+        kinds = {"bad-image-entry", "bad-id", "duplicate-image-id", "outside-name", "missing-image"}
         return any(fault.kind in kinds for fault in self.left_out)
 
 
-def clean(annotations: Path, images: Path, out: Path, progress: Progress = silent) -> Cleaned:
+def clean(
+    annotations: Path,
+    images: Path,
+    out: Path,
+    progress: Progress = silent,
+    outside: bool = False,
+) -> Cleaned:
     """Leave out what cannot be used of a COCO file, and write the rest.
 
     What is kept stands as it stood, but for what ``pictures`` and ``annotations`` mend.
@@ -52,6 +58,7 @@ def clean(annotations: Path, images: Path, out: Path, progress: Progress = silen
         images: The folder its file names are relative to.
         out: The file to write.
         progress: Shows how far it is.
+        outside: Whether file names may lead out of the folder; else such images are left out.
 
     Raises:
         UsageError: The file is not COCO's, its classes cannot be told apart, nothing is left to
@@ -65,7 +72,7 @@ def clean(annotations: Path, images: Path, out: Path, progress: Progress = silen
     if not text.count:
         raise UsageError(f"{annotations}: no annotations in it")
     faults = FaultCounter()
-    pictures = usable_pictures(text.images, images, faults)
+    pictures = usable_pictures(text.images, images, faults, outside)
     categories, classes = usable_categories(
         text.other.get("categories", []), annotations, used, faults
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from s4m_pipeline.data.check.entries import ImageEntry, image_faults
 from s4m_pipeline.data.check.faults import FaultCounter
+from s4m_pipeline.data.folders import ImagesFolder
 from s4m_pipeline.data.formats.coco.reader import read_categories
 from s4m_pipeline.data.formats.coco.values import (
     category_id_fault,
@@ -50,7 +51,9 @@ class Pictures:
     mended: int = 0
 
 
-def usable_pictures(entries: Sequence[Any], folder: Path, faults: FaultCounter) -> Pictures:
+def usable_pictures(
+    entries: Sequence[Any], folder: Path, faults: FaultCounter, outside: bool = False
+) -> Pictures:
     """Take the image entries that can be used.
 
     Entries of one file name become one. Where two files share an id, neither can be told from the
@@ -60,8 +63,10 @@ def usable_pictures(entries: Sequence[Any], folder: Path, faults: FaultCounter) 
         entries: The file's entries.
         folder: The folder of images.
         faults: Where to count what is left out.
+        outside: Whether file names may lead out of the folder.
     """
     found = Pictures()
+    gate = None if outside else ImagesFolder(folder)
     mended = [_mended(entry, ("id", "height", "width")) for entry in entries]
     names_of: dict[Any, set[str]] = {}
     for entry in mended:
@@ -69,7 +74,7 @@ def usable_pictures(entries: Sequence[Any], folder: Path, faults: FaultCounter) 
             names_of.setdefault(entry["id"], set()).add(picture_name(entry["file_name"]))
     first_of: dict[str, int] = {}
     for place, (entry, written) in enumerate(zip(mended, entries, strict=True)):
-        fault = _fault(entry, place, names_of, folder)
+        fault = _fault(entry, place, names_of, folder, gate)
         if fault is not None:
             faults.add(*fault)
             if isinstance(entry, dict) and id_fault(entry) is None:
@@ -91,7 +96,11 @@ def usable_pictures(entries: Sequence[Any], folder: Path, faults: FaultCounter) 
 
 
 def _fault(
-    entry: Any, place: int, names_of: Mapping[Any, set[str]], folder: Path
+    entry: Any,
+    place: int,
+    names_of: Mapping[Any, set[str]],
+    folder: Path,
+    gate: ImagesFolder | None,
 ) -> tuple[str, str] | None:
     """The kind of fault for which an entry is left out, and the entry; None where it is not."""
     wrong = image_faults(entry)
@@ -102,6 +111,8 @@ def _fault(
         return "bad-id", f"{name}: {image_id_fault(entry['id'])}"
     if len(names_of[entry["id"]]) > 1:
         return "duplicate-image-id", name
+    if gate is not None and gate.leaves(entry["file_name"]):
+        return "outside-name", name
     if not os.path.isfile(folder / entry["file_name"]):  # unlike Path.is_file it takes any name
         return "missing-image", name
     return None

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from s4m_pipeline.data.check.duplicates import find_repeated
 from s4m_pipeline.data.check.entries import ImageEntry
+from s4m_pipeline.data.check.faults import FaultCounter
 from s4m_pipeline.data.check.files import BATCH, check_files
+from s4m_pipeline.data.check.picture_levels import find_deep, with_levels
+from s4m_pipeline.data.reading import PLAIN
 from s4m_pipeline.execution.parallel import Progress
 
 
@@ -53,7 +56,9 @@ def find_alike(
         progress: Shows how far it is.
     """
     processes = min(processes, -(-len(images) // BATCH))  # to start more takes longer than to work
-    prints = check_files(folder, images, None, True, processes, progress).prints
+    deep = find_deep(folder, images, processes, progress)
+    reading = with_levels(PLAIN, [deep], FaultCounter())
+    prints = check_files(folder, images, None, True, processes, progress, reading).prints
     id_of = {folder / image.file_name: image.id for image in images}
     matches = find_repeated(prints, processes, progress)
     return Alike((id_of[match.other.path], id_of[match.picture.path]) for match in matches)

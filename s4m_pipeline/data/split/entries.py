@@ -11,6 +11,7 @@ from reprlib import repr as shortened
 from typing import Any
 
 from s4m_pipeline.data.check.entries import ImageEntry
+from s4m_pipeline.data.folders import require_inside
 from s4m_pipeline.data.formats.coco.reader import read_images
 from s4m_pipeline.data.formats.coco.segmentation import (
     bbox_areas,
@@ -145,13 +146,16 @@ def require_label(text: CocoText, labels: Labels, images: Sequence[ImageEntry], 
     )
 
 
-def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[ImageEntry]:
+def check_images(
+    entries: Sequence[Any], source: Path, folder: Path, outside: bool
+) -> list[ImageEntry]:
     """Check a file's image entries; what is used of them, by id.
 
     Args:
         entries: The entries.
         source: The file, for messages.
         folder: Where the images should be.
+        outside: Whether names may lead out of it.
 
     Raises:
         UsageError: An entry cannot be used, an id or a file occurs twice, or images are missing.
@@ -159,6 +163,8 @@ def check_images(entries: Sequence[Any], source: Path, folder: Path) -> list[Ima
     read_images(entries, source, folder)
     # not from the records, whose names are escaped for people
     images = [ImageEntry(*(one[key] for key in KEYS)) for one in entries]
+    if not outside:
+        require_inside([one.file_name for one in images], folder, source, "give --outside")
     # unlike Path.is_file it takes any name
     missing = [one.file_name for one in images if not os.path.isfile(folder / one.file_name)]
     if missing:

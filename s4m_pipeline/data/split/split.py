@@ -49,6 +49,7 @@ class SplitSource:
         decode: Decode the images, so that those that show the same picture stay in one part.
         processes: How many processes decode.
         progress: Shows how far they are.
+        outside: Whether file names may lead out of the folder of images.
 
     Attributes:
         ids: The images' ids, sorted.
@@ -66,21 +67,22 @@ class SplitSource:
         decode: bool = True,
         processes: int = 1,
         progress: Progress = silent,
+        outside: bool = False,
     ) -> None:
         require_folder(images)
         try:
-            self._read(annotations, images)
+            self._read(annotations, images, outside)
         except EntryError as error:
             raise UsageError(f"{error}\n{cleaning(annotations, images)}") from error
         self.alike = Alike()
         if decode:
             self.alike = find_alike(images, self._entries, processes, progress)
 
-    def _read(self, annotations: Path, images: Path) -> None:
+    def _read(self, annotations: Path, images: Path, outside: bool) -> None:
         labels = Labels(annotations)
         self._text = CocoText(annotations, labels.add)
         self._annotations = annotations
-        entries = check_images(self._text.images, annotations, images)
+        entries = check_images(self._text.images, annotations, images, outside)
         self.ids = [image.id for image in entries]
         self._image_of = labels.images
         categories, used = self._text.other.get("categories", []), set(labels.categories)

@@ -204,3 +204,15 @@ def test_the_case_that_people_have(shared_dir: Path, tmp_path: Path) -> None:
     assert _counts(cleaned) == {"bad-segmentation": 1}
     assert written["annotations"] == content["annotations"][1:]
     assert coco.load(*out).instance_count == len(content["annotations"]) - 1
+
+
+def test_names_that_lead_out_of_the_folder_are_left_out(small_set: Files, tmp_path: Path) -> None:
+    content = coco_content()
+    (small_set[1] / "picture 0.png").rename(tmp_path / "secret.png")
+    content["images"][0]["file_name"] = "../secret.png"
+    cleaned, written, _ = _clean(small_set, content)
+    assert _counts(cleaned) == {"outside-name": 1, "image-left-out": 3}
+    assert cleaned.lost_pictures
+    assert len(written["images"]) == 5
+    out = tmp_path / "all.json"
+    assert clean(*small_set, out, outside=True).left_out == []

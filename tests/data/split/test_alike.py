@@ -164,3 +164,26 @@ def test_names_that_are_not_utf8_are_compared_too(
     assert source.alike.closure([0]) == {0, 1000}
     files = source.write(source.draw(100, 0), tmp_path)
     assert json.loads(files.labelled.read_text()) == content
+
+
+def test_dark_pictures_of_more_than_8_bits_are_no_twins(tmp_path: Path) -> None:
+    draw_values = np.random.default_rng(0)
+    content: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    for key in range(4):
+        values = draw_values.integers(0, 14, (48, 48)).astype(np.uint16)  # black at 8 of 16 bits
+        values[0, 0] = 4095 if key == 0 else 0
+        Image.fromarray(values).save(tmp_path / f"{key}.png")
+        content["images"].append({"id": key, "file_name": f"{key}.png", "height": 48, "width": 48})
+        square = [[4, 4, 20, 4, 20, 20, 4, 20]]
+        content["annotations"].append(
+            {"id": key, "image_id": key, "category_id": 1, "segmentation": square}
+        )
+    shutil.copy(tmp_path / "0.png", tmp_path / "again.png")
+    content["images"].append({"id": 9, "file_name": "again.png", "height": 48, "width": 48})
+    source = SplitSource(write_json(tmp_path / "set.json", content), tmp_path)
+    assert source.alike.closure([0]) == {0, 9}
+    assert len(source.alike) == 2

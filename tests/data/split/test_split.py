@@ -270,3 +270,16 @@ def test_every_part_has_the_classes_of_the_file(
     assert files.validation is not None
     for path in (small_set[0], files.labelled, files.validation):
         assert [c.id for c in coco.load(path, small_set[1]).categories] == [0, 1, 3]
+
+
+def test_names_that_lead_out_of_the_folder_are_refused(
+    small_set: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content = coco_content()
+    (small_set[1] / "picture 0.png").rename(tmp_path / "secret.png")
+    content["images"][0]["file_name"] = "../secret.png"
+    write_json(small_set[0], content)
+    with pytest.raises(UsageError, match=r"1 of 6 file names lead out .*\n.* give --outside"):
+        SplitSource(*small_set)
+    source = SplitSource(*small_set, outside=True)
+    assert len(source.ids) == 6
