@@ -64,11 +64,12 @@ def test_one_rule_for_all_sets_of_a_run(deep: Workshop) -> None:
 
 
 def test_they_are_in_fingerprints_where_they_change_something(
-    deep: Workshop, empty_workshop: Workshop
+    deep: Workshop, empty_workshop: Workshop, tmp_path: Path
 ) -> None:
+    plain = empty_workshop.copy(tmp_path / "plain")
     teacher = stage_named("train-teacher")
     assert teacher.inputs(deep.run())["data.levels"] == "0..4095"
-    assert "data.levels" not in teacher.inputs(empty_workshop.run())
+    assert "data.levels" not in teacher.inputs(plain.run())
     window = deep.run("data.levels=[0, 2000]")
     assert window.fingerprint(teacher) != deep.run().fingerprint(teacher)
     for name in ("structure", "pseudo-label", "refine", "train-student"):
