@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Other people's implementations that tests compare with; their own pins would hold numpy back.
 PEERS := cityscapesScripts==2.3.0 pyquaternion==0.9.9
 
-.PHONY: setup headless demo test faults audit lint bench bench-gpu clean
+.PHONY: setup headless demo test faults fuzz audit lint bench bench-gpu clean
 
 # Photographs and weights that some benchmarks use; those are skipped where it is missing.
 SHARED ?= ../shared
@@ -39,6 +39,11 @@ faults: setup
 	rm -f .faults.jsonl
 	S4M_FAULTS=all S4M_FAULTS_TABLE=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest tests/faults
 	$(BIN)/python tools/reliability_table.py .faults.jsonl
+
+# Inputs of all readers together: a hundred thousand new ones, where `make test` tries a thousand.
+FUZZ ?= 100000
+fuzz: setup
+	S4M_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/fuzz
 
 # Known advisories about the versions of constraints.txt; needs a network.
 audit: setup

@@ -46,7 +46,7 @@ def describe_faults(error: ValidationError) -> str:
     messages: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     for fault in error.errors():
-        setting = _readable(".".join(_setting(fault["loc"])))
+        setting = readable(".".join(_setting(fault["loc"])))
         messages.setdefault(setting, []).append(_message(fault))
         if fault["type"] not in ("missing", "extra_forbidden") and fault["loc"]:
             values[setting] = fault["input"]
@@ -65,8 +65,8 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
-def _readable(name: str) -> str:
-    """A setting's name, with what a terminal cannot show escaped."""
+def readable(name: str) -> str:
+    """What somebody wrote, short, and with what a terminal cannot show escaped."""
     return _short(name if name.isprintable() else repr(name)[1:-1])
 
 

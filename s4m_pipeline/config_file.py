@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from s4m_pipeline.config import RANDOM, RunConfig
-from s4m_pipeline.config_faults import LONGEST_VALUE, describe_faults
+from s4m_pipeline.config_faults import LONGEST_VALUE, describe_faults, readable
 from s4m_pipeline.config_yaml import YamlError, read_yaml
 from s4m_pipeline.errors import UsageError
 
@@ -53,7 +53,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    shown = f"override '{override[:LONGEST_VALUE]}'"
+    shown = f"override '{readable(override)}'"
     if not equals or not key:
         raise UsageError(f"{shown} is not of the form section.key=value")
     *sections, last = key.split(".")
@@ -61,7 +61,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     for name in sections:
         inner = target.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"{shown}: '{name}' is not a section")
+            raise UsageError(f"{shown}: '{readable(name)}' is not a section")
         target = inner
     try:
         target[last] = read_yaml(value)

@@ -164,5 +164,7 @@ def test_many_faults_and_long_values_stay_short(run_file):
     many = "".join(f"key_{n}: 1\n" for n in range(500))
     assert "and 480 more" in refused(run_file(DATA + many))
     assert "..." in refused(run_file(DATA + f"seed: {'x' * 100_000}\n"))
+    shown = refused(run_file(DATA), "se\x1eed=[")
+    assert "override 'se\\x1eed=['" in shown
     escaped = refused(run_file(DATA + '"a\\n\\u001b[31m": 1\n'))
     assert "\x1b" not in escaped

@@ -7,7 +7,7 @@ process inside pycocotools, and a score that is no number slips through every co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from s4m_pipeline.artifacts.rle_checks import not_masks
 from s4m_pipeline.artifacts.table_definitions import TABLES
-from s4m_pipeline.errors import ArtifactError
+from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
 
 MAY_BE_NULL = frozenset({"class_probs"})
 """Columns that may be without a value: the class distribution, where a model has none."""
@@ -59,14 +59,6 @@ Rule = Callable[[Row], np.ndarray]
 """Which of the rows are wrong: bool (N,)."""
 
 
-def damaged(path: Path, what: str) -> ArtifactError:
-    """The error of a table that cannot be used, with the command that makes its artifact anew."""
-    stage = path.parent.parent.parent.name
-    return ArtifactError(
-        f"{path}: damaged ({what}).\nMake it again with: s4m {stage} -c RUN.yaml --force"
-    )
-
-
 def check_schema_of(path: Path, table: str, schema: pa.Schema) -> None:
     """Refuse columns of other types, and a list of classes that cannot be read.
 
@@ -82,38 +74,45 @@ def check_schema_of(path: Path, table: str, schema: pa.Schema) -> None:
         found = schema.field(field.name).type
         if found != field.type:
             raise damaged(path, f"{field.name} is {found}, not {field.type}")
+    _class_ids(path, schema)
+
+
+def _class_ids(path: Path, schema: pa.Schema) -> list[int]:
+    """The ids of a table's classes (ArtifactError where these are no list of ids and names)."""
     try:
         classes = json.loads((schema.metadata or {}).get(b"categories", b"[]"))
-        names = [(entry["id"] + 0, entry["name"] + "") for entry in classes]
+        ids = [entry["id"] for entry in classes if isinstance(entry["name"], str)]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise damaged(path, "its classes are no list of ids and names") from error
-    if len({key for key, _ in names}) < len(names):
+    if len(ids) < len(classes) or any(type(key) is not int or abs(key) > _LARGE for key in ids):
+        raise damaged(path, "its classes are no list of ids and names")
+    if len(set(ids)) < len(ids):
         raise damaged(path, "two of its classes have the same id")
+    return ids
 
 
-def check_rows(
-    path: Path, rows: pa.Table | pa.RecordBatch, categories: Sequence[Mapping[str, Any]]
-) -> None:
+def check_rows(path: Path, rows: pa.Table | pa.RecordBatch) -> None:
     """Refuse rows that no stage of ours writes.
 
     Args:
         path: The table's file, for the message.
-        rows: Some columns of it.
-        categories: The table's classes.
+        rows: Some columns of it, and its classes in their schema's metadata.
 
     Raises:
         ArtifactError: A value is missing, no number, out of its range, or of another length than
             others of its row.
     """
+    classes = _class_ids(path, rows.schema)
     if not rows.num_rows:
         return
-    columns = {name: _joined(rows.column(name)) for name in rows.schema.names}
+    with arrow_faults(path):
+        rows.validate(full=True)  # texts that are none, lists that reach outside their values
+        columns = {name: _joined(rows.column(name)) for name in rows.schema.names}
     for name, column in columns.items():
         _refuse(path, f"{name} has no value", _nulls(name, column))
         if name in _RANGES:
             _refuse(path, f"{name} is out of its range", _out_of_range(name, column))
-    known = pa.array([category["id"] for category in categories], pa.int64())
-    for needs, what, rule in _rules(known, len(categories)):
+    for needs, what, rule in _rules(pa.array(classes, pa.int64()), len(classes)):
         if all(name in columns for name in needs):
             _refuse(path, what, rule(columns))
 

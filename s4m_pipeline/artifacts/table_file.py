@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.artifacts.fingerprint import check_format_version
+from s4m_pipeline.artifacts.table_faults import arrow_faults
 from s4m_pipeline.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -42,19 +43,14 @@ def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
     Raises:
         ArtifactError: Not Parquet, another format version, another table, or columns missing.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from s4m_pipeline.artifacts.table_checks import check_schema_of
     from s4m_pipeline.artifacts.table_definitions import TABLES
 
-    try:
+    with arrow_faults(path, "not a readable Parquet file"):
         file = pq.ParquetFile(path, pre_buffer=ahead)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(
-            f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})"
-        ) from error
-    schema = file.schema_arrow
+        schema = file.schema_arrow
     metadata = schema.metadata or {}
     version = metadata.get(b"format_version", b"none").decode("utf-8", "backslashreplace")
     check_format_version(version, path, path.parent.parent)
@@ -79,17 +75,12 @@ def read_file(
     Raises:
         ArtifactError: It is damaged, of another format version, or holds what no stage writes.
     """
-    import pyarrow as pa
-
     from s4m_pipeline.artifacts.table_checks import check_rows
 
     names = None if columns is None else list(columns)
-    try:
-        with open_table(path, table, ahead) as file:
-            rows = file.read(columns=names, use_threads=ahead)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
-    check_rows(path, rows, categories_of(rows))
+    with arrow_faults(path), open_table(path, table, ahead) as file:
+        rows = file.read(columns=names, use_threads=ahead)
+    check_rows(path, rows)
     return rows
 
 
@@ -107,7 +98,6 @@ def read_some(
     Raises:
         ArtifactError: It is damaged, of another format version, or holds what no stage writes.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from s4m_pipeline.artifacts.table_checks import check_rows
@@ -116,11 +106,9 @@ def read_some(
     filtered = tuple(sorted({name for name, _, _ in filters}))
     _check_columns(path, table, filtered, state.st_size, state.st_mtime_ns)
     names = None if columns is None else list(columns)
-    try:
+    with arrow_faults(path):
         rows = pq.read_table(path, columns=names, filters=list(filters), partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
-    check_rows(path, rows, categories_of(rows))
+    check_rows(path, rows)
     return rows
 
 
@@ -131,6 +119,6 @@ def _check_columns(path: Path, table: str, columns: tuple[str, ...], *state: int
     read_file(path, table, columns, ahead=False)
 
 
-def categories_of(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+def categories_of(table: pa.Table) -> list[dict[str, Any]]:
     """The category list that a table carries in its schema's metadata."""
     return list(json.loads((table.schema.metadata or {}).get(b"categories", b"[]")))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.artifacts.durable import make_folder, put_in_place
 from s4m_pipeline.artifacts.listed import listed_files
-from s4m_pipeline.artifacts.table_file import categories_of, open_table, read_file, read_some
-from s4m_pipeline.errors import ArtifactError
+from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
+from s4m_pipeline.artifacts.table_file import open_table, read_file, read_some
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,18 +131,13 @@ def table_rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[dic
     Raises:
         ArtifactError: A file is damaged or of another format version.
     """
-    import pyarrow as pa
-
     from s4m_pipeline.artifacts.table_checks import check_rows
 
     for path in table_files(folder, table, unfinished=True):
-        try:
-            with open_table(path, table, ahead=False) as file:
-                for batch in file.iter_batches(1024, columns=list(columns)):
-                    check_rows(path, batch, categories_of(batch))
-                    yield from batch.to_pylist()
-        except (OSError, pa.ArrowException) as error:
-            raise ArtifactError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
+        with arrow_faults(path), open_table(path, table, ahead=False) as file:
+            for batch in file.iter_batches(1024, columns=list(columns)):
+                check_rows(path, batch)
+                yield from batch.to_pylist()
 
 
 def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
@@ -185,12 +180,11 @@ def _image_span(path: Path, table: str, size: int, changed: int) -> tuple[int, i
 
     Size and time of change are part of the cache's key, because ``--force`` writes files anew.
     """
-    with open_table(path, table) as file:
-        metadata, column = file.metadata, file.schema_arrow.names.index("image_id")
-    if not metadata.num_rows:
-        return 1, 0
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    spans = [group.column(column).statistics for group in groups if group.num_rows]
-    if any(span is None or not span.has_min_max for span in spans):
-        raise ArtifactError(f"{path}: damaged (its image ids have no least and greatest)")
-    return min(span.min for span in spans), max(span.max for span in spans)
+    with arrow_faults(path), open_table(path, table) as file:
+        metadata, column = file.metadata, file.schema.names.index("image_id")  # of the leaves
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        spans = [group.column(column).statistics for group in groups if group.num_rows]
+        if any(span is None or not span.has_min_max for span in spans):
+            raise damaged(path, "its image ids have no least and greatest")
+        low = min((span.min for span in spans), default=1)
+        return low, max((span.max for span in spans), default=0)

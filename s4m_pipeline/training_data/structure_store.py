@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s4m_pipeline.artifacts.table_checks import check_rows
+from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
 from s4m_pipeline.artifacts.table_file import open_table
 from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.errors import ArtifactError
@@ -65,6 +66,7 @@ class StructureStore:
         if not self._files:
             raise ArtifactError(f"{folder}: no structural targets in it")
         self._open: OrderedDict[int, pq.ParquetFile] = OrderedDict()
+        self._checked: set[int] = set()
         self._pid = os.getpid()
         parts = [_places(path, number) for number, path in enumerate(self._files)]
         ids, places = (np.concatenate(side) for side in zip(*parts, strict=True))
@@ -114,9 +116,11 @@ class StructureStore:
             )
             for place, batch in enumerate(batches):
                 if place == row:
-                    check_rows(self._files[number], batch, [])
+                    if image_id not in self._checked:
+                        check_rows(self._files[number], batch)
+                        self._checked.add(image_id)
                     return _decode(batch)
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, OverflowError, LookupError, pa.ArrowException) as error:
             raise ArtifactError(
                 f"{self._files[number]}: image {image_id}'s row is damaged ({error})"
             ) from error
@@ -131,18 +135,17 @@ def open_structure(folder: str) -> StructureStore:
 
 def _places(path: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
     """The ids in a file, int64 (N,), and where they are: file, row group and row, int32 (N, 3)."""
-    with open_table(path, "structure") as opened:
-        try:
-            groups = [opened.metadata.row_group(g) for g in range(opened.num_row_groups)]
-            counts = np.array([group.num_rows for group in groups], np.int64)
-            column = opened.schema.names.index("image_id")  # of the leaves
-            ids = _only_ids(groups, column)
-            if ids is None:
-                read = opened.read(columns=["image_id"], use_threads=False)
-                check_rows(path, read, [])
-                ids = read["image_id"].to_numpy().astype(np.int64)
-        except (OSError, pa.ArrowException) as error:
-            raise ArtifactError(f"{path}: damaged ({error})") from error
+    with arrow_faults(path), open_table(path, "structure") as opened:
+        groups = [opened.metadata.row_group(g) for g in range(opened.num_row_groups)]
+        counts = np.array([group.num_rows for group in groups], np.int64)
+        column = opened.schema.names.index("image_id")  # of the leaves
+        ids = _only_ids(groups, column)
+        if ids is None:
+            read = opened.read(columns=["image_id"], use_threads=False)
+            check_rows(path, read)
+            ids = read["image_id"].to_numpy().astype(np.int64)
+        if len(ids) != counts.sum():
+            raise damaged(path, "its row groups have other numbers of rows")
     places = np.empty((len(ids), 3), np.int32)
     places[:, 0] = number
     places[:, 1] = np.repeat(np.arange(len(counts)), counts)
