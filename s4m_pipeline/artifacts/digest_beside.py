@@ -8,6 +8,7 @@ from pathlib import Path
 from s4m_pipeline.artifacts.durable import sync_file, sync_folder
 from s4m_pipeline.artifacts.fingerprint import file_digest
 from s4m_pipeline.artifacts.sealed import write_text
+from s4m_pipeline.artifacts.torch_files import is_whole_zip
 from s4m_pipeline.errors import UsageError
 
 
@@ -30,7 +31,7 @@ def is_whole_archive(path: Path) -> bool:
     the checksums inside are right.
     """
     try:
-        if not zipfile.is_zipfile(path):
+        if not is_whole_zip(path):
             return False
         expected = digest_file(path).read_text().split()[0]
     except FileNotFoundError:
