@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from s4m_pipeline.commands.data_printing import fault_row, print_faults, print_splits
 from s4m_pipeline.commands.options import Json, example
 from s4m_pipeline.errors import DONE, FAILED, SET_ASIDE, UsageError
 
@@ -104,7 +105,7 @@ def split(
     if source.alike:
         said = f"{len(source.alike):,} images show the same picture as another"
         typer.echo(f"{said} (data check names them): such images stay in one part", err=True)
-    _print_splits(summaries, as_json)
+    print_splits(summaries, as_json)
 
 
 @data_app.command("check", epilog=example("data check --annotations labelled.json --images photos"))
@@ -170,7 +171,7 @@ def check(
     )
     if model is not None:
         faults += _misfits(annotations, images, model)
-    _print_faults(faults, as_json)
+    print_faults(faults, as_json)
     if strict and not all(fault.is_note for fault in faults):
         raise typer.Exit(FAILED)
 
@@ -212,7 +213,7 @@ def clean(
     if as_json:
         names = ("images", "annotations")
         counts = {n: dict(zip(("kept", "all"), getattr(cleaned, n), strict=True)) for n in names}
-        rows = [_as_row(fault) for fault in cleaned.left_out]
+        rows = [fault_row(fault) for fault in cleaned.left_out]
         told = {"file": str(out), **counts, "mended": cleaned.mended, "left_out": rows}
         typer.echo(json.dumps(told, indent=2))
     else:
@@ -264,45 +265,6 @@ def cityscapes(
         typer.echo(f"{summary['groups']:,} groups; {summary['left_out']:,} frames left out")
         typer.echo(out)
     raise typer.Exit(SET_ASIDE if summary["left_out"] else DONE)
-
-
-def _print_splits(splits: list[dict[str, Any]], as_json: bool) -> None:
-    """Print the files and, on standard error, what is in them."""
-    if as_json:
-        typer.echo(json.dumps(splits, indent=2))
-    for summary in splits:
-        images, instances = summary["images"], summary["instances"]
-        for part in ("labelled", "validation"):
-            if images[part] and not as_json:
-                text = f"{part}: {images[part]:,} of {images['all']:,} images, "
-                typer.echo(f"{text}{instances[part]:,} of {instances['all']:,} instances", err=True)
-        empty = [name for name, counts in summary["per_class"].items() if not counts["labelled"]]
-        if not images["unlabelled"]:
-            typer.echo(f"warning: no image in unlabelled-{summary['name']}.json", err=True)
-        if empty:
-            typer.echo(f"warning: no labelled instance of {', '.join(empty)}", err=True)
-        for path in () if as_json else summary["files"]:
-            typer.echo(path)
-
-
-def _as_row(fault: Fault) -> dict[str, Any]:
-    return {
-        "kind": fault.kind,
-        "note": fault.is_note,
-        "meaning": fault.meaning,
-        "count": fault.count,
-        "examples": fault.examples,
-    }
-
-
-def _print_faults(faults: list[Fault], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([_as_row(fault) for fault in faults], indent=2))
-        return
-    for fault in faults:
-        typer.echo(("note: " if fault.is_note else "") + fault.text)
-    if all(fault.is_note for fault in faults):
-        typer.echo("no fault found")
 
 
 def add_to(app: typer.Typer) -> None:
