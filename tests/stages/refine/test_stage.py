@@ -137,6 +137,7 @@ def test_scores_are_per_class_and_spare_masks_are_kept(task: RefineTask, tmp_pat
         "dropped": 3,
         "quarantined": 0,
         "images": 3,
+        "encoder_passes": 2,
     }
     for name in ("refined", "segmented"):
         write_table(tmp_path / "out" / name / "0.parquet", name, tables[name], [])
