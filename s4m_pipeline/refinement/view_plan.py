@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from s4m_pipeline.refinement.resampling import Window
 from s4m_pipeline.refinement.views import plan_views
 from s4m_pipeline.segmenter.base import Embeddings, Frame, Segmenter
 
-Place = tuple[int, Window]
+ViewPlace = tuple[int, Window]
 """A view: the image's number in its batch, and the view's pixels."""
 
 
@@ -26,9 +26,9 @@ class ViewPlan:
         groups: For each policy, the places of its instances among their image's, by view.
     """
 
-    groups: Sequence[tuple[RefinePolicy, Mapping[Place, Sequence[int]]]]
+    groups: Sequence[tuple[RefinePolicy, Mapping[ViewPlace, Sequence[int]]]]
 
-    def places(self) -> set[Place]:
+    def places(self) -> set[ViewPlace]:
         """Every view that somebody is drawn in."""
         return {place for _, members in self.groups for place in members}
 
@@ -54,7 +54,7 @@ def plan_batch(
     policies = [[choice(instance) for instance in some] for some in instances]
     groups = []
     for rules in dict.fromkeys(p for some in policies for p in some if p is not None):
-        members: dict[Place, Sequence[int]] = {}
+        members: dict[ViewPlace, Sequence[int]] = {}
         for image, (some, theirs) in enumerate(zip(instances, policies, strict=True)):
             rows = [n for n, p in enumerate(theirs) if p == rules]
             for view in plan_views(segmenter, some, rows, rules, *sizes[image]):
@@ -63,7 +63,12 @@ def plan_batch(
     return ViewPlan(groups)
 
 
-def whole(image: int, height: int, width: int) -> Place:
+def in_views_alone(plan: ViewPlan) -> ViewPlan:
+    """A plan whose policies no longer say how the views were found; its masks are the same."""
+    return ViewPlan([(replace(policy, view="image"), members) for policy, members in plan.groups])
+
+
+def whole(image: int, height: int, width: int) -> ViewPlace:
     """The view of a whole image."""
     return image, Window(0, 0, width, height)
 
@@ -78,15 +83,15 @@ class EncodedViews:
     """
 
     embeddings: Embeddings
-    places: Sequence[Place]
+    places: Sequence[ViewPlace]
 
-    def index(self, place: Place) -> int:
+    def index(self, place: ViewPlace) -> int:
         """Where a view is among the embeddings."""
         return list(self.places).index(place)
 
 
 def encode_views(
-    segmenter: Segmenter, images: Sequence[np.ndarray], places: set[Place], most: int
+    segmenter: Segmenter, images: Sequence[np.ndarray], places: set[ViewPlace], most: int
 ) -> EncodedViews:
     """Encode views of a batch of images.
 
@@ -110,7 +115,7 @@ def encode_views(
     return EncodedViews(_joined(parts, placed), ordered)
 
 
-def _order(place: Place) -> tuple[int, ...]:
+def _order(place: ViewPlace) -> tuple[int, ...]:
     """Image by image, larger views first: a whole image is before its parts."""
     image, window = place
     return (image, -window.width * window.height, window.y, window.x, window.width)

@@ -11,7 +11,7 @@ from s4m_pipeline.refinement.ask import Asked, ask
 from s4m_pipeline.refinement.instances import RefinedMask
 from s4m_pipeline.refinement.view_plan import (
     EncodedViews,
-    Place,
+    ViewPlace,
     ViewPlan,
     encode_views,
     plan_batch,
@@ -112,7 +112,7 @@ def begin_batch(
     """
     pixels = [image for _, image in images]
     sizes = [(image.shape[0], image.shape[1]) for image in pixels]
-    places: set[Place] = set()
+    places: set[ViewPlace] = set()
     plan: ViewPlan | None = None
     instances = [predictions.instances for predictions, _ in images]
     if task.policy is not None:
