@@ -16,6 +16,7 @@ from s4m_pipeline.data.deep_pictures import extremes_of, is_deep, may_be_deep, v
 from s4m_pipeline.data.exif import decoded, orientation_of, size_of
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.levels import Extremes, decided
+from s4m_pipeline.data.misread import misread
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 
@@ -209,6 +210,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
     try:
         with Image.open(path) as image:
+            if fault := misread(image):
+                raise ValueError(fault)
             yield image
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error
