@@ -181,6 +181,18 @@ def image_orientation(path: Path) -> int:
         return 1
 
 
+def has_frames(path: Path) -> bool:
+    """Whether an image file has several frames or pages, of which the first is read.
+
+    The second picture in a photograph of a telephone (MPO) is of the same scene and does not count.
+    """
+    try:
+        with _opened(path) as image:
+            return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except UsageError:
+        return False
+
+
 def turned_text(path: Path, size: tuple[int, int], upright: bool) -> str:
     """What a message of another size adds where an EXIF orientation explains it; else nothing.
 

@@ -59,6 +59,7 @@ NOTES: Mapping[str, str] = {
     },
     "exif-hint": "hints at the picture that the labels were drawn on, upright or as stored",
     "deep-image": "images of more than 8 bits, all read by the same levels (data.levels)",
+    "several-frames": "images of several frames or pages, of which the first is read",
     "repeated-image": "images that occur twice by content",
 }
 """What may be intended, but is worth knowing, each with what it says."""
