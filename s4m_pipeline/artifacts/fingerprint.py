@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +166,19 @@ def image_set_digest(root: Path, file_names: Iterable[str], facts: FileFacts | N
             nanoseconds. Without it all files are read.
     """
     names = sorted(file_names)
-    facts = facts or FileFacts(None)
-    contents = facts.of("contents", root, names, _content_of)
+    contents = contents_of(root, names, facts or FileFacts(None))
     return digest_of(list(map(list, zip(names, contents, strict=True))))
+
+
+def contents_of(root: Path, names: Sequence[str], facts: FileFacts) -> list[str | None]:
+    """The digest of each file; None for one that is missing or cannot be read.
+
+    Args:
+        root: The folder that the names are relative to.
+        names: The files.
+        facts: Remembers contents for a file's state.
+    """
+    return facts.of("contents", root, names, _content_of)
 
 
 def _content_of(path: Path) -> str | None:

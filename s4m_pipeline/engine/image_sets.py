@@ -53,7 +53,7 @@ class ImageSets:
         self._facts = facts
         self._set_digests: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
-        self._roles = ImageRoles(data, self._names_of, warn)
+        self._roles = ImageRoles(data, self._names_of, facts, warn)
 
     @cached_property
     def reading(self) -> Reading:
