@@ -98,7 +98,7 @@ class Fault:
     def text(self) -> str:
         """What the fault is, how often, and its examples, each on an indented line of its own."""
         lines = [f"{self.meaning}: {self.count:,}", *(f"  {e}" for e in self.examples)]
-        if self.count > len(self.examples):
+        if self.count > len(self.examples) and self.kind not in MODEL_NOTES:  # figures and advice
             lines.append(f"  and {self.count - len(self.examples):,} more")
         return "\n".join(lines)
 
