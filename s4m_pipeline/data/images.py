@@ -172,6 +172,14 @@ def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
         return size_of(image, upright)
 
 
+def size_or_nothing(path: Path, upright: bool = True) -> tuple[int, int]:
+    """As `image_size`; 0 x 0 where the header cannot be read, so that a stage sets it aside."""
+    try:
+        return image_size(path, upright)
+    except UsageError:
+        return 0, 0
+
+
 def image_orientation(path: Path) -> int:
     """An image's EXIF orientation, from its header alone; 1 where it has none or no header."""
     try:
