@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,15 @@ def file_digest(path: Path) -> str:
     return sha.hexdigest()
 
 
+KNOWN = 4
+"""What a `DigestCache` keeps of a file: size, time of change, digest, time of any change."""
+
+
 class DigestCache:
-    """Digests of large files, kept beside the artifacts, renewed when size or time changes.
+    """Digests of large files, kept beside the artifacts, renewed when size or a time changes.
+
+    The times are those of the last change of content and of any kind, in nanoseconds: tools that
+    put the first back do not reach the second.
 
     Args:
         path: The cache's JSON file; made when the first digest is stored.
@@ -115,7 +122,7 @@ class DigestCache:
                 self._known = {
                     key: known
                     for key, known in stored.items()
-                    if isinstance(known, list) and len(known) == 3
+                    if isinstance(known, list) and len(known) == KNOWN
                 }
 
     def file(self, path: Path) -> str:
@@ -127,12 +134,13 @@ class DigestCache:
             stat = path.stat()
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror or error}") from error
-        key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        key = str(path.resolve())
+        size, changed, touched = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
         known = self._known.get(key)
-        if known is not None and known[:2] == stamp:
+        if known is not None and [*known[:2], known[3]] == [size, changed, touched]:
             return str(known[2])
         digest = file_digest(path)
-        self._known[key] = [*stamp, digest]
+        self._known[key] = [size, changed, digest, touched]
         self._save()
         return digest
 
@@ -158,9 +166,19 @@ def image_set_digest(root: Path, file_names: Iterable[str], facts: FileFacts | N
             nanoseconds. Without it all files are read.
     """
     names = sorted(file_names)
-    facts = facts or FileFacts(None)
-    contents = facts.of("contents", root, names, _content_of)
+    contents = contents_of(root, names, facts or FileFacts(None))
     return digest_of(list(map(list, zip(names, contents, strict=True))))
+
+
+def contents_of(root: Path, names: Sequence[str], facts: FileFacts) -> list[str | None]:
+    """The digest of each file; None for one that is missing or cannot be read.
+
+    Args:
+        root: The folder that the names are relative to.
+        names: The files.
+        facts: Remembers contents for a file's state.
+    """
+    return facts.of("contents", root, names, _content_of)
 
 
 def _content_of(path: Path) -> str | None:

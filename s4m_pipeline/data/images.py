@@ -16,6 +16,7 @@ from s4m_pipeline.data.deep_pictures import extremes_of, is_deep, may_be_deep, v
 from s4m_pipeline.data.exif import decoded, orientation_of, size_of
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.levels import Extremes, decided
+from s4m_pipeline.data.misread import misread
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 
@@ -171,6 +172,14 @@ def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
         return size_of(image, upright)
 
 
+def size_or_nothing(path: Path, upright: bool = True) -> tuple[int, int]:
+    """As `image_size`; 0 x 0 where the header cannot be read, so that a stage sets it aside."""
+    try:
+        return image_size(path, upright)
+    except UsageError:
+        return 0, 0
+
+
 def image_orientation(path: Path) -> int:
     """An image's EXIF orientation, from its header alone; 1 where it has none or no header."""
     try:
@@ -178,6 +187,18 @@ def image_orientation(path: Path) -> int:
             return orientation_of(image)
     except UsageError:
         return 1
+
+
+def has_frames(path: Path) -> bool:
+    """Whether an image file has several frames or pages, of which the first is read.
+
+    The second picture in a photograph of a telephone (MPO) is of the same scene and does not count.
+    """
+    try:
+        with _opened(path) as image:
+            return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except UsageError:
+        return False
 
 
 def turned_text(path: Path, size: tuple[int, int], upright: bool) -> str:
@@ -209,6 +230,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
     try:
         with Image.open(path) as image:
+            if fault := misread(image):
+                raise ValueError(fault)
             yield image
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error

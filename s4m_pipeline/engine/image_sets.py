@@ -53,7 +53,7 @@ class ImageSets:
         self._facts = facts
         self._set_digests: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
-        self._roles = ImageRoles(data, self._names_of, warn)
+        self._roles = ImageRoles(data, self._names_of, facts, warn)
 
     @cached_property
     def reading(self) -> Reading:
@@ -139,7 +139,8 @@ class ImageSets:
             unlabelled = image_folder.load(section.images, self.reading.upright)
         else:
             require_folder(section.images)
-            unlabelled = coco.load(section.annotations, section.images, masks=False)
+            upright = self.reading.upright
+            unlabelled = coco.load(section.annotations, section.images, False, upright)
         require_images(unlabelled, "data.unlabelled")
         if not any(os.path.isfile(image.path) for image in unlabelled.images):
             _require_files(unlabelled, section, "data.unlabelled")  # few are set aside, not all

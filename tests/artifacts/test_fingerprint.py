@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -60,6 +61,19 @@ def test_digest_cache_is_used_where_size_and_time_stand(tmp_path):
     known[str(path.resolve())][2] = "from the cache"
     (tmp_path / "digests.json").write_text(json.dumps(known))
     assert DigestCache(tmp_path / "digests.json").file(path) == "from the cache"
+
+
+def test_digest_cache_notices_a_change_of_the_same_size_whose_time_is_put_back(tmp_path):
+    path, cache = tmp_path / "labelled.json", tmp_path / "digests.json"
+    path.write_bytes(b"one")
+    first, before = DigestCache(cache).file(path), os.stat(path)
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as rsync and cp -p do
+    assert DigestCache(cache).file(path) == hashlib.sha256(b"two").hexdigest()
+    path.write_bytes(b"one")
+    assert DigestCache(cache).file(path) == first
+    os.utime(path)
+    assert DigestCache(cache).file(path) == first  # touched
 
 
 def test_folder_digest_changes_with_a_file_inside(tmp_path):

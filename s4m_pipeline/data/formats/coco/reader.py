@@ -34,10 +34,11 @@ from s4m_pipeline.data.image_set import (
     ImageSet,
     Instance,
 )
+from s4m_pipeline.data.images import size_or_nothing
 from s4m_pipeline.errors import UsageError
 
 
-def load(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
+def load(annotations: Path, images: Path, masks: bool = True, upright: bool = True) -> ImageSet:
     """Read a COCO instance file.
 
     Polygons, compressed and uncompressed RLE are read. Roboflow adds a class that is only the
@@ -46,13 +47,19 @@ def load(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
     Args:
         annotations: The COCO JSON file.
         images: The folder that the file names are relative to.
-        masks: False for unlabelled images: the file's annotations are then never looked at.
+        masks: False for unlabelled images: the file's annotations are then never looked at, and
+            where an entry has no size, its picture's counts, as in a folder without a list.
+        upright: Whether such a size is of the picture turned upright, or as it is stored.
 
     Raises:
         UsageError: The file is missing, not JSON, not COCO, or an entry in it is wrong; the
             message names the image or annotation id.
     """
-    return from_coco_dict(load_coco_json(annotations), annotations, images, masks)
+    found = from_coco_dict(load_coco_json(annotations), annotations, images, masks)
+    for image in found.images:
+        if not image.height:
+            image.height, image.width = size_or_nothing(image.path, upright)
+    return found
 
 
 def from_coco_dict(
@@ -84,7 +91,7 @@ def cleaning(source: Path, images: Path) -> str:
 
 
 def _image_set(content: Mapping[str, Any], source: Path, images: Path, masks: bool) -> ImageSet:
-    records = read_images(content["images"], source, images)
+    records = read_images(content["images"], source, images, unsized=not masks)
     entries = _list_under(content, "annotations", source) if masks else None
     used = {reference(entry, "category_id") for entry in entries or () if isinstance(entry, dict)}
     categories = read_categories(content.get("categories", []), source, used)
@@ -121,13 +128,16 @@ def _list_under(content: Mapping[str, Any], key: str, source: Path) -> list[Any]
     return entries
 
 
-def read_images(entries: Sequence[Any], source: Path, folder: Path) -> dict[int, ImageRecord]:
+def read_images(
+    entries: Sequence[Any], source: Path, folder: Path, unsized: bool = False
+) -> dict[int, ImageRecord]:
     """Read a file's image entries, by id.
 
     Args:
         entries: The entries.
         source: The file, for messages.
         folder: The folder that the file names are relative to.
+        unsized: Whether entries without any size can be used; their images are 0 x 0.
 
     Raises:
         UsageError: An entry cannot be used, or an id or a file occurs twice.
@@ -142,9 +152,12 @@ def read_images(entries: Sequence[Any], source: Path, folder: Path) -> dict[int,
         if first != image_id:
             raise EntryError(f"{source}: {name} occurs twice (images {first}, {image_id})")
         fault = size_fault(entry)
-        if fault is not None:
+        if unsized and entry.get("height") is None and entry.get("width") is None:
+            height, width = 0, 0
+        elif fault is not None:
             raise EntryError(f"{source}: image {image_id} ({name}) {fault}")
-        height, width = entry["height"], entry["width"]
+        else:
+            height, width = entry["height"], entry["width"]
         records[image_id] = ImageRecord(image_id, name, folder / name, height, width)
     return records
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.data.formats import coco
@@ -42,6 +43,30 @@ def test_unlabelled_reading_never_looks_at_annotations(small_set: tuple[Path, Pa
     assert found.instances == {}
     with pytest.raises(UsageError, match="annotations"):
         coco.load(*small_set)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_unlabelled_entries_without_a_size_have_their_pictures(
+    small_set: tuple[Path, Path], upright: bool
+) -> None:
+    content = coco_content()
+    sizes = [(image.pop("height"), image.pop("width")) for image in content["images"]]
+    content["images"][1] |= {"height": None, "width": None}
+    turned = small_set[1] / content["images"][2]["file_name"]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(turned) as picture:
+        picture.copy().save(turned, exif=exif)
+    sizes[2] = sizes[2][::-1] if upright else sizes[2]
+    (small_set[1] / content["images"][4]["file_name"]).unlink()
+    sizes[4] = (0, 0)  # the stage that loads it sets it aside
+    found = coco.load(write_json(small_set[0], content), small_set[1], False, upright)
+    assert [(image.height, image.width) for image in found.images] == sizes
+    with pytest.raises(UsageError, match=r"no valid height \(null\) and width \(null\)"):
+        coco.load(*small_set)
+    content["images"][3]["height"] = 40  # a half is a fault
+    with pytest.raises(UsageError, match=r"no valid width \(null\)"):
+        coco.load(write_json(small_set[0], content), small_set[1], masks=False)
 
 
 def test_uncompressed_rle_and_crowds(small_set: tuple[Path, Path]) -> None:
