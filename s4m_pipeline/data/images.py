@@ -171,6 +171,14 @@ def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
         return size_of(image, upright)
 
 
+def header_size(path: Path, upright: bool = True) -> tuple[int, int]:
+    """An image's height and width as `image_size` reads them; 0 and 0 where it cannot."""
+    try:
+        return image_size(path, upright)
+    except UsageError:  # the stage that loads it sets it aside
+        return 0, 0
+
+
 def image_orientation(path: Path) -> int:
     """An image's EXIF orientation, from its header alone; 1 where it has none or no header."""
     try:
