@@ -147,4 +147,5 @@ class Run:
         command = self.command_for(stage)
         if stage.made_alone:
             return f"Make it again with: {command} --force"
-        return f"Remove {shlex.quote(str(self.folder(stage)))}\nand make it again with: {command}"
+        aside = f"s4m artifacts set-aside {shlex.quote(str(self.folder(stage)))}"
+        return f"Set it aside with: {aside}\nand make it again with: {command}"
