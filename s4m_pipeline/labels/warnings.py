@@ -185,8 +185,8 @@ def check_labels(run: Run, refined: Path, stage: str, round: int = 1) -> None:
         run.reporter.warn(message)
     if rates.faults():
         run.reporter.warn(
-            f"look at the labels with 's4m report {run.called_with}'; 's4m rethreshold' moves "
-            "thresholds in seconds (pseudo_label.thresholds=rate follows the labelled rate)"
+            f"look at the labels with 's4m report {run.called_with}'; 's4m rethreshold "
+            f"{run.called_with} pseudo_label.thresholds=rate' follows the labelled rate in seconds"
         )
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from s4m_pipeline.artifacts.manifest import read_manifest
+from s4m_pipeline.artifacts.table_faults import damaged
 from s4m_pipeline.stages.calibration.calibrate import Calibrate
 from s4m_pipeline.stages.calibration.cross_fit import CrossFit
 from s4m_pipeline.stages.calibration.held_out import HeldOut
 from s4m_pipeline.stages.evaluate import Evaluate
+from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher
@@ -123,3 +125,29 @@ def test_a_damaged_input_of_an_input_is_told_as_such(done, s4m):
     refused(s4m("refine", "-c", done.config), "train-teacher", "damaged", "s4m pseudo-label")
     call = s4m("pseudo-label", "-c", done.config)
     refused(call, f"Make it again with: s4m train-teacher -c {done.config} --force")
+
+
+def test_a_table_that_cannot_be_used_is_told_with_the_runs_own_command(done, s4m, monkeypatch):
+    def fails(self, run, folder):
+        fault = "a height of 0"
+        raise damaged(done.run().folder(PseudoLabel()) / "predictions/00000.parquet", fault)
+
+    monkeypatch.setattr(Refine, "make", fails)
+    command = f"s4m pseudo-label -c {done.config} refine.points=2 --force"
+    call = s4m("refine", "-c", done.config, "refine.points=2")
+    refused(call, "damaged (a height of 0)", f"Make it again with: {command}")
+
+
+def test_where_the_run_is_not_known_the_command_is_one_for_every_stage(tmp_path):
+    folder = tmp_path / "it's" / "cross-fit" / "0123456789abcdef"  # which no command is named after
+    error = damaged(folder / "predictions" / "00000.parquet", "a height of 0")
+    words = shlex.split(str(error).splitlines()[1].partition(": ")[2])
+    assert words == ["s4m", "artifacts", "set-aside", str(folder)]
+
+
+def test_the_command_of_a_new_run_file_can_be_pasted(tmp_path, s4m):
+    name = str(tmp_path / "my run's.yaml")
+    code, out, _ = s4m("init", name)
+    assert code == 0
+    words = shlex.split(out.partition("then: ")[2])
+    assert words == ["s4m", "run", "-c", name, "--dry-run"]
