@@ -199,7 +199,9 @@ def check_listed(path: Path, digest: str) -> None:
     manifest = read_manifest(path.parent)
     if any(entry.path == path.name and entry.sha256 != digest for entry in manifest.files):
         raise ArtifactError(
-            f"{path}: its SHA-256 is not the manifest's.\n{set_aside(path.parent)}", path.parent
+            f"{path}: its SHA-256 is not the manifest's.\n{set_aside(path.parent)} "
+            f"(s4m {manifest.stage} -c RUN.yaml, or s4m run --rounds N for round N)",
+            path.parent,
         )
 
 

@@ -19,7 +19,7 @@ def damaged(path: Path, what: str) -> ArtifactError:
 def set_aside(folder: Path) -> str:
     """How to have an artifact made anew, for a message where the run is not known."""
     command = shlex.join(["s4m", "artifacts", "set-aside", str(folder)])
-    return f"Set it aside with: {command}\nand run its stage again."
+    return f"Set it aside with: {command}\nand run its stage again"
 
 
 @contextmanager
