@@ -16,6 +16,7 @@ from s4m_pipeline.artifacts.fingerprint import (
     file_digest,
 )
 from s4m_pipeline.artifacts.sealed import read_sealed, write_sealed
+from s4m_pipeline.artifacts.table_faults import set_aside
 from s4m_pipeline.artifacts.training_files import is_for_people
 from s4m_pipeline.errors import ArtifactError, UsageError
 
@@ -191,15 +192,16 @@ def check_listed(path: Path, digest: str) -> None:
         digest: Its SHA-256.
 
     Raises:
-        ArtifactError: It has another digest there; the message names the command that makes it.
+        ArtifactError: It has another digest there; the message says what to do.
     """
     if not (path.parent / MANIFEST).is_file():
         return
     manifest = read_manifest(path.parent)
     if any(entry.path == path.name and entry.sha256 != digest for entry in manifest.files):
         raise ArtifactError(
-            f"{path}: its SHA-256 is not the manifest's.\n"
-            f"Make it again with: s4m {manifest.stage} -c RUN.yaml --force"
+            f"{path}: its SHA-256 is not the manifest's.\n{set_aside(path.parent)} "
+            f"(s4m {manifest.stage} -c RUN.yaml, or s4m run --rounds N for round N)",
+            path.parent,
         )
 
 

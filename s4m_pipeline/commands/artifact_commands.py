@@ -70,6 +70,20 @@ def diff(first: Folder, second: Folder) -> None:
         typer.echo(printable(line))
 
 
+@artifacts_app.command(
+    "set-aside", epilog=example("artifacts set-aside work/refine/0123456789abcdef")
+)
+def put_aside(folder: Folder) -> None:
+    """Move a damaged artifact out of the way, so that its command makes it anew.
+
+    It stays in WORK_DIR/STAGE/.replaced until 's4m artifacts gc --remove'.
+    """
+    from s4m_pipeline.artifacts.collecting import set_aside
+    from s4m_pipeline.engine.registry import STAGES
+
+    typer.echo(printable(str(set_aside(folder, STAGES))))
+
+
 @artifacts_app.command("gc", epilog=example("artifacts gc work --remove"))
 def collect(
     work_dir: WorkDir,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,9 @@ def init(
     from s4m_pipeline.configs import write_run_template
 
     write_run_template(template, out)
-    typer.echo(f"wrote {out}; set the paths in it, then: s4m run -c {out} --dry-run")
+    typer.echo(
+        f"wrote {out}; set the paths in it, then: s4m run -c {shlex.quote(str(out))} --dry-run"
+    )
 
 
 def doctor(as_json: Json = False) -> None:

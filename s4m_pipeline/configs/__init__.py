@@ -43,6 +43,8 @@ def _unknown_model(model: str | Path) -> str:
     if str(model).endswith(".py"):
         return "no such file"
     names = model_names()
+    if Path(model).is_file():
+        return "a model config is a Python file, whose name ends in .py"
     close = difflib.get_close_matches(str(model), names, n=3, cutoff=0.6)
     close += [name for name in names if str(model) in name and name not in close]
     if close:

@@ -172,11 +172,11 @@ def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
         return size_of(image, upright)
 
 
-def size_or_nothing(path: Path, upright: bool = True) -> tuple[int, int]:
-    """As `image_size`; 0 x 0 where the header cannot be read, so that a stage sets it aside."""
+def header_size(path: Path, upright: bool = True) -> tuple[int, int]:
+    """An image's height and width as `image_size` reads them; 0 and 0 where it cannot."""
     try:
         return image_size(path, upright)
-    except UsageError:
+    except UsageError:  # the stage that loads it sets it aside
         return 0, 0
 
 

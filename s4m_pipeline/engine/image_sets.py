@@ -139,8 +139,8 @@ class ImageSets:
             unlabelled = image_folder.load(section.images, self.reading.upright)
         else:
             require_folder(section.images)
-            upright = self.reading.upright
-            unlabelled = coco.load(section.annotations, section.images, False, upright)
+            listed, folder = section.annotations, section.images
+            unlabelled = coco.load(listed, folder, masks=False, reading=self.reading)
         require_images(unlabelled, "data.unlabelled")
         if not any(os.path.isfile(image.path) for image in unlabelled.images):
             _require_files(unlabelled, section, "data.unlabelled")  # few are set aside, not all

@@ -17,7 +17,7 @@ from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
 from s4m_pipeline.engine.staleness import changed_inputs, describe_difference, input_contents
-from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError, S4MError
+from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, S4MError
 from s4m_pipeline.system_errors import telling
 from s4m_pipeline.wording import counted
 
@@ -248,12 +248,13 @@ def _changed_since(run: Run, stage: Stage, contents: Mapping[str, str]) -> list[
 
 
 def _outcome(run: Run, stage: Stage, folder: Path) -> Outcome:
-    """Do a stage's work; for an input of another format version, name the command to run."""
+    """Do a stage's work; for an input that cannot be used, name the command to run."""
     try:
         return stage.make(run, folder)
-    except FormatVersionError as error:
+    except ArtifactError as error:
+        place = None if error.folder is None else error.folder.resolve()
         for upstream in stage.upstream(run.config).values():
-            if run.folder(upstream) == error.folder:
+            if run.folder(upstream).resolve() == place:
                 fault = str(error).splitlines()[0]
                 raise ArtifactError(f"{fault}\n{run.remedy(upstream)}") from error
         raise

@@ -37,8 +37,12 @@ class StageLike(Protocol):
 
 
 def _check_work_dir(work_dir: Path) -> None:
-    """Refuse a work folder in which no table can be written (UsageError)."""
+    """Refuse a work folder in which nothing can be written (UsageError)."""
     shown = escaped(str(work_dir))
+    if work_dir.exists() and not work_dir.is_dir():
+        raise UsageError(f"work_dir: {shown} is a file, not a folder")
+    if work_dir.is_symlink() and not work_dir.exists():
+        raise UsageError(f"work_dir: {shown} is a link to what is not there (no such folder)")
     if shown != str(work_dir):
         raise UsageError(
             f"work_dir: {shown}: not UTF-8, so that Parquet cannot write tables there.\n"
@@ -143,4 +147,5 @@ class Run:
         command = self.command_for(stage)
         if stage.made_alone:
             return f"Make it again with: {command} --force"
-        return f"Remove {shlex.quote(str(self.folder(stage)))}\nand make it again with: {command}"
+        aside = f"s4m artifacts set-aside {shlex.quote(str(self.folder(stage)))}"
+        return f"Set it aside with: {aside}\nand make it again with: {command}"

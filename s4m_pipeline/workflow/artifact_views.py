@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.collecting import pointed_at
 from s4m_pipeline.artifacts.fingerprint import is_fingerprint
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
@@ -26,12 +27,14 @@ from s4m_pipeline.errors import ArtifactError, FormatVersionError, UsageError
 def list_rows(store: Store) -> list[dict[str, Any]]:
     """A row for each artifact: stage, fingerprint, state, time, and whether it is the latest.
 
+    Of a stage that has several (rounds, evaluations), the latest of each counts as one.
+
     Raises:
         UsageError: The work folder is missing.
     """
     if not store.work_dir.is_dir():
         raise UsageError(f"{store.work_dir}: no such work folder")
-    rows = []
+    rows, pointed = [], pointed_at(store)
     for stage, fingerprint, done in store.artifacts():
         created, state = "", "unfinished"
         if done:
@@ -47,7 +50,7 @@ def list_rows(store: Store) -> list[dict[str, Any]]:
                 "fingerprint": fingerprint,
                 "state": state,
                 "made": created,
-                "latest": store.latest(stage) == fingerprint,
+                "latest": fingerprint in pointed.get(stage, ()),
             }
         )
     return rows

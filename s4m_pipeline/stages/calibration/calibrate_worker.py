@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.devices.placement import Place, settle
@@ -105,7 +106,7 @@ class CalibrateWorker(ShardWorker):
         return rows
 
 
-def _row(pair: Pair, policy: str, decision: str, after: float) -> dict[str, Any]:
+def _row(pair: Pair, policy: str, decision: Decision, after: float) -> dict[str, Any]:
     names = ("image_id", "instance_id", "category_id", "score", "area")
     return {name: pair.row[name] for name in names} | {
         "policy": policy,

@@ -23,6 +23,7 @@ from s4m_pipeline.data.formats.coco.values import (
     file_bbox,
     image_key,
     is_panoptic,
+    lacks_size,
     picture_name,
     reference,
     size_fault,
@@ -34,11 +35,12 @@ from s4m_pipeline.data.image_set import (
     ImageSet,
     Instance,
 )
-from s4m_pipeline.data.images import size_or_nothing
+from s4m_pipeline.data.images import header_size
+from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 
 
-def load(annotations: Path, images: Path, masks: bool = True, upright: bool = True) -> ImageSet:
+def load(annotations: Path, images: Path, masks: bool = True, reading: Reading = PLAIN) -> ImageSet:
     """Read a COCO instance file.
 
     Polygons, compressed and uncompressed RLE are read. Roboflow adds a class that is only the
@@ -48,22 +50,22 @@ def load(annotations: Path, images: Path, masks: bool = True, upright: bool = Tr
         annotations: The COCO JSON file.
         images: The folder that the file names are relative to.
         masks: False for unlabelled images: the file's annotations are then never looked at, and
-            where an entry has no size, its picture's counts, as in a folder without a list.
-        upright: Whether such a size is of the picture turned upright, or as it is stored.
+            the sizes that it lacks are taken from the images' headers, as of a folder.
+        reading: How headers are read.
 
     Raises:
         UsageError: The file is missing, not JSON, not COCO, or an entry in it is wrong; the
             message names the image or annotation id.
     """
-    found = from_coco_dict(load_coco_json(annotations), annotations, images, masks)
-    for image in found.images:
-        if not image.height:
-            image.height, image.width = size_or_nothing(image.path, upright)
-    return found
+    return from_coco_dict(load_coco_json(annotations), annotations, images, masks, reading)
 
 
 def from_coco_dict(
-    content: Mapping[str, Any], source: Path, images: Path, masks: bool = True
+    content: Mapping[str, Any],
+    source: Path,
+    images: Path,
+    masks: bool = True,
+    reading: Reading = PLAIN,
 ) -> ImageSet:
     """Check a COCO file's content and turn it into an image set.
 
@@ -72,12 +74,13 @@ def from_coco_dict(
         source: What messages name as its file.
         images: The folder that the file names are relative to.
         masks: See ``load``.
+        reading: Likewise.
 
     Raises:
         UsageError: An entry is wrong; the message names the command that leaves such entries out.
     """
     try:
-        return _image_set(content, source, images, masks)
+        return _image_set(content, source, images, masks, reading)
     except EntryError as error:
         raise UsageError(f"{error}\n{cleaning(source, images)}" if masks else str(error)) from error
 
@@ -90,8 +93,10 @@ def cleaning(source: Path, images: Path) -> str:
     return f"Leave out what cannot be used with: s4m data clean {options}"
 
 
-def _image_set(content: Mapping[str, Any], source: Path, images: Path, masks: bool) -> ImageSet:
-    records = read_images(content["images"], source, images, unsized=not masks)
+def _image_set(
+    content: Mapping[str, Any], source: Path, images: Path, masks: bool, reading: Reading
+) -> ImageSet:
+    records = read_images(content["images"], source, images, None if masks else reading)
     entries = _list_under(content, "annotations", source) if masks else None
     used = {reference(entry, "category_id") for entry in entries or () if isinstance(entry, dict)}
     categories = read_categories(content.get("categories", []), source, used)
@@ -129,7 +134,7 @@ def _list_under(content: Mapping[str, Any], key: str, source: Path) -> list[Any]
 
 
 def read_images(
-    entries: Sequence[Any], source: Path, folder: Path, unsized: bool = False
+    entries: Sequence[Any], source: Path, folder: Path, headers: Reading | None = None
 ) -> dict[int, ImageRecord]:
     """Read a file's image entries, by id.
 
@@ -137,7 +142,7 @@ def read_images(
         entries: The entries.
         source: The file, for messages.
         folder: The folder that the file names are relative to.
-        unsized: Whether entries without any size can be used; their images are 0 x 0.
+        headers: How to read the headers of images without a size; None refuses such entries.
 
     Raises:
         UsageError: An entry cannot be used, or an id or a file occurs twice.
@@ -152,12 +157,12 @@ def read_images(
         if first != image_id:
             raise EntryError(f"{source}: {name} occurs twice (images {first}, {image_id})")
         fault = size_fault(entry)
-        if unsized and entry.get("height") is None and entry.get("width") is None:
-            height, width = 0, 0
-        elif fault is not None:
-            raise EntryError(f"{source}: image {image_id} ({name}) {fault}")
-        else:
+        if fault is None:
             height, width = entry["height"], entry["width"]
+        elif headers is not None and lacks_size(entry):
+            height, width = header_size(folder / name, headers.upright)
+        else:
+            raise EntryError(f"{source}: image {image_id} ({name}) {fault}")
         records[image_id] = ImageRecord(image_id, name, folder / name, height, width)
     return records
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.formats.image_folder.listing import Listing, list_folder
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet
-from s4m_pipeline.data.images import size_or_nothing
+from s4m_pipeline.data.images import header_size
 from s4m_pipeline.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def load(images: Path, upright: bool = True) -> ImageSet:
     """
     records = []
     for number, name in enumerate(list_images(images), start=1):
-        height, width = size_or_nothing(images / name, upright)
+        height, width = header_size(images / name, upright)
         records.append(ImageRecord(number, name, images / name, height, width))
     return ImageSet(categories=[], images=records)
 
