@@ -19,6 +19,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.errors import ArtifactError, S4MError, UsageError
 from s4m_pipeline.models.model_config import parts_of, read_model_config
 from s4m_pipeline.models.safe_load import load_checkpoint_file
@@ -76,7 +77,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.source_weights is not None:
         content["source_state_dict"] = _on_cpu(checkpoint.source_weights)
-    unfinished = path.with_name(path.name + ".part")
+    unfinished = clear_the_way(path.with_name(f".{path.name}.{os.getpid()}.part"))
     torch.save(content, unfinished)
     os.replace(unfinished, path)
 

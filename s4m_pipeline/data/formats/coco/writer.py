@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet, Instance
 from s4m_pipeline.errors import UsageError
 
@@ -93,7 +94,7 @@ def write_text(path: Path, parts: Iterable[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # a lone surrogate becomes backslash, u and its number, which is JSON's way to write it
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with clear_the_way(partial).open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(parts)
         partial.replace(path)
     except FileExistsError as error:
