@@ -80,6 +80,11 @@ def _as_annotation(image: ImageRecord, instance: Instance) -> dict[str, Any]:
     }
 
 
+LOOKED_AT = 1 << 16
+"""Bytes of each end of a file by which it is told whether it is a COCO file."""
+KEYS = (b'"images"', b'"annotations"', b'"categories"')
+
+
 def write_text(path: Path, parts: Iterable[str]) -> None:
     """Write a file from pieces of text, complete or not at all.
 
@@ -88,8 +93,9 @@ def write_text(path: Path, parts: Iterable[str]) -> None:
         parts: The pieces.
 
     Raises:
-        UsageError: The file cannot be written.
+        UsageError: The file cannot be written, or another kind of file is there.
     """
+    refuse_another_kind(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,3 +107,22 @@ def write_text(path: Path, parts: Iterable[str]) -> None:
         raise UsageError(f"{error.filename} is a file, not a folder") from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
+
+
+def refuse_another_kind(path: Path) -> None:
+    """Refuse to write a COCO file over a file that is none.
+
+    Raises:
+        UsageError: There is such a file.
+    """
+    if not path.exists():
+        return
+    head = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(LOOKED_AT)
+            file.seek(max(0, path.stat().st_size - LOOKED_AT))
+            tail = file.read()
+        if not head or (head.lstrip()[:1] == b"{" and any(key in head + tail for key in KEYS)):
+            return
+    raise UsageError(f"{path} is there already and is no COCO file; it is not overwritten")
