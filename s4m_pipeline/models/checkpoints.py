@@ -32,6 +32,7 @@ from s4m_pipeline.models.trust.model_check import (
     check_listed,
     check_scale,
     for_prediction,
+    is_usual_scale,
 )
 from s4m_pipeline.models.trust.model_list import TRAINING
 
@@ -240,7 +241,8 @@ def _same_of(own_models: Sequence[str], checkpoint: Checkpoint) -> dict[str, Any
     for name in own_models:
         config = read_model_config(name, len(checkpoint.categories))
         own = plain(config.model.to_dict())
-        if as_configured(own) == stored and tuple(config.test_scale) == checkpoint.test_scale:
+        own_scale = tuple(config.test_scale) == checkpoint.test_scale
+        if as_configured(own) == stored and (own_scale or is_usual_scale(checkpoint.test_scale)):
             model: dict[str, Any] = for_prediction(own)
             return model
     return None

@@ -81,13 +81,18 @@ def check_listed(model: Any) -> None:
     _check(model, "", "model", "model")
 
 
+def is_usual_scale(scale: tuple[int, int]) -> bool:
+    """Whether a scale of testing is one that `check_scale` lets through."""
+    return min(scale) <= LARGEST_SCALE
+
+
 def check_scale(scale: tuple[int, int]) -> None:
     """Refuse a scale of testing at which one image takes more memory than any model needs.
 
     Raises:
         NotListedError: Both sides are larger than that of any model that ships, twice over.
     """
-    if min(scale) > LARGEST_SCALE:
+    if not is_usual_scale(scale):
         raise NotListedError(f"its scale of testing is {scale[0]} x {scale[1]}")
 
 
