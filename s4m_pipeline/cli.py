@@ -138,7 +138,7 @@ def _resumes(command: str) -> bool:
 def _report(error: Exception, code: int, message: str, verbose: bool) -> int:
     """Print an error's message, and its traceback with ``--verbose``."""
     if verbose:
-        traceback.print_exception(error)
+        _to_stderr(printable("".join(traceback.format_exception(error)).rstrip()))
     _to_stderr(printable(f"error: {message}"))
     return code
 

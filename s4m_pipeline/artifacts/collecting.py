@@ -20,6 +20,7 @@ from s4m_pipeline.artifacts.durable import sync_folder
 from s4m_pipeline.artifacts.fingerprint import fingerprint, is_fingerprint
 from s4m_pipeline.artifacts.leftovers import strays
 from s4m_pipeline.artifacts.manifest import MANIFEST
+from s4m_pipeline.artifacts.plain_files import read_plain
 from s4m_pipeline.artifacts.store import LATEST, REPLACED, REQUEST, Store
 from s4m_pipeline.errors import S4MError, UsageError
 
@@ -194,7 +195,7 @@ def _named(folder: Path) -> Iterator[tuple[Any, Any]]:
     """The stages and fingerprints that a folder's own files name."""
     for file in (MANIFEST, REQUEST):
         try:
-            data = json.loads((folder / file).read_bytes())
+            data = json.loads(read_plain(folder / file))
             name = data.get("fingerprint")
             if file == REQUEST and name is None:  # as earlier versions wrote it
                 name = fingerprint(data["stage"], data["config"], data["inputs"])
@@ -208,7 +209,7 @@ def pointed_at(store: Store) -> dict[str, set[str]]:
     pointed: dict[str, set[str]] = {}
     for path in store.work_dir.glob(f"*/{LATEST}*"):
         try:
-            pointed.setdefault(path.parent.name, set()).add(path.read_text().strip())
+            pointed.setdefault(path.parent.name, set()).add(read_plain(path).decode().strip())
         except (OSError, ValueError):
             continue
     return pointed

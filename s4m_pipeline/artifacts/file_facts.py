@@ -15,6 +15,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way, read_plain
+
+MOST_BYTES = 1 << 34
+"""Of the file of facts, which has a line for each picture of a set."""
 THREADS = 4
 """Files that are looked at at a time; reading and hashing release the GIL."""
 YOUNG = 2_000_000_000
@@ -103,7 +107,7 @@ class FileFacts:
     def _load(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
         if self._known is None:
             try:
-                content = b"{}" if self._path is None else self._path.read_bytes()
+                content = b"{}" if self._path is None else read_plain(self._path, MOST_BYTES)
                 self._known = _checked(json.loads(content))
             except (OSError, ValueError, RecursionError):
                 self._known = {}
@@ -115,7 +119,7 @@ class FileFacts:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             partial = self._path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps(self._known))
+            clear_the_way(partial).write_text(json.dumps(self._known))
             partial.replace(self._path)
         except OSError:  # a read-only work folder: what was found is right all the same
             return

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
+from s4m_pipeline.artifacts.plain_files import clear_the_way, read_plain
 from s4m_pipeline.errors import FormatVersionError, UsageError
 
 FORMAT_VERSION = 2
@@ -115,7 +116,7 @@ class DigestCache:
         self._known: dict[str, list[Any]] = {}
         if path.is_file():
             try:
-                stored = json.loads(path.read_bytes())
+                stored = json.loads(read_plain(path))
             except (OSError, ValueError, RecursionError):
                 stored = {}
             if isinstance(stored, dict):
@@ -148,7 +149,7 @@ class DigestCache:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             partial = self._path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps(self._known))
+            clear_the_way(partial).write_text(json.dumps(self._known))
             partial.replace(self._path)
         except OSError:  # a read-only work folder: the digest is right all the same
             return

@@ -23,6 +23,7 @@ from s4m_pipeline.artifacts.manifest import (
     state_of,
     write_manifest,
 )
+from s4m_pipeline.artifacts.plain_files import read_plain, read_plain_text, refuse_links
 from s4m_pipeline.artifacts.sealed import write_json, write_text
 from s4m_pipeline.errors import ArtifactError, S4MError
 
@@ -108,7 +109,7 @@ class Store:
         """
         path = self.work_dir / stage / _latest(pointer)
         try:
-            return path.read_text(errors="replace").strip() or None
+            return read_plain_text(path).strip() or None
         except OSError:
             return None
 
@@ -139,9 +140,13 @@ class Store:
             config: The settings that can change the result.
             inputs: As of `Manifest`.
             contents: `Manifest.input_contents`, as they are before the work.
+
+        Raises:
+            ArtifactError: The folder is a link or holds one; nothing is written through it.
         """
         folder = self.folder(stage, fingerprint)
         make_folder(folder)
+        refuse_links(folder)
         request = {
             "stage": stage,
             "fingerprint": fingerprint,
@@ -175,7 +180,7 @@ class Store:
         """
         for name in {LATEST, _latest(pointer)}:
             path = self.work_dir / stage / name
-            if path.is_file() and path.read_text(errors="replace").strip() == fingerprint:
+            if path.is_file() and read_plain_text(path).strip() == fingerprint:
                 continue
             write_text(path, fingerprint + "\n")
 
@@ -188,6 +193,8 @@ class Store:
         folder = self.folder(stage, fingerprint)
         aside = self.work_dir / stage / REPLACED / f"{fingerprint}-{time.time_ns()}"
         if folder.is_dir():
+            if aside.parent.is_symlink():
+                raise ArtifactError(f"{aside.parent} is a link, which is not followed; remove it")
             aside.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(aside)
         return aside
@@ -202,7 +209,7 @@ class Store:
         folder = self.folder(stage, fingerprint)
         for name in (MANIFEST, REQUEST):
             try:
-                data = json.loads((folder / name).read_bytes())
+                data = json.loads(read_plain(folder / name))
                 return {
                     "config": data["config"],
                     "inputs": data["inputs"],
@@ -227,6 +234,12 @@ class Store:
                 yield
         except BlockingIOError as error:
             raise S4MError(f"{stage} {fingerprint} is being made by another process.") from error
+        except OSError as error:
+            if path.is_symlink():
+                raise ArtifactError(
+                    f"{path} is a link, which is not followed; remove it"
+                ) from error
+            raise
 
     def is_being_made(self, stage: str, fingerprint: str) -> bool:
         """Whether a process is making the artifact at this moment."""

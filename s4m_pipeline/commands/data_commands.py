@@ -10,6 +10,7 @@ import typer
 
 from s4m_pipeline.commands.data_printing import fault_row, print_faults, print_splits
 from s4m_pipeline.commands.options import Json, example
+from s4m_pipeline.console.printable import echo
 from s4m_pipeline.errors import DONE, FAILED, SET_ASIDE, UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def split(
         summaries.append({"name": drawn.name, "files": names, **source.summary(drawn, unlabelled)})
     if source.alike:
         said = f"{len(source.alike):,} images show the same picture as another"
-        typer.echo(f"{said} (data check names them): such images stay in one part", err=True)
+        echo(f"{said} (data check names them): such images stay in one part", err=True)
     print_splits(summaries, as_json)
 
 
@@ -201,7 +202,7 @@ def _misfits(annotations: Path, images: Path, model: str) -> list[Fault]:
     try:
         labelled = coco.load(annotations, images)
     except UsageError as error:
-        typer.echo(f"--model waits until the faults are mended: {error}", err=True)
+        echo(f"--model waits until the faults are mended: {error}", err=True)
         return []
     return [misfit.as_fault() for misfit in misfits(labelled, model, small=0)]
 
@@ -232,15 +233,15 @@ def clean(
         counts = {n: dict(zip(("kept", "all"), getattr(cleaned, n), strict=True)) for n in names}
         rows = [fault_row(fault) for fault in cleaned.left_out]
         told = {"file": str(out), **counts, "mended": cleaned.mended, "left_out": rows}
-        typer.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     else:
         for fault in cleaned.left_out:
-            typer.echo(f"left out: {fault.text}")
+            echo(f"left out: {fault.text}")
         of_images, of_all = (
             "{:,} of {:,}".format(*c) for c in (cleaned.images, cleaned.annotations)
         )
-        typer.echo(f"kept: {of_images} images, {of_all} annotations; {cleaned.mended:,} mended")
-        typer.echo(out)
+        echo(f"kept: {of_images} images, {of_all} annotations; {cleaned.mended:,} mended")
+        echo(out)
     raise typer.Exit(SET_ASIDE if cleaned.lost_pictures else DONE)
 
 
@@ -275,12 +276,12 @@ def cityscapes(
         progress=Reporter().progress,
     )
     if as_json:
-        typer.echo(json.dumps({"file": str(out), **summary}, indent=2))
+        echo(json.dumps({"file": str(out), **summary}, indent=2))
     else:
         counts = ", ".join(f"{name} {count:,}" for name, count in summary["per_class"].items())
-        typer.echo(f"{summary['images']:,} images, {summary['instances']:,} instances ({counts}),")
-        typer.echo(f"{summary['groups']:,} groups; {summary['left_out']:,} frames left out")
-        typer.echo(out)
+        echo(f"{summary['images']:,} images, {summary['instances']:,} instances ({counts}),")
+        echo(f"{summary['groups']:,} groups; {summary['left_out']:,} frames left out")
+        echo(out)
     raise typer.Exit(SET_ASIDE if summary["left_out"] else DONE)
 
 

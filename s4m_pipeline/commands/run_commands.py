@@ -18,6 +18,7 @@ from s4m_pipeline.commands.options import (
     open_run,
 )
 from s4m_pipeline.commands.performing import finish, perform_and_print
+from s4m_pipeline.console.printable import echo
 from s4m_pipeline.engine.registry import stages_with_page
 
 
@@ -43,10 +44,10 @@ def run_command(
     if dry_run:
         perform_and_print(run, planned_stages(run.config, rounds), force, dry_run)
         return
-    manifests = run_rounds(run, rounds, force, on_round=lambda result: typer.echo(str(result)))
+    manifests = run_rounds(run, rounds, force, on_round=lambda result: echo(str(result)))
     for stage in stages:
         if stage.title in manifests:
-            typer.echo(run.folder(stage))
+            echo(run.folder(stage))
     evaluations = {
         stage.label: manifests[stage.title]
         for stage in stages
@@ -64,7 +65,7 @@ def status(config: ConfigOption, overrides: Overrides = None, as_json: Json = Fa
 
     rows = status_of(open_run(config, overrides))
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
     else:
         print_status(rows)
 
@@ -81,7 +82,7 @@ def report(
     from s4m_pipeline.workflow.report import write_stage_report
 
     write_stage_report(open_run(config, overrides), stage, out, limit, number)
-    typer.echo(out)
+    echo(out)
 
 
 def add_run_to(app: typer.Typer) -> None:

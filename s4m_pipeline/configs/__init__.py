@@ -233,7 +233,9 @@ def write_run_template(name: str, out: Path) -> None:
     if not source.is_file():
         known = ", ".join(sorted(p.stem for p in RUNS.glob("*.yaml")))
         raise UsageError(f"no run file is called '{name}', only {known}")
-    if out.exists():
-        raise UsageError(f"{out} is there already; s4m init does not overwrite it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(source.read_text())
+    try:
+        with out.open("x") as file:  # which does not follow a link to nowhere either
+            file.write(source.read_text())
+    except FileExistsError as error:
+        raise UsageError(f"{out} is there already; s4m init does not overwrite it") from error

@@ -17,12 +17,13 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.errors import ArtifactError, S4MError, UsageError, is_out_of_memory
 from s4m_pipeline.execution.processes import end_with_parent
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
 from s4m_pipeline.models.loops import LazyDataLoader
 from s4m_pipeline.models.precision import optimizer_wrapper, resolved_precision
+from s4m_pipeline.models.safe_load import RESUME
 from s4m_pipeline.models.schedules import schedulers
 from s4m_pipeline.models.training_spec import TrainingSpec, newest_checkpoint
 from s4m_pipeline.training_data.batches import unlabelled_per_batch
@@ -34,6 +35,29 @@ from s4m_pipeline.training_data.worker_tensors import send_small_tensors_by_valu
 Settings = dict[str, Any]
 LABELS = "labels.arrow"
 """The cache of pseudo-labels in the runner's work folder."""
+
+
+class ResumingRunner(Runner):
+    """MMEngine's runner; a checkpoint that does not fit the training is told as such."""
+
+    def resume(self, filename: str, *arguments: Any, **options: Any) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ArtifactError: It is not one of this training.
+        """
+        try:
+            super().resume(filename, *arguments, **options)
+        except S4MError:
+            raise
+        except Exception as error:  # whatever torch and MMEngine say of what does not fit
+            if is_out_of_memory(error):
+                raise
+            said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise ArtifactError(
+                f"{filename.removeprefix(RESUME)} is no checkpoint of this training: {said}.\n"
+                "Remove it to go on from the one before, or begin anew with --force."
+            ) from error
 
 
 def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
@@ -48,8 +72,8 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
         UsageError: The data cannot be used.
     """
     init_default_scope("mmdet")
-    newest = newest_checkpoint(folder)
-    runner = Runner(
+    newest = newest_checkpoint(folder, spec.iterations)
+    runner = ResumingRunner(
         model=_model(spec, config),
         work_dir=str(folder),
         train_dataloader=_train_loader(spec, config, folder),
@@ -64,7 +88,7 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
         **_validation(spec, config),
         default_hooks=_default_hooks(spec),
         custom_hooks=_custom_hooks(spec),
-        load_from=None if newest is None else str(newest),
+        load_from=None if newest is None else f"{RESUME}{newest}",
         resume=newest is not None,
         log_level="ERROR",
         log_processor=dict(type="LogProcessor", by_epoch=False),

@@ -10,6 +10,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.digest_beside import is_whole_archive
 from s4m_pipeline.configs.losses import StudentLosses
+from s4m_pipeline.models.trust.resumed import LAST, iteration_named
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,17 @@ class TrainingSpec:
     on_step: Callable[[int, dict[str, float]], None] | None = None
 
 
-def newest_checkpoint(work: Path) -> Path | None:
+def newest_checkpoint(work: Path, last: int = LAST) -> Path | None:
     """Find the newest of MMEngine's checkpoints in its work folder.
 
     Only those count that were written to their end and have not changed since.
+
+    Args:
+        work: The folder.
+        last: The training's last iteration; what is named by a later one is not of it.
     """
-    return next((path for path in _newest_first(work) if is_whole_archive(path)), None)
+    found = (path for path in _newest_first(work) if iteration_of(path) <= last)
+    return next((path for path in found if is_whole_archive(path)), None)
 
 
 def damaged_checkpoints(work: Path) -> list[Path]:
@@ -81,9 +87,10 @@ def damaged_checkpoints(work: Path) -> list[Path]:
 
 
 def _newest_first(work: Path) -> list[Path]:
-    return sorted(work.glob("iter_*.pth"), key=iteration_of, reverse=True)
+    found = [path for path in work.glob("iter_*.pth") if iteration_named(path) is not None]
+    return sorted(found, key=iteration_of, reverse=True)
 
 
 def iteration_of(checkpoint: Path) -> int:
     """The iteration in the name of one of MMEngine's checkpoints."""
-    return int(checkpoint.stem.removeprefix("iter_"))
+    return iteration_named(checkpoint) or 0

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.data.image_set import Category, ImageRecord
 from s4m_pipeline.errors import ArtifactError, UsageError
@@ -202,7 +203,7 @@ def _write_file(path: Path, batches: Iterator[pa.RecordBatch], key: str) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as stream:
+        with clear_the_way(partial).open("wb") as stream:
             _write(stream, batches, key)
             stream.flush()
             os.fsync(stream.fileno())
