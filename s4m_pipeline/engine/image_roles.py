@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
-from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
+from s4m_pipeline.config_data import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.data.same_files import resolved_names
 from s4m_pipeline.errors import UsageError

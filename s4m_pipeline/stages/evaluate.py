@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from s4m_pipeline.artifacts.manifest import check_listed
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
-from s4m_pipeline.config import LabelledSet, RunConfig
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.run import Run

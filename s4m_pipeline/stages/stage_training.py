@@ -9,7 +9,8 @@ from typing import Any
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
-from s4m_pipeline.config import LabelledSet, StudentSection, TrainingSection
+from s4m_pipeline.config import StudentSection, TrainingSection
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet, reading_of, require_instances
 from s4m_pipeline.data.images import unreadable
 from s4m_pipeline.data.reading import Reading

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.config import LabelledSet
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.clean.clean import Cleaned, clean
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.split.split import SplitSource
