@@ -68,7 +68,6 @@ class TrainingSection(Section):
     model: str = "mask2former_r50"
     weights: str | None = None
     iterations: Positive = 90000
-    batch_size: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     structure_weight: Weight = 1.0
@@ -78,7 +77,9 @@ class TrainingSection(Section):
 
 
 class TeacherSection(TrainingSection):
-    """Teacher training."""
+    """Teacher training, of ``batch_size`` labelled images a step."""
+
+    batch_size: Positive = 4
 
 
 class PseudoLabelSection(Section):
@@ -156,7 +157,7 @@ class CalibrationSection(Section):
 
 
 class StudentSection(TrainingSection):
-    """Student training.
+    """Student training, of ``labelled_batch`` and ``unlabelled_batch`` images a step.
 
     ``class_weight`` and ``class_temperature`` belong to the distillation of class distributions.
     ``paste`` trades refined instances between unlabelled images (docs/method.md, "Augmentation
@@ -171,7 +172,8 @@ class StudentSection(TrainingSection):
     weights of its own.
     """
 
-    batch_size: Positive = 16
+    labelled_batch: Positive = 8
+    unlabelled_batch: Positive = 8
     structure_weight: Weight = 0.0
     class_weight: Weight = 0.0
     class_temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -180,7 +182,6 @@ class StudentSection(TrainingSection):
     quality_weight: bool = False
     ignore_score: Share | Literal["auto"] | None = "auto"
     unlabelled_weight: Weight = 2.0
-    unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9996
     start: Literal["auto", "teacher", "model"] = "auto"
 

@@ -25,7 +25,6 @@ from s4m_pipeline.models.loops import LazyDataLoader
 from s4m_pipeline.models.precision import optimizer_wrapper, resolved_precision
 from s4m_pipeline.models.schedules import schedulers
 from s4m_pipeline.models.training_spec import TrainingSpec, newest_checkpoint
-from s4m_pipeline.training_data.batches import unlabelled_per_batch
 from s4m_pipeline.training_data.mixed_dataset import MixedDataset
 from s4m_pipeline.training_data.packed_masks import collate
 from s4m_pipeline.training_data.samplers import MixedSampler, PositionSampler
@@ -104,12 +103,14 @@ def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoade
         sampler: Any = PositionSampler(labelled, seed=spec.seed, batch_size=spec.batch_size)
         dataset: Any = labelled
     else:
-        if spec.batch_size < 2:
-            raise UsageError("batch_size must be at least 2 to hold labelled and unlabelled images")
-        count = unlabelled_per_batch(spec.batch_size, spec.unlabelled_fraction)
-        dataset = MixedDataset(labelled, _unlabelled(spec, config, count, folder))
+        if min(spec.labelled_batch, spec.unlabelled_batch) < 1:
+            raise UsageError("labelled_batch and unlabelled_batch must be at least 1")
+        dataset = MixedDataset(labelled, _unlabelled(spec, config, folder))
         sampler = MixedSampler(
-            dataset, batch_size=spec.batch_size, unlabelled=count, seed=spec.seed
+            dataset,
+            batch_size=spec.batch_size,
+            unlabelled=spec.unlabelled_batch,
+            seed=spec.seed,
         )
     return LazyDataLoader(
         dataset,
@@ -133,14 +134,14 @@ def _pins(spec: TrainingSpec) -> bool:
     return on_gpu and spec.workers > 0
 
 
-def _unlabelled(spec: TrainingSpec, config: Config, count: int, folder: Path) -> Any:
-    """Build the dataset of pseudo-labelled images, of which each batch has ``count``."""
+def _unlabelled(spec: TrainingSpec, config: Config, folder: Path) -> Any:
+    """Build the dataset of pseudo-labelled images."""
     paste = None
     if spec.paste != "off":
-        if count < 2:
+        if spec.unlabelled_batch < 2:
             raise UsageError(
                 "paste needs two unlabelled images in each batch that trade instances; raise "
-                "batch_size or unlabelled_fraction, or set paste to off"
+                "unlabelled_batch, or set paste to off"
             )
         paste = [
             dict(

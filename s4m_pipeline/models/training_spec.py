@@ -23,10 +23,10 @@ class TrainingSpec:
         labelled: Dataset config of the labelled images, without a pipeline.
         log_file: JSON lines.
         iterations: Length of the training.
-        batch_size: Images a step, of both kinds together.
+        labelled_batch: Labelled images a step.
+        unlabelled_batch: Pseudo-labelled images a step; 0 for a teacher.
         unlabelled: Dataset config of the pseudo-labelled images; None for a teacher.
         validation: Dataset config of the validation images; None for no validation.
-        unlabelled_fraction: Share of each batch that is unlabelled.
         learning_rate: Instead of the model config's, unless None.
         seed: Of weights, order, augmentation and losses.
         device: "cpu", "cuda", "cuda:N" or "auto".
@@ -48,10 +48,10 @@ class TrainingSpec:
     labelled: dict[str, Any]
     log_file: Path
     iterations: int
-    batch_size: int
+    labelled_batch: int
     unlabelled: dict[str, Any] | None = None
+    unlabelled_batch: int = 0
     validation: dict[str, Any] | None = None
-    unlabelled_fraction: float = 0.5
     learning_rate: float | None = None
     seed: int = 0
     device: str = "cpu"
@@ -65,6 +65,11 @@ class TrainingSpec:
     ema: float | None = None
     init_checkpoint: Path | None = None
     on_step: Callable[[int, dict[str, float]], None] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step, of both kinds together."""
+        return self.labelled_batch + self.unlabelled_batch
 
 
 def newest_checkpoint(work: Path) -> Path | None:

@@ -29,7 +29,6 @@ from s4m_pipeline.stages.training import start_checkpoint, tensors_that_fit
 
 _PASSED_ON = (
     "iterations",
-    "batch_size",
     "learning_rate",
     "precision",
     "workers",

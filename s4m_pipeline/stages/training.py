@@ -138,8 +138,7 @@ def teacher_upstream(config: RunConfig) -> dict[str, Stage]:
 def teacher_extra(section: TeacherSection) -> dict[str, Any]:
     """Those fields of ``TrainingSpec`` that differ between teacher and student."""
     return {
-        "unlabelled": None,
-        "unlabelled_fraction": 0.0,
+        "labelled_batch": section.batch_size,
         "losses": StudentLosses.of(section),
         "ema": None,
         "init_checkpoint": start_checkpoint(section),

@@ -204,13 +204,14 @@ def test_cocos_rate_falls_twice() -> None:
 
 @pytest.mark.parametrize(
     ("data", "teacher", "student", "iterations"),
-    [("cityscapes", 4, 16, 90000), ("coco", 16, 12, 368750)],
+    [("cityscapes", 4, (16, 16), 90000), ("coco", 16, (12, 12), 368750)],
 )
 def test_lengths_and_batches_of_a_run(
-    data: str, teacher: int, student: int, iterations: int
+    data: str, teacher: int, student: tuple[int, int], iterations: int
 ) -> None:
     config = run(data)
-    assert (config.teacher.batch_size, config.student.batch_size) == (teacher, student)
+    assert config.teacher.batch_size == teacher
+    assert (config.student.labelled_batch, config.student.unlabelled_batch) == student
     assert config.teacher.iterations == config.student.iterations == iterations
     if data == "coco":  # 50 epochs of 118 000 images
         assert config.teacher.iterations * config.teacher.batch_size == 50 * 118000
