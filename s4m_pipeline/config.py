@@ -159,6 +159,8 @@ class CalibrationSection(Section):
 class StudentSection(TrainingSection):
     """Student training, of ``labelled_batch`` and ``unlabelled_batch`` images a step.
 
+    A labelled image comes sqrt(``repeat_threshold`` / f) times as often as once a pass, f the share
+    of labelled images that have its rarest class, and never less; 0 draws all equally often.
     ``class_weight`` and ``class_temperature`` belong to the distillation of class distributions.
     ``paste`` trades refined instances between unlabelled images (docs/method.md, "Augmentation
     with refined pseudo-labels"): ``static`` in place, ``dynamic`` rescaled and moved. Only masks
@@ -174,6 +176,7 @@ class StudentSection(TrainingSection):
 
     labelled_batch: Positive = 8
     unlabelled_batch: Positive = 8
+    repeat_threshold: Weight = 0.0
     structure_weight: Weight = 0.0
     class_weight: Weight = 0.0
     class_temperature: Annotated[float, Field(gt=0)] = 1.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -27,6 +28,7 @@ from s4m_pipeline.models.schedules import schedulers
 from s4m_pipeline.models.training_spec import TrainingSpec, newest_checkpoint
 from s4m_pipeline.training_data.mixed_dataset import MixedDataset
 from s4m_pipeline.training_data.packed_masks import collate
+from s4m_pipeline.training_data.repeats import repeat_factors
 from s4m_pipeline.training_data.samplers import MixedSampler, PositionSampler
 from s4m_pipeline.training_data.worker_tensors import send_small_tensors_by_value
 
@@ -111,6 +113,7 @@ def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoade
             batch_size=spec.batch_size,
             unlabelled=spec.unlabelled_batch,
             seed=spec.seed,
+            factors=_factors(labelled, spec.repeat_threshold),
         )
     return LazyDataLoader(
         dataset,
@@ -122,6 +125,13 @@ def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoade
         persistent_workers=spec.workers > 0,
         pin_memory=_pins(spec),
     )
+
+
+def _factors(labelled: Any, threshold: float) -> np.ndarray | None:
+    """How often each labelled image comes in a pass; None where all come once."""
+    if not threshold:
+        return None
+    return repeat_factors([labelled.get_cat_ids(i) for i in range(len(labelled))], threshold)
 
 
 def _pins(spec: TrainingSpec) -> bool:

@@ -26,6 +26,8 @@ class TrainingSpec:
         labelled_batch: Labelled images a step.
         unlabelled_batch: Pseudo-labelled images a step; 0 for a teacher.
         unlabelled: Dataset config of the pseudo-labelled images; None for a teacher.
+        repeat_threshold: Draws labelled images of a training with unlabelled ones by their rarest
+            class (see ``repeats.repeat_factors``); 0 draws all equally often.
         validation: Dataset config of the validation images; None for no validation.
         learning_rate: Instead of the model config's, unless None.
         seed: Of weights, order, augmentation and losses.
@@ -51,6 +53,7 @@ class TrainingSpec:
     labelled_batch: int
     unlabelled: dict[str, Any] | None = None
     unlabelled_batch: int = 0
+    repeat_threshold: float = 0.0
     validation: dict[str, Any] | None = None
     learning_rate: float | None = None
     seed: int = 0

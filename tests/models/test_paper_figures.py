@@ -232,6 +232,7 @@ def test_a_runs_losses_labels_and_augmentation(data: str, mode: str, pixels: int
     assert config.teacher.structure_weight == 1.0
     assert config.student.structure_weight == config.student.class_weight == 0.0
     assert config.student.unlabelled_weight == 2.0
+    assert config.student.repeat_threshold == 10
     assert config.student.ema == 0.9996
     assert config.student.paste == mode
     assert config.student.paste_min_area * pixels == pytest.approx(3000, abs=5)

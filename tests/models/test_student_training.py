@@ -25,6 +25,7 @@ def student(spec: TrainingSpec, refined: dict[str, Any]) -> TrainingSpec:
         unlabelled=refined,
         labelled_batch=2,
         unlabelled_batch=4,
+        repeat_threshold=10.0,
         iterations=5,
         checkpoint_interval=2,
         paste="dynamic",

@@ -20,6 +20,7 @@ from s4m_pipeline.stages.train_student import TrainStudent
 CHANGES = {
     "labelled_batch": 3,
     "unlabelled_batch": 5,
+    "repeat_threshold": 10.0,
     "paste": "dynamic",
     "paste_min_area": 0.01,
     "class_temperature": 2.5,
@@ -74,7 +75,13 @@ def test_defaults_are_those_of_the_training_itself(
     seen = training_of(run_of(tmp_path), monkeypatch)
     fields = TrainingSpec.__dataclass_fields__ | StudentLosses.__dataclass_fields__
     assert seen.keys() <= fields.keys()
-    for name in ("paste", "paste_min_area", "class_temperature", "quality_weight"):
+    for name in (
+        "repeat_threshold",
+        "paste",
+        "paste_min_area",
+        "class_temperature",
+        "quality_weight",
+    ):
         assert seen[name] == fields[name].default
 
 
