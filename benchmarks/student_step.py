@@ -64,6 +64,7 @@ def write_model(folder: Path, size: tuple[int, int]) -> Path:
 _base_ = ["{MODELS / "mask2former_r50_cityscapes.py"}"]
 model = dict(train_cfg=dict(num_points={points}))
 train_pipeline = [dict(type="Resize", scale=({size[1]}, {size[0]}), keep_ratio=True)]
+weak_pipeline = []
 strong_pipeline = []
 """
     )
