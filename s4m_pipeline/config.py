@@ -60,9 +60,10 @@ class TrainingSection(Section):
     """What teacher and student share.
 
     ``weights`` is a file to start from (ImageNet's, COCO's, another run's) or ``random``. Without
-    it, the model config's own weights are taken. ``precision`` ``auto`` takes bfloat16 on a GPU
-    that has it and float32 elsewhere. As ``auto`` follows the device, it does not count towards a
-    fingerprint; a precision that is set does.
+    it, the model config's own weights are taken. ``keep`` says which weights a training leaves:
+    the ``last``, or the ``best`` of its validations, which then are inputs. ``precision`` ``auto``
+    takes bfloat16 on a GPU that has it and float32 elsewhere. As ``auto`` follows the device, it
+    does not count towards a fingerprint; a precision that is set does.
     """
 
     model: str = "mask2former_r50"
@@ -73,6 +74,7 @@ class TrainingSection(Section):
     structure_weight: Weight = 1.0
     validation_interval: Positive = Field(5000, json_schema_extra=PLACE)
     checkpoint_interval: Positive = Field(1000, json_schema_extra=PLACE)
+    keep: Literal["best", "last"] = "last"
     workers: Annotated[int, Field(ge=0)] = Field(2, json_schema_extra=PLACE)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.processes import end_with_parent
+from s4m_pipeline.models import own_measure as own_measure  # registers its metric
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
 from s4m_pipeline.models.loops import LazyDataLoader
@@ -37,13 +39,16 @@ LABELS = "labels.arrow"
 """The cache of pseudo-labels in the runner's work folder."""
 
 
-def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
+def build_runner(
+    spec: TrainingSpec, config: Config, folder: Path, hooks: Sequence[Any] = ()
+) -> Runner:
     """Build the runner of a training, which resumes from the newest whole checkpoint in ``folder``.
 
     Args:
         spec: The training.
         config: Its model config, fitted to the categories.
         folder: The runner's work folder.
+        hooks: Further hooks.
 
     Raises:
         UsageError: The data cannot be used.
@@ -64,7 +69,7 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
         ),
         **_validation(spec, config),
         default_hooks=_default_hooks(spec),
-        custom_hooks=_custom_hooks(spec),
+        custom_hooks=[*_custom_hooks(spec), *hooks],
         load_from=None if newest is None else str(newest),
         resume=newest is not None,
         log_level="ERROR",
@@ -189,8 +194,17 @@ def _validation(spec: TrainingSpec, config: Config) -> Settings:
     return dict(
         val_dataloader=loader,
         val_cfg=dict(type="ValLoop"),
-        val_evaluator=dict(type="QuietCocoMetric", metric=["bbox", "segm"]),
+        val_evaluator=_measures(spec, settings),
     )
+
+
+def _measures(spec: TrainingSpec, validation: Settings) -> list[Settings]:
+    """What a validation measures: COCO's figures, and the one that weights are chosen by."""
+    measures: list[Settings] = [dict(type="QuietCocoMetric", metric=["bbox", "segm"])]
+    if spec.keep == "best":
+        own = {"categories": spec.categories, **validation}
+        measures.append(dict(type="OwnMeasure", validation=own))
+    return measures
 
 
 def _default_hooks(spec: TrainingSpec) -> Settings:

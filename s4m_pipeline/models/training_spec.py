@@ -36,6 +36,8 @@ class TrainingSpec:
         workers: Processes that load data; 0 loads in this one.
         validation_interval: Iterations between validations; there is one at the end as well.
         checkpoint_interval: Iterations between checkpoints; there is one at the end as well.
+        keep: "last", or "best": the checkpoint has the weights with the best validation, the last
+            ones stand beside it.
         losses: The losses beside the network's own.
         paste: "off", or how unlabelled images trade instances: "static" or "dynamic".
         paste_min_area: Least area of a mask that is traded, as a share of the model config's crop.
@@ -62,6 +64,7 @@ class TrainingSpec:
     workers: int = 0
     validation_interval: int = 1000
     checkpoint_interval: int = 500
+    keep: str = "last"
     losses: StudentLosses = field(default_factory=StudentLosses)
     paste: str = "off"
     paste_min_area: float = 0.00286

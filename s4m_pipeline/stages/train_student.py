@@ -19,6 +19,7 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
+    choosing_source,
     iterations_done,
     training_settings,
     weights_source,
@@ -43,11 +44,12 @@ class TrainStudent(Stage):
         return {"seed": config.seed, "student": student}
 
     def sources(self, run: Run) -> dict[str, str]:
-        """Both image sets, and the weights to start from."""
+        """The image sets, and the weights to start from."""
         return {
             "labelled": run.images.labelled_digest(),
             "unlabelled": run.images.unlabelled_digest(),
             **weights_source(run.config.student, run),
+            **choosing_source(run.config.student, run),
         }
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
@@ -81,7 +83,8 @@ class TrainStudent(Stage):
         """Iterations and checkpoints."""
         images = len(run.images.labelled.images) + len(run.images.unlabelled.images)
         steps = run.config.student.iterations
-        return Plan(images=images, disk_bytes=4 * CHECKPOINT_BYTES, steps=steps)
+        checkpoints = 4 if run.config.student.keep == "last" else 6
+        return Plan(images=images, disk_bytes=checkpoints * CHECKPOINT_BYTES, steps=steps)
 
     def progress(self, run: Run) -> str:
         """Iterations done of all."""

@@ -30,6 +30,7 @@ class RoundResult:
         after: Label quality of the round's student.
         labels: Precision, recall and mean IoU of the student's labels.
         average_precision: Mask AP of the student on the validation images, 0 to 1.
+        chosen: Whether its weights were chosen by these images, which then cannot judge.
     """
 
     number: int
@@ -37,6 +38,7 @@ class RoundResult:
     after: float | None = None
     labels: tuple[float | None, float | None, float | None] = (None, None, None)
     average_precision: float | None = None
+    chosen: bool = False
 
     @property
     def rose(self) -> bool:
@@ -50,9 +52,10 @@ class RoundResult:
         parts = [f"{name} {value:.3f}" for name, value in named if value is not None]
         if self.average_precision is not None:
             parts.append(f"mask AP {100 * self.average_precision:.1f}")
+        note = "; validation that chooses weights cannot judge them" if self.chosen else ""
         return (
             f"round {self.number}: label quality on held-out labels {self.before:.3f} -> "
-            f"{self.after:.3f} ({', '.join(parts)})"
+            f"{self.after:.3f} ({', '.join(parts)}){note}"
         )
 
 
@@ -131,4 +134,5 @@ def _measure(run: Run, number: int, manifests: dict[str, Manifest], force: bool)
         after.metrics["quality"],
         (labels["precision"], labels["recall"], labels["mean_iou"]),
         evaluation.metrics["segm"]["AP"],
+        bool(evaluation.metrics.get("chosen_here")),
     )
