@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from s4m_pipeline.artifacts.manifest import Manifest
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config import RunConfig, starts_from_teacher
 from s4m_pipeline.engine.perform import check_stage, perform
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
@@ -79,6 +79,7 @@ def run_rounds(
     Raises:
         UsageError: Fewer than one round.
     """
+    tell_start(run, rounds)
     for stage in stages_of_rounds(run.config, rounds):
         run.fingerprint(stage)
         check_stage(run, stage, force)
@@ -93,6 +94,18 @@ def run_rounds(
             _report_end(run, result, rounds)
             break
     return manifests
+
+
+def tell_start(run: Run, rounds: int) -> None:
+    """Warn where later students learn nothing of the ones before but through their labels."""
+    student = run.config.student
+    if rounds > 1 and not starts_from_teacher(run.config):
+        start = student.weights or f"the weights of model '{student.model}'"
+        run.reporter.warn(
+            f"the student of each round starts from {start}, not from the model that labelled for "
+            "it: rounds do not add up to one longer training; set student.start to teacher, and no "
+            "student.weights, for students that go on"
+        )
 
 
 def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
