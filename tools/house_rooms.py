@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "config_file",
         "config_faults",
         "config",
+        "config_data",
         "config_prompts",
         "config_section",
         "config_yaml",

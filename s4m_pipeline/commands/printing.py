@@ -37,7 +37,7 @@ def print_evaluations(manifests: Mapping[str, Manifest], as_json: bool) -> None:
 
     As JSON, a single one is its metrics, several are a mapping of metrics by name.
     """
-    from s4m_pipeline.review.ap_tables import evaluation_tables, side_by_side
+    from s4m_pipeline.review.ap_tables import CHOSEN_HERE, evaluation_tables, side_by_side
 
     metrics = {name: manifest.metrics for name, manifest in manifests.items()}
     alone = next(iter(metrics.values())) if len(metrics) == 1 else None
@@ -45,6 +45,9 @@ def print_evaluations(manifests: Mapping[str, Manifest], as_json: bool) -> None:
         echo(json.dumps(metrics if alone is None else alone, indent=2))
         return
     _print_tables(side_by_side(metrics) if alone is None else evaluation_tables(alone))
+    chosen = [name for name, figures in metrics.items() if figures.get("chosen_here")]
+    if chosen:
+        typer.echo(f"\n{', '.join(chosen)}: {CHOSEN_HERE}")
 
 
 def print_calibration(run: Run, as_json: bool) -> None:

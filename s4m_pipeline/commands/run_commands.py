@@ -36,12 +36,13 @@ def run_command(
     from s4m_pipeline.engine.paths import check_paths
     from s4m_pipeline.stages.evaluate import Evaluate
     from s4m_pipeline.workflow.pipeline import stages_of_rounds
-    from s4m_pipeline.workflow.rounds import planned_stages, run_rounds
+    from s4m_pipeline.workflow.rounds import planned_stages, run_rounds, tell_start
 
     run = open_run(config, overrides)
     check_paths(run.config)
     stages = stages_of_rounds(run.config, rounds)
     if dry_run:
+        tell_start(run, rounds)
         perform_and_print(run, planned_stages(run.config, rounds), force, dry_run)
         return
     manifests = run_rounds(run, rounds, force, on_round=lambda result: echo(str(result)))

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.fingerprint import contents_of
-from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
+from s4m_pipeline.config_data import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.data.same_files import resolved_names
 from s4m_pipeline.errors import UsageError

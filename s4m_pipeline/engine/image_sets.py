@@ -11,7 +11,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set_digest
-from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
+from s4m_pipeline.config_data import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.folders import require_folder, require_inside
 from s4m_pipeline.data.formats import coco, image_folder
 from s4m_pipeline.data.formats.coco.reader import cleaning, load_coco_json

@@ -24,10 +24,12 @@ class TrainingSpec:
         labelled: Dataset config of the labelled images, without a pipeline.
         log_file: JSON lines.
         iterations: Length of the training.
-        batch_size: Images a step, of both kinds together.
+        labelled_batch: Labelled images a step.
+        unlabelled_batch: Pseudo-labelled images a step; 0 for a teacher.
         unlabelled: Dataset config of the pseudo-labelled images; None for a teacher.
+        repeat_threshold: Draws labelled images of a training with unlabelled ones by their rarest
+            class (see ``repeats.repeat_factors``); 0 draws all equally often.
         validation: Dataset config of the validation images; None for no validation.
-        unlabelled_fraction: Share of each batch that is unlabelled.
         learning_rate: Instead of the model config's, unless None.
         seed: Of weights, order, augmentation and losses.
         device: "cpu", "cuda", "cuda:N" or "auto".
@@ -35,6 +37,8 @@ class TrainingSpec:
         workers: Processes that load data; 0 loads in this one.
         validation_interval: Iterations between validations; there is one at the end as well.
         checkpoint_interval: Iterations between checkpoints; there is one at the end as well.
+        keep: "last", or "best": the checkpoint has the weights with the best validation, the last
+            ones stand beside it.
         losses: The losses beside the network's own.
         paste: "off", or how unlabelled images trade instances: "static" or "dynamic".
         paste_min_area: Least area of a mask that is traded, as a share of the model config's crop.
@@ -49,10 +53,11 @@ class TrainingSpec:
     labelled: dict[str, Any]
     log_file: Path
     iterations: int
-    batch_size: int
+    labelled_batch: int
     unlabelled: dict[str, Any] | None = None
+    unlabelled_batch: int = 0
+    repeat_threshold: float = 0.0
     validation: dict[str, Any] | None = None
-    unlabelled_fraction: float = 0.5
     learning_rate: float | None = None
     seed: int = 0
     device: str = "cpu"
@@ -60,12 +65,18 @@ class TrainingSpec:
     workers: int = 0
     validation_interval: int = 1000
     checkpoint_interval: int = 500
+    keep: str = "last"
     losses: StudentLosses = field(default_factory=StudentLosses)
     paste: str = "off"
     paste_min_area: float = 0.00286
     ema: float | None = None
     init_checkpoint: Path | None = None
     on_step: Callable[[int, dict[str, float]], None] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step, of both kinds together."""
+        return self.labelled_batch + self.unlabelled_batch
 
 
 def newest_checkpoint(work: Path, last: int = LAST) -> Path | None:

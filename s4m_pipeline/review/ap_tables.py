@@ -30,6 +30,10 @@ _MEASURES = {
     "large": "large",
     "AR": "AR",
 }
+CHOSEN_HERE = (
+    "weights chosen by their figures on these images. Validation that chooses cannot judge: the "
+    "figures are higher than on images that chose nothing."
+)
 _CLASSES = ("per_class", "classes")
 
 

@@ -172,10 +172,21 @@ def _training_report(folder: Path, manifest: Manifest, out: Path, title: str) ->
         out,
         manifest,
         title,
-        f"The log of {last:,} iterations and the validation along them.",
+        f"The log of {last:,} iterations and the validation along them.{_choice(manifest)}",
         [table] if table.rows else [],
         [],
         Extras(facts=facts, figures=training_figures(log)),
+    )
+
+
+def _choice(manifest: Manifest) -> str:
+    """Which weights were kept and what that means for the figures; nothing for the last ones."""
+    kept = manifest.metrics.get("kept")
+    if not isinstance(kept, Mapping):
+        return ""
+    return (
+        f" The weights of iteration {kept['iteration']:,} were kept, {kept['measure']} "
+        f"{100 * kept['value']:.1f}. Validation that chooses cannot judge."
     )
 
 

@@ -13,6 +13,7 @@ from s4m_pipeline.config_section import result_settings
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
 from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.data.check.model_limits import misfits
+from s4m_pipeline.data.image_set import require_instances
 from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
@@ -30,12 +31,16 @@ def training_settings(section: TrainingSection) -> dict[str, Any]:
 
     The batch size changes a training's result, so it is included. A precision is included unless it
     is ``auto``, which follows the device. A file of weights to start from is among the inputs
-    instead (`weights_source`).
+    instead (`weights_source`). Validations count where they choose the weights.
     """
     settings = result_settings(section) | {"model": model_config_digest(section.model)}
     settings["weights"] = RANDOM if section.weights == RANDOM else None
     if section.precision == "auto":
         del settings["precision"]
+    if section.keep == "last":
+        del settings["keep"]
+    else:
+        settings["validation_interval"] = section.validation_interval
     return settings
 
 
@@ -51,6 +56,14 @@ def weights_source(section: TrainingSection, run: Run) -> dict[str, str]:
     return {"weights": run.store.digests.file(Path(str(section.weights)))}
 
 
+def choosing_source(section: TrainingSection, run: Run) -> dict[str, str]:
+    """The digest of the validation images, where they choose the weights."""
+    validation = run.config.data.validation
+    if section.keep == "last" or validation is None:
+        return {}
+    return {"validation": run.images.digest(validation)}
+
+
 def check_training(section: TrainingSection, run: Run, has_start: bool = False) -> None:
     """Refuse wrong settings and image sets that cannot be used, before any work (UsageError).
 
@@ -59,14 +72,21 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
         run: The run.
         has_start: Whether it starts from another training's checkpoint, without a file of weights.
     """
+    name = "student" if isinstance(section, StudentSection) else "teacher"
+    if section.keep == "best" and run.config.data.validation is None:
+        raise UsageError(
+            f"{name}.keep is 'best', but there is no data.validation to choose the weights by.\n"
+            f"Give validation images, or set {name}.keep to last."
+        )
     expected = None if has_start else expects_weights(section.model)
     if expected and section.weights is None and not start_weights(section.model):
-        name = "student" if isinstance(section, StudentSection) else "teacher"
         raise UsageError(
             f"model '{section.model}' starts from {expected}.\n"
             f"Give the file as {name}.weights, or 'random' to train without it."
         )
     run.images.load_labelled_sets()
+    if section.keep == "best" and run.images.validation is not None:
+        require_instances(run.images.validation, f"data.validation, to choose {name}'s weights by,")
     empty = len(run.images.labelled.empty_masks)
     if empty:
         what = counted(empty, "annotation has no pixel and is", "annotations have no pixel and are")
@@ -138,8 +158,7 @@ def teacher_upstream(config: RunConfig) -> dict[str, Stage]:
 def teacher_extra(section: TeacherSection) -> dict[str, Any]:
     """Those fields of ``TrainingSpec`` that differ between teacher and student."""
     return {
-        "unlabelled": None,
-        "unlabelled_fraction": 0.0,
+        "labelled_batch": section.batch_size,
         "losses": StudentLosses.of(section),
         "ema": None,
         "init_checkpoint": start_checkpoint(section),

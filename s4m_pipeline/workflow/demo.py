@@ -11,7 +11,8 @@ from typing import Any
 from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
-from s4m_pipeline.config import LabelledSet, starts_from_teacher
+from s4m_pipeline.config import starts_from_teacher
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import RUNS, model_config_path
 from s4m_pipeline.console.reporter import Reporter

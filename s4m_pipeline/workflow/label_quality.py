@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.config import LabelledSet
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories, require_instances
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.registry import check_round, stage_named

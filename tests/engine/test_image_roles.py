@@ -12,7 +12,7 @@ import pytest
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.fingerprint import DigestCache
-from s4m_pipeline.config import DataSection
+from s4m_pipeline.config_data import DataSection
 from s4m_pipeline.data.same_files import resolved_names
 from s4m_pipeline.engine.image_sets import ImageSets
 from s4m_pipeline.errors import UsageError

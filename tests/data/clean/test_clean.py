@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.config import LabelledSet
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.clean.clean import Cleaned, clean
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.split.split import SplitSource
