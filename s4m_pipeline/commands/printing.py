@@ -47,7 +47,7 @@ def print_evaluations(manifests: Mapping[str, Manifest], as_json: bool) -> None:
     _print_tables(side_by_side(metrics) if alone is None else evaluation_tables(alone))
     chosen = [name for name, figures in metrics.items() if figures.get("chosen_here")]
     if chosen:
-        typer.echo(f"\n{', '.join(chosen)}: {CHOSEN_HERE}")
+        echo(f"\n{', '.join(chosen)}: {CHOSEN_HERE}")
 
 
 def print_calibration(run: Run, as_json: bool) -> None:
