@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s4m_pipeline.artifacts.environment import environment
+from s4m_pipeline.artifacts.file_facts import FileState, state_of
 from s4m_pipeline.artifacts.fingerprint import (
     FORMAT_VERSION,
     check_format_version,
@@ -209,7 +210,7 @@ class SeenFiles:
     """Files that were compared with their manifest; each is read once for its state."""
 
     def __init__(self) -> None:
-        self._whole: dict[Path, tuple[str, tuple[int, int, int]]] = {}
+        self._whole: dict[Path, tuple[str, FileState]] = {}
 
     def fault(self, folder: Path, entry: FileEntry) -> str:
         """How a file differs from its entry, as `file_fault` says it."""
@@ -222,9 +223,3 @@ class SeenFiles:
         if not (fault := _content_fault(folder, entry)):
             self._whole[path] = known
         return fault
-
-
-def state_of(path: Path) -> tuple[int, int, int]:
-    """By what a file is taken for the same as before: bytes, time of change, and inode."""
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns, state.st_ino

@@ -11,7 +11,8 @@ from typing import Any
 
 from s4m_pipeline.artifacts.digest_beside import digest_file
 from s4m_pipeline.artifacts.durable import make_folder, sync_files
-from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache, is_fingerprint
+from s4m_pipeline.artifacts.file_facts import FileFacts, FileState, Progress, state_of
+from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, is_fingerprint
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
@@ -20,7 +21,6 @@ from s4m_pipeline.artifacts.manifest import (
     manifest_fault,
     read_manifest,
     size_fault,
-    state_of,
     write_manifest,
 )
 from s4m_pipeline.artifacts.plain_files import read_plain, read_plain_text, refuse_links
@@ -38,12 +38,16 @@ class Store:
 
     Args:
         work_dir: The run's work folder; made when the first artifact is begun.
+        progress: Shows how far it is where digests of many files are taken.
+
+    Attributes:
+        facts: What is known of the run's own files: images, annotations, weights.
     """
 
-    def __init__(self, work_dir: Path) -> None:
+    def __init__(self, work_dir: Path, progress: Progress | None = None) -> None:
         self.work_dir = work_dir
-        self.digests = DigestCache(work_dir / ".digests.json")
-        self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
+        self.facts = FileFacts(work_dir / ".digests.json", progress)
+        self._manifests: dict[Path, tuple[FileState, Manifest]] = {}
         self._seen = SeenFiles()
 
     def folder(self, stage: str, fingerprint: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,18 @@ def test_each_file_is_read_once_for_its_state(
     (run.folder(TrainTeacher()) / CHECKPOINT).touch()
     run.require(TrainTeacher())
     assert read == [CHECKPOINT, CHECKPOINT]
+
+
+def test_a_file_that_changed_between_two_looks_is_read_again_whatever_its_time(
+    done: Workshop,
+) -> None:
+    run = done.run()
+    path = run.require(TrainTeacher()) / CHECKPOINT
+    before = path.stat()
+    with flipped(path, 3):
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(ArtifactError, match="SHA-256"):
+            run.require(TrainTeacher())
 
 
 def test_status_compares_sizes_alone(done: Workshop) -> None:
