@@ -113,25 +113,9 @@ def read_manifest(folder: Path) -> Manifest:
     """Read an artifact's manifest.
 
     Raises:
-        ArtifactError: It is missing, damaged, or of another format version.
+        ArtifactError: It is missing, damaged (a changed byte is enough), or of another format
+            version.
     """
-    return _read(folder)[0]
-
-
-def manifest_fault(folder: Path) -> str:
-    """What is wrong with a manifest that can be read: a changed byte, or a list without a file.
-
-    Raises:
-        ArtifactError: It cannot be read.
-    """
-    manifest, fault = _read(folder)
-    if fault:
-        return f"{MANIFEST}: {fault}"
-    return "" if manifest.files else f"{MANIFEST}: it lists no file"
-
-
-def _read(folder: Path) -> tuple[Manifest, str]:
-    """A manifest, and what of it is not as it was written."""
     path = folder / MANIFEST
     try:
         data, fault = read_sealed(path, Manifest.__slots__)
@@ -142,8 +126,10 @@ def _read(folder: Path) -> tuple[Manifest, str]:
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise ArtifactError(f"{path}: damaged, no manifest can be read from it") from error
     check_format_version(version, path, folder)
+    if fault:
+        raise ArtifactError(f"{path}: damaged ({fault})")
     try:
-        return Manifest.from_dict(data), fault
+        return Manifest.from_dict(data)
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: damaged ({error})") from error
 
@@ -151,6 +137,11 @@ def _read(folder: Path) -> tuple[Manifest, str]:
 def file_entry(folder: Path, path: Path, rows: int | None = None) -> FileEntry:
     """Describe a file inside an artifact's folder."""
     return FileEntry(str(path.relative_to(folder)), path.stat().st_size, file_digest(path), rows)
+
+
+def list_fault(manifest: Manifest) -> str:
+    """What is wrong with a manifest's list; empty for nothing. All artifacts have a file."""
+    return "" if manifest.files else f"{MANIFEST}: it lists no file"
 
 
 def verify(folder: Path, manifest: Manifest) -> list[str]:

@@ -226,13 +226,16 @@ def _is_resumed(run: Run, stage: Stage, fingerprint: str) -> bool:
     """Whether there is something to go on with; what was made of other inputs is set aside."""
     if not run.store.is_begun(stage.name, fingerprint):
         return False
-    contents = run.store.requested(stage.name, fingerprint).get("input_contents")
-    if contents is None or not (changed := _changed_since(run, stage, contents)):
+    request = run.store.requested(stage.name, fingerprint)
+    contents = request.get("input_contents")
+    changed = [] if contents is None else _changed_since(run, stage, contents)
+    if not request and (run.folder(stage) / REQUEST).is_file():
+        why = f"its {REQUEST} is damaged, which says what it was made of"
+    elif changed:
+        why = f"its input {changed[0]} was made again, with another result, since it was stopped"
+    else:
         return True
-    run.reporter.warn(
-        f"{stage.title}: its input {changed[0]} was made again, with another result, since it was "
-        "stopped; what there was of it is set aside"
-    )
+    run.reporter.warn(f"{stage.title}: {why}; what there was of it is set aside")
     run.store.set_aside(stage.name, fingerprint)
     return False
 
