@@ -82,12 +82,14 @@ class FileFacts:
                 facts[place] = known[name][-1]
             else:
                 todo.append(place)
+        learnt = False
         for place, fact in self._found(kind, root, [(p, names[p]) for p in todo], find):
             facts[place] = fact
             state = states[place]
             if state is not None and not _is_young(state):
                 known[names[place]] = [*state, fact]
-        if todo:
+                learnt = True
+        if learnt:
             self._save()
         return facts
 

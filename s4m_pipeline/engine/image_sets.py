@@ -48,9 +48,16 @@ class ImageSets:
     ) -> None:
         self._data = data
         self._facts = facts
+        self._warn = warn
         self._set_digests: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
         self._roles = ImageRoles(data, self._names_of, facts, warn)
+
+    def again(self) -> ImageSets:
+        """These sets by the same lists of names, of whose files nothing is known yet."""
+        sets = ImageSets(self._data, self._facts, self._warn)
+        sets._names = dict(self._names)
+        return sets
 
     @cached_property
     def reading(self) -> Reading:

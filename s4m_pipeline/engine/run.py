@@ -72,6 +72,12 @@ class Run:
         self.images = ImageSets(config.data, self.store.facts, self.reporter.warn_once)
         self._fingerprints: dict[str, str] = {}
 
+    def again(self) -> Run:
+        """This run over the same images, without what it knows of files and artifacts."""
+        run = Run(self.config, self.reporter, self.called_with)
+        run.images = self.images.again()
+        return run
+
     @cached_property
     def device(self) -> str:
         """The device to work on; ``auto`` is resolved (UsageError for one that is not there)."""
