@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "config_yaml",
         "errors",
         "late",
+        "object_sizes",
         "system_errors",
         "wording",
     ),

@@ -74,15 +74,20 @@ def needed(store: Store, stages: Collection[str]) -> set[str]:
     """Fingerprints of the artifacts that are looked at or worked on, and of all they are made of.
 
     Where a stage's pointer names nothing that is there, all that the stage has finished is needed.
+    Where one of them does not say any more what it was made of, everything is.
     """
     inputs: dict[str, set[str]] = {}
+    unknown: set[str] = set()
     wanted: set[str] = set()
     pointed = pointed_at(store)
     for stage, name, done in store.artifacts():
         if stage not in stages:
             continue
-        made_of = store.requested(stage, name).get("inputs", {})
+        made_for = store.requested(stage, name)
+        made_of = made_for.get("inputs", {})
         inputs[name] = inputs.get(name, set()) | set(map(str, made_of.values()))
+        if not made_for:
+            unknown.add(name)
         lost_pointer = done and not any(
             store.is_complete(stage, one) for one in pointed.get(stage, ())
         )
@@ -95,7 +100,7 @@ def needed(store: Store, stages: Collection[str]) -> set[str]:
         if name not in kept:
             kept.add(name)
             pending += inputs.get(name, ())
-    return kept
+    return kept | inputs.keys() if kept & unknown else kept
 
 
 def remove(store: Store, leftover: Leftover) -> None:

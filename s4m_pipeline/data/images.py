@@ -7,8 +7,7 @@ import it themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from s4m_pipeline.data.levels import Extremes, decided
 from s4m_pipeline.data.misread import misread
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.ahead import DECODED_BYTES, Budget, done_ahead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MOST_ASPECT = 100
 """An image's longer side is at most this many times the shorter one. A thinner image would lose its
 short side when it is scaled down."""
+CHANNELS = 3
+"""Bytes of a pixel."""
 THREADS = 4
 """How many images ``unreadable`` decodes at a time; decoding releases the GIL."""
 
@@ -127,14 +129,22 @@ def prepare_threads() -> None:
     Image.init()
 
 
+def decoded_size(record: ImageRecord) -> int:
+    """Bytes of an image as it is decoded; 0 where its header could not be read."""
+    return record.height * record.width * CHANNELS
+
+
 def unreadable(
-    records: Sequence[ImageRecord], advance: Callable[[int], None] | None = None
+    records: Sequence[ImageRecord],
+    advance: Callable[[int], None] | None = None,
+    decoded_bytes: int = DECODED_BYTES,
 ) -> list[tuple[ImageRecord, str]]:
     """Decode every image, and find those that cannot be used.
 
     Args:
         records: The images. A size of 0 x 0 is not compared.
         advance: Called, in the caller's thread, with how many more images were looked at.
+        decoded_bytes: What the images that are decoded at a time may take.
 
     Returns:
         The images that are missing, broken, too thin or of another size than their record's, in
@@ -142,15 +152,13 @@ def unreadable(
     """
     prepare_threads()
     faults = []
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
-    try:
-        for record, message in zip(records, pool.map(_fault, records), strict=True):
+    budget = Budget(decoded_bytes, decoded_size)
+    with closing(done_ahead(_fault, records, THREADS, THREADS, budget)) as messages:
+        for record, message in zip(records, messages, strict=True):
             if message is not None:
                 faults.append((record, message))
             if advance is not None:
                 advance(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
     return faults
 
 

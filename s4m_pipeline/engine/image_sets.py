@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
-from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set_digest
+from s4m_pipeline.artifacts.fingerprint import content_digest, digest_of, image_set_digest
 from s4m_pipeline.config_data import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.folders import require_folder, require_inside
 from s4m_pipeline.data.formats import coco, image_folder
@@ -36,24 +36,28 @@ class ImageSets:
 
     Args:
         data: The run's data section.
-        digests: Cache of file digests.
-        facts: What is known of the images' files.
+        facts: What is known of the sets' files.
         warn: Tells the user what may be wrong, of the same thing only once.
     """
 
     def __init__(
         self,
         data: DataSection,
-        digests: DigestCache,
         facts: FileFacts,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._data = data
-        self._digests = digests
         self._facts = facts
+        self._warn = warn
         self._set_digests: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
         self._roles = ImageRoles(data, self._names_of, facts, warn)
+
+    def again(self) -> ImageSets:
+        """These sets by the same lists of names, of whose files nothing is known yet."""
+        sets = ImageSets(self._data, self._facts, self._warn)
+        sets._names = dict(self._names)
+        return sets
 
     @cached_property
     def reading(self) -> Reading:
@@ -187,7 +191,7 @@ class ImageSets:
         if key not in self._set_digests:
             names = self._names_of(section)
             listed = section.annotations
-            list_digest = "folder" if listed is None else self._digests.file(listed)
+            list_digest = "folder" if listed is None else content_digest(listed, self._facts)
             images_digest = image_set_digest(section.images, names, self._facts)
             self._set_digests[key] = digest_of([list_digest, images_digest])
         return self._set_digests[key]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s4m_pipeline.artifacts import fingerprint as digests
-from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.console.reporter import Reporter
@@ -68,12 +67,16 @@ class Run:
         self.config = config
         self.called_with = called_with
         _check_work_dir(config.work_dir)
-        self.store = Store(config.work_dir)
         self.reporter = reporter or Reporter()
-        facts = FileFacts(config.work_dir / ".pictures.json", self.reporter.progress)
-        warn = self.reporter.warn_once
-        self.images = ImageSets(config.data, self.store.digests, facts, warn)
+        self.store = Store(config.work_dir, self.reporter.progress)
+        self.images = ImageSets(config.data, self.store.facts, self.reporter.warn_once)
         self._fingerprints: dict[str, str] = {}
+
+    def again(self) -> Run:
+        """This run over the same images, without what it knows of files and artifacts."""
+        run = Run(self.config, self.reporter, self.called_with)
+        run.images = self.images.again()
+        return run
 
     @cached_property
     def device(self) -> str:

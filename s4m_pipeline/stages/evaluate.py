@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from s4m_pipeline.artifacts.fingerprint import content_digest
 from s4m_pipeline.artifacts.manifest import MANIFEST, check_listed, read_manifest
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST
 from s4m_pipeline.config import RunConfig
@@ -119,7 +120,7 @@ class Evaluate(Stage):
         sources = {self.split: run.images.digest(self.section(run.config))}
         if not self.upstream(run.config):
             path = self._checkpoint_file()
-            sources["checkpoint"] = run.store.digests.file(path)
+            sources["checkpoint"] = content_digest(path, run.store.facts)
             check_listed(path, sources["checkpoint"])
         return sources
 

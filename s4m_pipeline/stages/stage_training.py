@@ -9,7 +9,7 @@ from typing import Any
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST, LOG
-from s4m_pipeline.config import StudentSection, TrainingSection
+from s4m_pipeline.config import MEGABYTE, StudentSection, TrainingSection
 from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet, reading_of, require_instances
 from s4m_pipeline.data.images import unreadable
@@ -67,7 +67,8 @@ def bad_images(run: Run, stage: Stage) -> list[tuple[ImageRecord, str]]:
     sets = [run.images.labelled, run.images.validation]
     records = [record for image_set in sets if image_set for record in image_set.images]
     with run.reporter.progress(f"{stage.name}: reading images", len(records)) as advance:
-        bad = unreadable(records, lambda count: advance(count, ""))
+        decoded = run.config.execution.decoded_mb * MEGABYTE
+        bad = unreadable(records, lambda count: advance(count, ""), decoded)
     for record, error in bad:
         run.reporter.warn(f"{record.file_name} is set aside: {error}")
     return bad

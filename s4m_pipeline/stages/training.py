@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.file_facts import FileState, state_of
+from s4m_pipeline.artifacts.fingerprint import content_digest
 from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.config import RANDOM, RunConfig, StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.config_section import result_settings
@@ -53,7 +55,7 @@ def weights_source(section: TrainingSection, run: Run) -> dict[str, str]:
     """The digest of the file of weights that a training starts from, if its settings name one."""
     if section.weights in (None, RANDOM):
         return {}
-    return {"weights": run.store.digests.file(Path(str(section.weights)))}
+    return {"weights": content_digest(Path(str(section.weights)), run.store.facts)}
 
 
 def choosing_source(section: TrainingSection, run: Run) -> dict[str, str]:
@@ -113,13 +115,12 @@ def tensors_that_fit(model: str, classes: int, path: Path) -> tuple[int, int]:
     Raises:
         UsageError: Too few start from the file: it does not belong to this model.
     """
-    state = path.stat()
-    return _fit_of(model, classes, path, state.st_size, state.st_mtime_ns)
+    return _fit_of(model, classes, path, state_of(path))
 
 
 @cache
-def _fit_of(model: str, classes: int, path: Path, *state: int) -> tuple[int, int]:
-    """Read a file once for each state, which is its size and the time of its last change."""
+def _fit_of(model: str, classes: int, path: Path, state: FileState) -> tuple[int, int]:
+    """Read a file once for each state."""
     del state
     fit: tuple[int, int] = load(CHECK_START_WEIGHTS)(model, classes, path)
     return fit

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from s4m_pipeline.artifacts.file_facts import state_of
 from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
 from s4m_pipeline.artifacts.plain_files import clear_the_way
@@ -193,8 +194,7 @@ def _key(artifact: Path, categories: Sequence[Category], ignore_score: float | N
     if (artifact / MANIFEST).is_file():
         manifest = read_manifest(artifact)
         known = [manifest.fingerprint, manifest.content]
-    states = [(path.name, path.stat()) for path in table_files(artifact, "refined")]
-    files = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+    files = [(path.name, *state_of(path)) for path in table_files(artifact, "refined")]
     classes = [(category.id, category.name) for category in categories]
     return digest_of([LAYOUT, known, files, classes, ignore_score])
 

@@ -10,7 +10,7 @@ from s4m_pipeline.artifacts.fingerprint import is_fingerprint
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
-    manifest_fault,
+    list_fault,
     read_manifest,
     verify,
 )
@@ -80,7 +80,7 @@ def verify_artifact(folder: Path) -> str:
         ArtifactError: Something does not match; the message names every fault.
     """
     manifest = artifact_manifest(folder)
-    faults = [fault for fault in (_place_fault(folder, manifest), manifest_fault(folder)) if fault]
+    faults = [fault for fault in (_place_fault(folder, manifest), list_fault(manifest)) if fault]
     faults += [*verify(folder, manifest), *marker_faults(folder)]
     if faults:
         raise ArtifactError(f"{folder}: " + "; ".join(faults))

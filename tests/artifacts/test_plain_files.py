@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from s4m_pipeline.artifacts import file_facts
 from s4m_pipeline.artifacts.collecting import leftovers
 from s4m_pipeline.artifacts.digest_beside import digest_file, is_whole_archive
 from s4m_pipeline.artifacts.file_facts import FileFacts
-from s4m_pipeline.artifacts.fingerprint import DigestCache
+from s4m_pipeline.artifacts.fingerprint import content_digest
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
 from s4m_pipeline.artifacts.plain_files import MOST_BYTES, read_plain
@@ -105,7 +106,9 @@ def test_a_replaced_artifact_is_not_moved_through_a_link(store: Store, canary: P
     assert store.folder("refine", MARK).is_dir()
 
 
-def test_unfinished_files_are_not_written_through_links(tmp_path: Path, canary: Path) -> None:
+def test_unfinished_files_are_not_written_through_links(
+    tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their names can be guessed: a work folder can hold one for each number of a process."""
     here, mine = tmp_path / "work", os.getpid()
     (here / "images").mkdir(parents=True)
@@ -114,7 +117,8 @@ def test_unfinished_files_are_not_written_through_links(tmp_path: Path, canary: 
     for name in (".page.html.{}.partial", "page.html.partial"):
         (here / name.format(mine)).symlink_to(canary)
     write_text(here / "latest", "text")
-    DigestCache(here / ".digests.json").file(canary)
+    monkeypatch.setattr(file_facts, "YOUNG", -(10**18))  # what was just written counts as old
+    content_digest(canary, FileFacts(here / ".digests.json"))
     FileFacts(here / ".pictures.json").of("kind", canary.parent, [canary.name], lambda _: 1)
     write_coco(here / "a.json", ["{}"])
     write_page(here / "page.html", "title", "summary")
@@ -138,7 +142,7 @@ def a_huge_file(path: Path) -> None:
 
 @pytest.mark.parametrize("put", [a_pipe, an_endless_device, a_huge_file])
 def test_what_never_ends_is_not_read(
-    put: Callable[[Path], None], store: Store, tmp_path: Path
+    put: Callable[[Path], None], store: Store, tmp_path: Path, canary: Path
 ) -> None:
     folder = store.folder("refine", MARK)
     (folder / "shards").mkdir()
@@ -160,7 +164,7 @@ def test_what_never_ends_is_not_read(
         assert not is_whole_archive(archive)
         with pytest.raises(ArtifactError):
             read_manifest(folder)
-        DigestCache(store.work_dir / "refine" / ".digests.json")
+        content_digest(canary, FileFacts(store.work_dir / "refine" / ".digests.json"))
         FileFacts(store.work_dir / "refine" / ".pictures.json").of("a", tmp_path, ["b"], str)
         assert all(found.why_kept for found in leftovers(store, STAGES))
         return shards_done(folder)

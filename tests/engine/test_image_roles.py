@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
-from s4m_pipeline.artifacts.fingerprint import DigestCache
 from s4m_pipeline.config_data import DataSection
 from s4m_pipeline.data.same_files import resolved_names
 from s4m_pipeline.engine.image_sets import ImageSets
@@ -54,8 +53,7 @@ def _sets(
             "images": folder / "images",
             "annotations": folder / "validation.json",
         }
-    digests = DigestCache(folder / "digests.json")
-    return ImageSets(DataSection(**data), digests, FileFacts(None), told.append)
+    return ImageSets(DataSection(**data), FileFacts(None), told.append)
 
 
 def _numbers(sets: ImageSets) -> list[int]:
