@@ -53,7 +53,6 @@ def base_config(folder: Path, args: argparse.Namespace, name: str, seed: int) ->
     training = {
         "model": str(Path(__file__).resolve().parent / SETS[name][2]),
         "iterations": args.iterations,
-        "batch_size": 4,
         "structure_weight": 0.0,
         "validation_interval": 100_000,
         "checkpoint_interval": 100,
@@ -73,9 +72,15 @@ def base_config(folder: Path, args: argparse.Namespace, name: str, seed: int) ->
         },
         "segmenter": {"name": "mobilesam", "checkpoint": str(args.mobilesam)},
         "structure": {"points": 64, "grid": 64},
-        "teacher": training,
+        "teacher": {**training, "batch_size": 4},
         "pseudo_label": {"batch_size": 4},
-        "student": {**training, "ema": 0.998, "ignore_score": None},
+        "student": {
+            **training,
+            "labelled_batch": 2,
+            "unlabelled_batch": 2,
+            "ema": 0.998,
+            "ignore_score": None,
+        },
     }
 
 

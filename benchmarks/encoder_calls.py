@@ -39,7 +39,8 @@ segmenter:    {name: demo, image_size: 64}
 structure:    {points: 8, grid: 16}
 teacher:      {model: tiny.py, iterations: 30, batch_size: 2, workers: 0, learning_rate: 0.002}
 pseudo_label: {min_score: 0.0, score: 0.0, thresholds: fixed, min_area: 0}
-student:      {model: tiny.py, iterations: 1, batch_size: 2, workers: 0, structure_weight: 0.5}
+student:      {model: tiny.py, iterations: 1, labelled_batch: 1, unlabelled_batch: 1,
+               workers: 0, structure_weight: 0.5}
 """
 
 

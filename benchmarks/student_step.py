@@ -45,7 +45,6 @@ from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.models.training_spec import TrainingSpec
 from s4m_pipeline.segmenter.build import build_segmenter
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
-from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
 NAME = "student_step"
 GOAL = 2
@@ -65,6 +64,7 @@ def write_model(folder: Path, size: tuple[int, int]) -> Path:
 _base_ = ["{MODELS / "mask2former_r50_cityscapes.py"}"]
 model = dict(train_cfg=dict(num_points={points}))
 train_pipeline = [dict(type="Resize", scale=({size[1]}, {size[0]}), keep_ratio=True)]
+weak_pipeline = []
 strong_pipeline = []
 """
     )
@@ -90,7 +90,8 @@ def make_spec(
         unlabelled=refined_config(folder / name, records, CLASSES),
         log_file=folder / name / "log.jsonl",
         iterations=1000,
-        batch_size=args.batch,
+        labelled_batch=args.batch - args.batch // 2,
+        unlabelled_batch=args.batch // 2,
         device=args.device,
         ema=0.9996,
         precision="bfloat16" if args.bfloat16 else "float32",
@@ -99,7 +100,7 @@ def make_spec(
 
 def write_sets(folder: Path, size: tuple[int, int], batch: int) -> list[ImageRecord]:
     """Write the labelled images with their labels and the unlabelled ones; give the latter."""
-    count = unlabelled_per_batch(batch, 0.5)
+    count = batch // 2
     scenes = [made_scene(*size, INSTANCES, 0.005, 1.4, seed) for seed in range(batch)]
     records = write_images(folder / "labelled", scenes[count:])
     labels = {r.id: labels_of(s, CLASSES) for r, s in zip(records, scenes[count:], strict=True)}

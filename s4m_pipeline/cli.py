@@ -6,6 +6,7 @@ The commands are imported inside a function, so that Ctrl-C during the imports i
 from __future__ import annotations
 
 import codecs
+import errno
 import gc
 import io
 import os
@@ -32,6 +33,8 @@ WRONG_PATH = (
     PermissionError,
 )
 """Errors of the operating system that come from a wrong path; all others are failures."""
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+"""Their numbers where Python has no class for them: too long, and links that lead in a circle."""
 
 RESUMED = ("run", "demo", "rethreshold")
 """Commands, beside those of stages, that resume where they were interrupted."""
@@ -102,7 +105,8 @@ def _failed(error: Exception, arguments: list[str], verbose: bool) -> int:
         return _report(error, refused.exit_code, str(refused), verbose)
     if isinstance(error, OSError):
         where = "" if error.filename is None else f"{error.filename}: "
-        code = WRONG_USE if isinstance(error, WRONG_PATH) else FAILED
+        is_wrong = isinstance(error, WRONG_PATH) or error.errno in NO_PATH
+        code = WRONG_USE if is_wrong else FAILED
         return _report(error, code, f"{where}{error.strerror or error}", verbose)
     show = getattr(error, "show", None)  # wrong use, as click or typer's copy of it says
     if callable(show):
@@ -134,7 +138,7 @@ def _resumes(command: str) -> bool:
 def _report(error: Exception, code: int, message: str, verbose: bool) -> int:
     """Print an error's message, and its traceback with ``--verbose``."""
     if verbose:
-        traceback.print_exception(error)
+        _to_stderr(printable("".join(traceback.format_exception(error)).rstrip()))
     _to_stderr(printable(f"error: {message}"))
     return code
 

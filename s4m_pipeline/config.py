@@ -8,7 +8,6 @@ artifact's fingerprint.
 from __future__ import annotations
 
 import re
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from s4m_pipeline.config_data import DataSection
 from s4m_pipeline.config_prompts import prompt_name
 from s4m_pipeline.config_section import PLACE, Section
 
@@ -29,52 +29,6 @@ RANDOM = "random"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Weight = Annotated[float, Field(ge=0)]
-
-
-class LabelledSet(Section):
-    """Images with masks: a folder and a COCO annotation file."""
-
-    images: Path
-    annotations: Path
-
-
-class UnlabelledSet(Section):
-    """Images without masks: a folder, and optionally a COCO file that lists images in it.
-
-    Validation images among them are left out, and labelled ones too, unless ``include_labelled``
-    is true. What is left out is in the set's digest, and so in fingerprints.
-    """
-
-    images: Path
-    annotations: Path | None = None
-    include_labelled: bool = False
-
-
-class DataSection(Section):
-    """The image sets, and how their pictures are read.
-
-    ``levels`` are the stored values that become black and white in pictures of more than 8 bits a
-    channel: a low and a high one, or ``auto``, which takes the bit depth of the largest value in
-    all sets. ``exif`` says whether pictures are turned ``upright`` as their EXIF orientation says,
-    or taken as stored (``ignore``), for labels that were drawn on the stored picture. ``outside``
-    ``allow`` takes names in a list that lead out of the folder of images.
-    """
-
-    labelled: LabelledSet
-    unlabelled: UnlabelledSet | None = None
-    validation: LabelledSet | None = None
-    levels: Literal["auto"] | list[float] = "auto"
-    exif: Literal["upright", "ignore"] = "upright"
-    outside: Literal["refuse", "allow"] = Field("refuse", json_schema_extra=PLACE)
-
-    @field_validator("levels")
-    @classmethod
-    def _low_and_high(cls, value: str | list[float]) -> str | list[float]:
-        if isinstance(value, str):
-            return value
-        if len(value) != 2 or not all(map(isfinite, value)) or value[0] >= value[1]:
-            raise ValueError("expected auto, or a low and a higher value, such as [0, 4095]")
-        return value
 
 
 class SegmenterSection(Section):
@@ -106,25 +60,28 @@ class TrainingSection(Section):
     """What teacher and student share.
 
     ``weights`` is a file to start from (ImageNet's, COCO's, another run's) or ``random``. Without
-    it, the model config's own weights are taken. ``precision`` ``auto`` takes bfloat16 on a GPU
-    that has it and float32 elsewhere. As ``auto`` follows the device, it does not count towards a
-    fingerprint; a precision that is set does.
+    it, the model config's own weights are taken. ``keep`` says which weights a training leaves:
+    the ``last``, or the ``best`` of its validations, which then are inputs. ``precision`` ``auto``
+    takes bfloat16 on a GPU that has it and float32 elsewhere. As ``auto`` follows the device, it
+    does not count towards a fingerprint; a precision that is set does.
     """
 
     model: str = "mask2former_r50"
     weights: str | None = None
     iterations: Positive = 90000
-    batch_size: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     structure_weight: Weight = 1.0
     validation_interval: Positive = Field(5000, json_schema_extra=PLACE)
     checkpoint_interval: Positive = Field(1000, json_schema_extra=PLACE)
+    keep: Literal["best", "last"] = "last"
     workers: Annotated[int, Field(ge=0)] = Field(2, json_schema_extra=PLACE)
 
 
 class TeacherSection(TrainingSection):
-    """Teacher training."""
+    """Teacher training, of ``batch_size`` labelled images a step."""
+
+    batch_size: Positive = 4
 
 
 class PseudoLabelSection(Section):
@@ -212,8 +169,10 @@ class CalibrationSection(Section):
 
 
 class StudentSection(TrainingSection):
-    """Student training.
+    """Student training, of ``labelled_batch`` and ``unlabelled_batch`` images a step.
 
+    A labelled image comes sqrt(``repeat_threshold`` / f) times as often as once a pass, f the share
+    of labelled images that have its rarest class, and never less; 0 draws all equally often.
     ``class_weight`` and ``class_temperature`` belong to the distillation of class distributions.
     ``paste`` trades refined instances between unlabelled images (docs/method.md, "Augmentation
     with refined pseudo-labels"): ``static`` in place, ``dynamic`` rescaled and moved. Only masks
@@ -227,7 +186,9 @@ class StudentSection(TrainingSection):
     weights of its own.
     """
 
-    batch_size: Positive = 16
+    labelled_batch: Positive = 8
+    unlabelled_batch: Positive = 8
+    repeat_threshold: Weight = 0.0
     structure_weight: Weight = 0.0
     class_weight: Weight = 0.0
     class_temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -236,7 +197,6 @@ class StudentSection(TrainingSection):
     quality_weight: bool = False
     ignore_score: Share | Literal["auto"] | None = "auto"
     unlabelled_weight: Weight = 2.0
-    unlabelled_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9996
     start: Literal["auto", "teacher", "model"] = "auto"
 

@@ -28,6 +28,13 @@ _EXPECTED = {
 }
 """What the setting expects, by pydantic's name of the fault."""
 
+_BATCHES = (
+    "is two settings now: set student.labelled_batch and student.unlabelled_batch, the images of "
+    "each kind in a step"
+)
+GONE = {("student", "batch_size"): _BATCHES, ("student", "unlabelled_fraction"): _BATCHES}
+"""Settings of earlier versions, with what to write instead."""
+
 MOST_FAULTS = 20
 """Settings named at most."""
 LONGEST_VALUE = 80
@@ -79,6 +86,8 @@ def _joined(messages: Sequence[str]) -> str:
 def _message(fault: Mapping[str, Any]) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "extra_forbidden":
+        if fault["loc"] in GONE:
+            return GONE[fault["loc"]]
         return f"unknown key{_suggestion(fault['loc'])}"
     if kind == "missing":
         return "is missing"

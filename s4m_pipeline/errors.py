@@ -31,22 +31,22 @@ class UsageError(S4MError):
 
 
 class ArtifactError(S4MError):
-    """An artifact that is stale, damaged or of another format version."""
-
-    exit_code = BAD_ARTIFACT
-
-
-class FormatVersionError(ArtifactError):
-    """An artifact of another format version.
+    """An artifact that is stale, damaged or of another format version.
 
     Args:
         message: For the user.
         folder: The artifact's folder, so that whoever knows the run can name the command.
     """
 
+    exit_code = BAD_ARTIFACT
+
     def __init__(self, message: str, folder: Path | None = None) -> None:
         super().__init__(message)
         self.folder = folder
+
+
+class FormatVersionError(ArtifactError):
+    """An artifact of another format version."""
 
 
 _NO_MEMORY = re.compile(

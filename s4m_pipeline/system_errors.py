@@ -33,6 +33,8 @@ _SHARED = re.compile(r"</?torch_|shared memory|\(shm\)|/dev/shm|Bus error")
 _KILLED = re.compile(
     r"DataLoader worker \(pid.*\) (is killed by signal: (Kill|Bus)|exited unexpectedly)"
 )
+_LINKS_IN_A_CIRCLE = re.compile(r"Symlink loop from '(.*)'", re.DOTALL)
+"""What ``Path.resolve`` says until Python 3.13, as a RuntimeError."""
 
 
 def told(error: BaseException, places: Iterable[Path] = ()) -> S4MError | None:
@@ -66,6 +68,8 @@ def told(error: BaseException, places: Iterable[Path] = ()) -> S4MError | None:
         return S4MError(
             f"{path}: {error.strerror}.\nGive a work_dir, or a file to write, elsewhere."
         )
+    if isinstance(error, RuntimeError) and (circle := _LINKS_IN_A_CIRCLE.fullmatch(text)):
+        return UsageError(f"{circle[1]}: {os.strerror(errno.ELOOP)}")
     return _disk_is_full(error, places)
 
 

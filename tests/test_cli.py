@@ -13,6 +13,7 @@ import pytest
 
 from s4m_pipeline import __version__
 from s4m_pipeline.cli import main
+from tests.small_sets import coco_content, write_images, write_json
 
 COMMANDS = [
     "run",
@@ -213,6 +214,49 @@ def test_what_the_system_refuses_is_told_as_wrong_use_or_failure(
     assert exit_code == code
     assert message in err
     assert "bug in s4m" not in err
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "b" * 5000, "loop", "loop/photos"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "-c", "{}"],
+        ["data", "check", "--images", "photos", "--annotations", "{}"],
+        ["data", "check", "--annotations", "labels.json", "--images", "{}"],
+        ["data", "clean", "--annotations", "{}", "--images", "photos", "--out", "out.json"],
+        ["data", "clean", "--annotations", "labels.json", "--images", "photos", "--out", "{}"],
+        ["structure", "-c", "run.yaml", "work_dir={}"],
+        ["structure", "-c", "run.yaml", "data.labelled.images={}"],
+        ["structure", "-c", "run.yaml", "data.labelled.annotations={}"],
+        ["evaluate", "-c", "run.yaml", "--images", "{}", "--annotations", "labels.json"],
+        ["artifacts", "list", "{}"],
+        ["report", "-c", "run.yaml", "--out", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_no_file_can_have_is_wrong_use(s4m, tmp_path, monkeypatch, command, name):
+    small_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    write_images(tmp_path / "photos")
+    write_json(tmp_path / "labels.json", coco_content())
+    code, _, err = s4m(*(word.replace("{}", name) for word in command))
+    assert code == 2
+    assert "bug in s4m" not in err
+
+
+@pytest.mark.parametrize(("target", "told"), [("file", "is a file, not a folder"), ("", "no such")])
+@pytest.mark.parametrize("command", ["status", "structure", "run"])
+def test_a_work_folder_that_is_a_file_or_leads_nowhere_is_wrong_use(
+    s4m, tmp_path, command, target, told
+):
+    path = small_run(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(target or "nowhere")
+    code, _, err = s4m(command, "-c", path, f"work_dir={tmp_path / 'link'}")
+    assert code == 2
+    assert f"work_dir: {tmp_path / 'link'}" in err
+    assert told in err
 
 
 @pytest.mark.parametrize("command", ["list", "gc"])

@@ -169,6 +169,22 @@ def test_a_file_that_is_no_mapping_is_a_usage_error(run_file, text):
         load_config(run_file(text))
 
 
+@pytest.mark.parametrize("old", ["batch_size=16", "unlabelled_fraction=0.75", "batch_size=x"])
+def test_a_batch_with_a_fraction_is_refused_with_the_two_settings_that_take_its_place(
+    run_file, old
+):
+    with pytest.raises(UsageError) as caught:
+        load_config(run_file(), [f"student.{old}"])
+    told = str(caught.value)
+    name = old.partition("=")[0]
+    assert f"student.{name}: is two settings now" in told
+    assert "student.labelled_batch" in told
+    assert "student.unlabelled_batch" in told
+    with pytest.raises(UsageError, match=r"teacher\.unlabelled_fraction: unknown key"):
+        load_config(run_file(), ["teacher.unlabelled_fraction=0.5"])
+    load_config(run_file(), ["teacher.batch_size=16"])
+
+
 def test_a_missing_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match=r"none\.yaml"):
         load_config(tmp_path / "none.yaml")

@@ -152,12 +152,12 @@ def test_a_section_taken_from_another_by_alias_changes_alone(run_file):
 
 def test_merged_sections_may_be_overridden_and_merged_again(run_file):
     text = DATA + (
-        "teacher: &t {iterations: 5, batch_size: 3}\n"
+        "teacher: &t {iterations: 5, checkpoint_interval: 3}\n"
         "student: &s {<<: *t, iterations: 6}\n"
         "calibration: {iterations: 7}\n"
     )
     config = load_config(run_file(text))
-    assert (config.student.iterations, config.student.batch_size) == (6, 3)
+    assert (config.student.iterations, config.student.checkpoint_interval) == (6, 3)
 
 
 def test_many_faults_and_long_values_stay_short(run_file):

@@ -14,7 +14,8 @@ import yaml
 
 from s4m_pipeline.cli import VERBOSE
 from s4m_pipeline.commands.app import build_app
-from s4m_pipeline.config import DataSection, RunConfig
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config_data import DataSection
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.config_section import Section
 from s4m_pipeline.refinement.reasons import Reason

@@ -52,7 +52,8 @@ teacher:      {model: tiny.py, iterations: 40, batch_size: 2, checkpoint_interva
                learning_rate: 0.002}
 pseudo_label: {min_score: 0.02, score: 0.05, min_area: 1, points: 6, batch_size: 2}
 refine:       {policy: box+points, candidate: fuse, min_agreement: 0.05}
-student:      {model: tiny.py, iterations: 4, batch_size: 2, checkpoint_interval: 2, workers: 0,
+student:      {model: tiny.py, iterations: 4, labelled_batch: 1, unlabelled_batch: 1,
+               checkpoint_interval: 2, workers: 0,
                structure_weight: 0.5, class_weight: 0.5, ema: 0.9}
 """
 

@@ -65,7 +65,7 @@ def _phase(
         labelled=_dataset(out / "scenes", "train", classes),
         validation=_dataset(out / "scenes", "valid", classes),
         iterations=iterations,
-        batch_size=8,
+        labelled_batch=8,
         learning_rate=5e-4,
         validation_interval=10 * iterations,
         checkpoint_interval=200,

@@ -8,6 +8,7 @@ the same stage and fingerprint.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
@@ -19,8 +20,9 @@ from s4m_pipeline.artifacts.durable import sync_folder
 from s4m_pipeline.artifacts.fingerprint import fingerprint, is_fingerprint
 from s4m_pipeline.artifacts.leftovers import strays
 from s4m_pipeline.artifacts.manifest import MANIFEST
+from s4m_pipeline.artifacts.plain_files import read_plain
 from s4m_pipeline.artifacts.store import LATEST, REPLACED, REQUEST, Store
-from s4m_pipeline.errors import S4MError
+from s4m_pipeline.errors import S4MError, UsageError
 
 _SET_ASIDE = re.compile(r"([0-9a-f]{16})-\d+")
 
@@ -72,15 +74,20 @@ def needed(store: Store, stages: Collection[str]) -> set[str]:
     """Fingerprints of the artifacts that are looked at or worked on, and of all they are made of.
 
     Where a stage's pointer names nothing that is there, all that the stage has finished is needed.
+    Where one of them does not say any more what it was made of, everything is.
     """
     inputs: dict[str, set[str]] = {}
+    unknown: set[str] = set()
     wanted: set[str] = set()
-    pointed = _pointed_at(store)
+    pointed = pointed_at(store)
     for stage, name, done in store.artifacts():
         if stage not in stages:
             continue
-        made_of = store.requested(stage, name).get("inputs", {})
+        made_for = store.requested(stage, name)
+        made_of = made_for.get("inputs", {})
         inputs[name] = inputs.get(name, set()) | set(map(str, made_of.values()))
+        if not made_for:
+            unknown.add(name)
         lost_pointer = done and not any(
             store.is_complete(stage, one) for one in pointed.get(stage, ())
         )
@@ -93,7 +100,7 @@ def needed(store: Store, stages: Collection[str]) -> set[str]:
         if name not in kept:
             kept.add(name)
             pending += inputs.get(name, ())
-    return kept
+    return kept | inputs.keys() if kept & unknown else kept
 
 
 def remove(store: Store, leftover: Leftover) -> None:
@@ -115,6 +122,34 @@ def remove(store: Store, leftover: Leftover) -> None:
         if path.parent.name != REPLACED:
             path = store.set_aside(leftover.stage, leftover.fingerprint)
     _delete(path)
+
+
+def set_aside(folder: Path, stages: Collection[str]) -> Path:
+    """Move an artifact out of the way, so that its command makes it anew; ``gc`` removes it.
+
+    It may be damaged, its manifest as well.
+
+    Args:
+        folder: The artifact's.
+        stages: The stages that there are.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        UsageError: The folder is no artifact of a work folder, or a link.
+        S4MError: Another process is making it.
+    """
+    place = Path(os.path.abspath(folder))
+    stage, name = place.parent.name, place.name
+    if place.is_symlink() or place.parent.is_symlink():
+        raise UsageError(f"{folder}: a link, which is not followed")
+    is_ours = any((place / file).is_file() for file in (MANIFEST, REQUEST))
+    if stage not in stages or not is_fingerprint(name) or not is_ours:
+        raise UsageError(f"{folder}: no artifact (WORK_DIR/STAGE/FINGERPRINT)")
+    store = Store(place.parent.parent)
+    with store.lock(stage, name):
+        return store.set_aside(stage, name)
 
 
 def _delete(folder: Path) -> None:
@@ -165,7 +200,7 @@ def _named(folder: Path) -> Iterator[tuple[Any, Any]]:
     """The stages and fingerprints that a folder's own files name."""
     for file in (MANIFEST, REQUEST):
         try:
-            data = json.loads((folder / file).read_bytes())
+            data = json.loads(read_plain(folder / file))
             name = data.get("fingerprint")
             if file == REQUEST and name is None:  # as earlier versions wrote it
                 name = fingerprint(data["stage"], data["config"], data["inputs"])
@@ -174,12 +209,12 @@ def _named(folder: Path) -> Iterator[tuple[Any, Any]]:
             continue
 
 
-def _pointed_at(store: Store) -> dict[str, set[str]]:
+def pointed_at(store: Store) -> dict[str, set[str]]:
     """What the pointers of each stage name."""
     pointed: dict[str, set[str]] = {}
     for path in store.work_dir.glob(f"*/{LATEST}*"):
         try:
-            pointed.setdefault(path.parent.name, set()).add(path.read_text().strip())
+            pointed.setdefault(path.parent.name, set()).add(read_plain(path).decode().strip())
         except (OSError, ValueError):
             continue
     return pointed

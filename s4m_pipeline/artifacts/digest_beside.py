@@ -7,6 +7,7 @@ from pathlib import Path
 
 from s4m_pipeline.artifacts.durable import sync_file, sync_folder
 from s4m_pipeline.artifacts.fingerprint import file_digest
+from s4m_pipeline.artifacts.plain_files import read_plain
 from s4m_pipeline.artifacts.sealed import write_text
 from s4m_pipeline.artifacts.torch_files import is_whole_zip
 from s4m_pipeline.errors import UsageError
@@ -33,7 +34,7 @@ def is_whole_archive(path: Path) -> bool:
     try:
         if not is_whole_zip(path):
             return False
-        expected = digest_file(path).read_text().split()[0]
+        expected = read_plain(digest_file(path)).decode().split()[0]
     except FileNotFoundError:
         return path.is_file() and _checksums_fit(path)
     except (OSError, ValueError, IndexError):

@@ -1,7 +1,8 @@
-"""What is known of many files, such as a set's images: found once for each state of a file.
+"""What is known of files, such as their digests: found once for each state of a file.
 
-A file's state is its size, the time of its last change of content, and that of its last change of
-any kind, both in nanoseconds: tools that put the first back do not reach the second.
+A file's state is its size, the time of its last change of content, that of its last change of any
+kind, both in nanoseconds, and its inode: tools that put the first time back do not reach the
+second. This is the one place that says when a file counts as the same as before.
 """
 
 from __future__ import annotations
@@ -15,17 +16,25 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way, read_plain
+
+MOST_BYTES = 1 << 34
+"""Of the file of facts, which has a line for each picture of a set."""
 THREADS = 4
 """Files that are looked at at a time; reading and hashing release the GIL."""
 YOUNG = 2_000_000_000
 """Nanoseconds in which a file may change again without another time; what is younger is looked at
 anew the next time."""
+AHEAD = 3_600_000_000_000
+"""Nanoseconds by which a file server's clock may be ahead. A later time was set by hand, and says
+nothing of when the file was changed."""
 SHOWN = 1000
 """From how many files on it is shown how far the work is."""
 
 Find = Callable[[Path], Any]
 """Finds a fact of a file, as a JSON value. It raises nothing."""
-State = list[int]
+FileState = tuple[int, int, int, int]
+"""Bytes, time of the last change of content, of any change, and inode."""
 
 
 class Progress(Protocol):
@@ -63,22 +72,24 @@ class FileFacts:
         """
         known = self._load().setdefault(kind, {}).setdefault(os.path.abspath(root), {})
         folder = os.fspath(root)
-        states = [state_of(os.path.join(folder, name)) for name in names]
+        states = [_state_if_there(os.path.join(folder, name)) for name in names]
         facts: list[Any] = [None] * len(names)
         todo = []
         for place, (name, state) in enumerate(zip(names, states, strict=True)):
             if state is None:
                 continue
-            if name in known and known[name][:-1] == state:
+            if name in known and known[name][:-1] == [*state]:
                 facts[place] = known[name][-1]
             else:
                 todo.append(place)
+        learnt = False
         for place, fact in self._found(kind, root, [(p, names[p]) for p in todo], find):
             facts[place] = fact
             state = states[place]
-            if state is not None and time.time_ns() - max(state[1:]) > YOUNG:
+            if state is not None and not _is_young(state):
                 known[names[place]] = [*state, fact]
-        if todo:
+                learnt = True
+        if learnt:
             self._save()
         return facts
 
@@ -103,7 +114,7 @@ class FileFacts:
     def _load(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
         if self._known is None:
             try:
-                content = b"{}" if self._path is None else self._path.read_bytes()
+                content = b"{}" if self._path is None else read_plain(self._path, MOST_BYTES)
                 self._known = _checked(json.loads(content))
             except (OSError, ValueError, RecursionError):
                 self._known = {}
@@ -115,19 +126,31 @@ class FileFacts:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             partial = self._path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps(self._known))
+            clear_the_way(partial).write_text(json.dumps(self._known))
             partial.replace(self._path)
         except OSError:  # a read-only work folder: what was found is right all the same
             return
 
 
-def state_of(path: str) -> State | None:
+def state_of(path: str | Path) -> FileState:
+    """By what a file is taken for the same as before (OSError where there is none)."""
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def _state_if_there(path: str) -> FileState | None:
     """A file's state; None where there is no such file, and for a name that no file can have."""
     try:
-        stat = os.stat(path)
+        return state_of(path)
     except (OSError, ValueError):
         return None
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _is_young(state: FileState) -> bool:
+    """Whether a file changed so lately that it may change again and keep its times."""
+    _, content, any_change, _ = state
+    now = time.time_ns()
+    return any(-AHEAD < now - changed <= YOUNG for changed in (content, any_change))
 
 
 def _checked(known: Any) -> dict[str, dict[str, dict[str, list[Any]]]]:
@@ -137,6 +160,6 @@ def _checked(known: Any) -> dict[str, dict[str, dict[str, list[Any]]]]:
     for root in roots:
         if not isinstance(root, dict):
             raise ValueError("not a file of facts")
-        if not all(isinstance(fact, list) and len(fact) == 4 for fact in root.values()):
+        if not all(isinstance(fact, list) and len(fact) == 5 for fact in root.values()):
             raise ValueError("not a file of facts")
     return dict(known)

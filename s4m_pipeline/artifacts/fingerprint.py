@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from s4m_pipeline.errors import FormatVersionError, UsageError
 FORMAT_VERSION = 2
 """Version of the artifacts' layout and tables. Part of every fingerprint."""
 
-
+CONTENTS = "contents"
+"""What `FileFacts` calls the digests of files."""
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
@@ -96,54 +96,27 @@ def file_digest(path: Path) -> str:
     return sha.hexdigest()
 
 
-class DigestCache:
-    """Digests of large files, kept beside the artifacts, renewed when size or time changes.
+def content_digest(path: Path, facts: FileFacts | None = None) -> str:
+    """Digest of a file, or of all files below a folder (names and bytes).
 
     Args:
-        path: The cache's JSON file; made when the first digest is stored.
+        path: The file or folder.
+        facts: As for `image_set_digest`.
+
+    Raises:
+        UsageError: A file is missing or cannot be read.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, list[Any]] = {}
-        if path.is_file():
-            try:
-                stored = json.loads(path.read_bytes())
-            except (OSError, ValueError, RecursionError):
-                stored = {}
-            if isinstance(stored, dict):
-                self._known = {
-                    key: known
-                    for key, known in stored.items()
-                    if isinstance(known, list) and len(known) == 3
-                }
-
-    def file(self, path: Path) -> str:
-        """Digest of a file, or of all files below a folder (names and bytes)."""
-        if path.is_dir():
-            parts = sorted(p for p in path.rglob("*") if p.is_file())
-            return digest_of([[str(p.relative_to(path)), self.file(p)] for p in parts])
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror or error}") from error
-        key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
-        known = self._known.get(key)
-        if known is not None and known[:2] == stamp:
-            return str(known[2])
-        digest = file_digest(path)
-        self._known[key] = [*stamp, digest]
-        self._save()
-        return digest
-
-    def _save(self) -> None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps(self._known))
-            partial.replace(self._path)
-        except OSError:  # a read-only work folder: the digest is right all the same
-            return
+    facts = facts or FileFacts(None)
+    if not path.is_dir():
+        known = contents_of(path.parent, [path.name], facts)[0]
+        return file_digest(path) if known is None else known  # which says what is wrong
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    names = [str(file.relative_to(path)) for file in files]
+    contents = contents_of(path, names, facts)
+    for file, content in zip(files, contents, strict=True):
+        if content is None:
+            file_digest(file)
+    return digest_of(list(map(list, zip(names, contents, strict=True))))
 
 
 def image_set_digest(root: Path, file_names: Iterable[str], facts: FileFacts | None = None) -> str:
@@ -154,13 +127,22 @@ def image_set_digest(root: Path, file_names: Iterable[str], facts: FileFacts | N
     Args:
         root: The folder that the names are relative to.
         file_names: The images.
-        facts: Remembers contents for a file's state, which is its size and its times of change in
-            nanoseconds. Without it all files are read.
+        facts: Remembers contents for a file's state. Without it all files are read.
     """
     names = sorted(file_names)
-    facts = facts or FileFacts(None)
-    contents = facts.of("contents", root, names, _content_of)
+    contents = contents_of(root, names, facts or FileFacts(None))
     return digest_of(list(map(list, zip(names, contents, strict=True))))
+
+
+def contents_of(root: Path, names: Sequence[str], facts: FileFacts) -> list[str | None]:
+    """The digest of each file; None for one that is missing or cannot be read.
+
+    Args:
+        root: The folder that the names are relative to.
+        names: The files.
+        facts: Remembers contents for a file's state.
+    """
+    return facts.of(CONTENTS, root, names, _content_of)
 
 
 def _content_of(path: Path) -> str | None:

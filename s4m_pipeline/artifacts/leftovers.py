@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 UNFINISHED = frozenset({".partial", ".part", ".tmp"})
-_OURS = re.compile(r"\.(digests|pictures|latest[\w.-]*)\.\d+\.(tmp|partial)")
+_OURS = re.compile(r"\.(digests|latest[\w.-]*)\.\d+\.(tmp|partial)")
 """Names that unfinished files beside the artifacts have, with the number of their process."""
 OLD_SECONDS = 3600.0
 """A file beside the artifacts that has not changed for so long is not being written any more."""
@@ -25,7 +25,7 @@ def clear_artifact(folder: Path) -> None:
 
 
 def strays(work_dir: Path, stages: Iterable[str]) -> list[Path]:
-    """Unfinished files beside the artifacts: a cache of digests or of facts, a ``latest``.
+    """Unfinished files beside the artifacts: facts of files, a ``latest``.
 
     Any process may be writing there, so young ones are left out.
 

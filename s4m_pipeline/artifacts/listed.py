@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest, state_of
+from s4m_pipeline.artifacts.file_facts import FileState, state_of
+from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
 from s4m_pipeline.artifacts.markers import marker_at, marker_files
 from s4m_pipeline.artifacts.store import REQUEST
 from s4m_pipeline.errors import ArtifactError
@@ -37,7 +38,7 @@ def listed_files(folder: Path, unfinished: bool = False) -> list[str] | None:
 
 
 @lru_cache(maxsize=64)
-def _in_manifest(folder: Path, state: tuple[int, int, int]) -> tuple[str, ...]:
+def _in_manifest(folder: Path, state: FileState) -> tuple[str, ...]:
     """What a manifest lists; read once for its state."""
     del state
     return tuple(entry.path for entry in read_manifest(folder).files)

@@ -6,6 +6,7 @@ The system frees a lock when its holder ends, however it ends.
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,15 @@ def held(path: Path) -> Iterator[None]:
     """Hold a lock.
 
     Args:
-        path: The lock's file; made where it is missing, in a folder that is there.
+        path: The lock's file; made where it is missing, in a folder that is there. A link in its
+            place is not followed, and nothing is written.
 
     Raises:
         BlockingIOError: Another process holds it.
+        OSError: It cannot be opened, or is a link.
     """
-    with path.open("w") as stream:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o666), "rb") as stream:
         for left in reversed(range(TRIES)):
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +45,8 @@ def held(path: Path) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Whether a process holds a lock. Nothing is written, so the folder may be read-only."""
     try:
-        with path.open("rb") as stream:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags), "rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

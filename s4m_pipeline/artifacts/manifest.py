@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s4m_pipeline.artifacts.environment import environment
+from s4m_pipeline.artifacts.file_facts import FileState, state_of
 from s4m_pipeline.artifacts.fingerprint import (
     FORMAT_VERSION,
     check_format_version,
@@ -16,6 +17,7 @@ from s4m_pipeline.artifacts.fingerprint import (
     file_digest,
 )
 from s4m_pipeline.artifacts.sealed import read_sealed, write_sealed
+from s4m_pipeline.artifacts.table_faults import set_aside
 from s4m_pipeline.artifacts.training_files import is_for_people
 from s4m_pipeline.errors import ArtifactError, UsageError
 
@@ -111,25 +113,9 @@ def read_manifest(folder: Path) -> Manifest:
     """Read an artifact's manifest.
 
     Raises:
-        ArtifactError: It is missing, damaged, or of another format version.
+        ArtifactError: It is missing, damaged (a changed byte is enough), or of another format
+            version.
     """
-    return _read(folder)[0]
-
-
-def manifest_fault(folder: Path) -> str:
-    """What is wrong with a manifest that can be read: a changed byte, or a list without a file.
-
-    Raises:
-        ArtifactError: It cannot be read.
-    """
-    manifest, fault = _read(folder)
-    if fault:
-        return f"{MANIFEST}: {fault}"
-    return "" if manifest.files else f"{MANIFEST}: it lists no file"
-
-
-def _read(folder: Path) -> tuple[Manifest, str]:
-    """A manifest, and what of it is not as it was written."""
     path = folder / MANIFEST
     try:
         data, fault = read_sealed(path, Manifest.__slots__)
@@ -140,8 +126,10 @@ def _read(folder: Path) -> tuple[Manifest, str]:
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise ArtifactError(f"{path}: damaged, no manifest can be read from it") from error
     check_format_version(version, path, folder)
+    if fault:
+        raise ArtifactError(f"{path}: damaged ({fault})")
     try:
-        return Manifest.from_dict(data), fault
+        return Manifest.from_dict(data)
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: damaged ({error})") from error
 
@@ -149,6 +137,11 @@ def _read(folder: Path) -> tuple[Manifest, str]:
 def file_entry(folder: Path, path: Path, rows: int | None = None) -> FileEntry:
     """Describe a file inside an artifact's folder."""
     return FileEntry(str(path.relative_to(folder)), path.stat().st_size, file_digest(path), rows)
+
+
+def list_fault(manifest: Manifest) -> str:
+    """What is wrong with a manifest's list; empty for nothing. All artifacts have a file."""
+    return "" if manifest.files else f"{MANIFEST}: it lists no file"
 
 
 def verify(folder: Path, manifest: Manifest) -> list[str]:
@@ -191,15 +184,16 @@ def check_listed(path: Path, digest: str) -> None:
         digest: Its SHA-256.
 
     Raises:
-        ArtifactError: It has another digest there; the message names the command that makes it.
+        ArtifactError: It has another digest there; the message says what to do.
     """
     if not (path.parent / MANIFEST).is_file():
         return
     manifest = read_manifest(path.parent)
     if any(entry.path == path.name and entry.sha256 != digest for entry in manifest.files):
         raise ArtifactError(
-            f"{path}: its SHA-256 is not the manifest's.\n"
-            f"Make it again with: s4m {manifest.stage} -c RUN.yaml --force"
+            f"{path}: its SHA-256 is not the manifest's.\n{set_aside(path.parent)} "
+            f"(s4m {manifest.stage} -c RUN.yaml, or s4m run --rounds N for round N)",
+            path.parent,
         )
 
 
@@ -207,7 +201,7 @@ class SeenFiles:
     """Files that were compared with their manifest; each is read once for its state."""
 
     def __init__(self) -> None:
-        self._whole: dict[Path, tuple[str, tuple[int, int, int]]] = {}
+        self._whole: dict[Path, tuple[str, FileState]] = {}
 
     def fault(self, folder: Path, entry: FileEntry) -> str:
         """How a file differs from its entry, as `file_fault` says it."""
@@ -220,9 +214,3 @@ class SeenFiles:
         if not (fault := _content_fault(folder, entry)):
             self._whole[path] = known
         return fault
-
-
-def state_of(path: Path) -> tuple[int, int, int]:
-    """By what a file is taken for the same as before: bytes, time of change, and inode."""
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns, state.st_ino

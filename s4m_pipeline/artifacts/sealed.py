@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.durable import make_folder, put_in_place
+from s4m_pipeline.artifacts.plain_files import clear_the_way, read_plain
 
 SEAL = "sha256"
 """The key of the digest."""
@@ -36,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text by rename and durably; its folder is made where it is missing."""
     make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(_bytes(text))
+    clear_the_way(partial).write_bytes(_bytes(text))
     put_in_place(partial, path)
 
 
@@ -55,7 +56,7 @@ def read_sealed(path: Path, known: Collection[str]) -> tuple[dict[str, Any], str
         OSError: It cannot be read.
         ValueError: It is no JSON, or no mapping.
     """
-    text = path.read_bytes().decode()
+    text = read_plain(path).decode()
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__} where a mapping should be")

@@ -12,6 +12,7 @@ from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import file_entry, file_fault, size_fault
 from s4m_pipeline.artifacts.markers import ShardMarker as ShardMarker
 from s4m_pipeline.artifacts.markers import marker_at
+from s4m_pipeline.artifacts.plain_files import read_plain
 from s4m_pipeline.artifacts.sealed import write_json, write_sealed
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.wording import counted
@@ -94,7 +95,7 @@ def shards_done(folder: Path) -> str:
     """How many shards of an unfinished artifact have a marker, as ``3 of 12 shards done``."""
     done = sum(path.stem.isdigit() for path in folder.glob("shards/*.json"))
     try:
-        count = json.loads((folder / "shards" / ALL).read_text())["shards"]
+        count = json.loads(read_plain(folder / "shards" / ALL))["shards"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{counted(done, 'shard', 'shards')} done"
     return f"{done} of {counted(count, 'shard', 'shards')} done"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,23 +10,25 @@ from typing import Any
 
 from s4m_pipeline.artifacts.digest_beside import digest_file
 from s4m_pipeline.artifacts.durable import make_folder, sync_files
-from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, DigestCache, is_fingerprint
+from s4m_pipeline.artifacts.file_facts import FileFacts, FileState, Progress, state_of
+from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, format_fault, is_fingerprint
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
     SeenFiles,
-    manifest_fault,
+    list_fault,
     read_manifest,
     size_fault,
-    state_of,
     write_manifest,
 )
-from s4m_pipeline.artifacts.sealed import write_json, write_text
+from s4m_pipeline.artifacts.plain_files import read_plain_text, refuse_links
+from s4m_pipeline.artifacts.sealed import read_sealed, write_sealed, write_text
 from s4m_pipeline.errors import ArtifactError, S4MError
 
 REQUEST = "request.json"
 """What an unfinished artifact is to become: stage, config and inputs, written first."""
+_REQUESTED = ("stage", "fingerprint", "config", "inputs", "input_contents")
 REPLACED = ".replaced"
 LATEST = "latest"
 
@@ -37,12 +38,16 @@ class Store:
 
     Args:
         work_dir: The run's work folder; made when the first artifact is begun.
+        progress: Shows how far it is where digests of many files are taken.
+
+    Attributes:
+        facts: What is known of the run's own files: images, annotations, weights.
     """
 
-    def __init__(self, work_dir: Path) -> None:
+    def __init__(self, work_dir: Path, progress: Progress | None = None) -> None:
         self.work_dir = work_dir
-        self.digests = DigestCache(work_dir / ".digests.json")
-        self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
+        self.facts = FileFacts(work_dir / ".digests.json", progress)
+        self._manifests: dict[Path, tuple[FileState, Manifest]] = {}
         self._seen = SeenFiles()
 
     def folder(self, stage: str, fingerprint: str) -> Path:
@@ -94,7 +99,7 @@ class Store:
         """
         folder = self.folder(stage, fingerprint)
         manifest = self.manifest(stage, fingerprint)
-        if thorough and (fault := manifest_fault(folder)):
+        if fault := list_fault(manifest):
             return fault
         compare = self._seen.fault if thorough else size_fault
         return next((f for entry in manifest.input_files if (f := compare(folder, entry))), "")
@@ -108,7 +113,7 @@ class Store:
         """
         path = self.work_dir / stage / _latest(pointer)
         try:
-            return path.read_text(errors="replace").strip() or None
+            return read_plain_text(path).strip() or None
         except OSError:
             return None
 
@@ -139,17 +144,16 @@ class Store:
             config: The settings that can change the result.
             inputs: As of `Manifest`.
             contents: `Manifest.input_contents`, as they are before the work.
+
+        Raises:
+            ArtifactError: The folder is a link or holds one; nothing is written through it.
         """
         folder = self.folder(stage, fingerprint)
         make_folder(folder)
-        request = {
-            "stage": stage,
-            "fingerprint": fingerprint,
-            "config": dict(config),
-            "inputs": dict(inputs),
-            "input_contents": None if contents is None else dict(contents),
-        }
-        write_json(folder / REQUEST, request)
+        refuse_links(folder)
+        known = None if contents is None else dict(contents)
+        values = (stage, fingerprint, dict(config), dict(inputs), known)
+        write_sealed(folder / REQUEST, dict(zip(_REQUESTED, values, strict=True)))
         return folder
 
     def finish(self, folder: Path, manifest: Manifest, pointer: str = "") -> None:
@@ -175,7 +179,7 @@ class Store:
         """
         for name in {LATEST, _latest(pointer)}:
             path = self.work_dir / stage / name
-            if path.is_file() and path.read_text(errors="replace").strip() == fingerprint:
+            if path.is_file() and read_plain_text(path).strip() == fingerprint:
                 continue
             write_text(path, fingerprint + "\n")
 
@@ -188,6 +192,8 @@ class Store:
         folder = self.folder(stage, fingerprint)
         aside = self.work_dir / stage / REPLACED / f"{fingerprint}-{time.time_ns()}"
         if folder.is_dir():
+            if aside.parent.is_symlink():
+                raise ArtifactError(f"{aside.parent} is a link, which is not followed; remove it")
             aside.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(aside)
         return aside
@@ -197,12 +203,14 @@ class Store:
 
         Returns:
             ``config``, ``inputs``, ``input_contents`` (None where they are not known) and
-            ``format_version``; nothing where they cannot be read.
+            ``format_version``; nothing where they cannot be read, or a byte of them changed.
         """
         folder = self.folder(stage, fingerprint)
-        for name in (MANIFEST, REQUEST):
+        for name, keys in ((MANIFEST, Manifest.__slots__), (REQUEST, _REQUESTED)):
             try:
-                data = json.loads((folder / name).read_bytes())
+                data, fault = read_sealed(folder / name, keys)
+                if fault and not format_fault(data.get("format_version", FORMAT_VERSION)):
+                    continue
                 return {
                     "config": data["config"],
                     "inputs": data["inputs"],
@@ -227,6 +235,12 @@ class Store:
                 yield
         except BlockingIOError as error:
             raise S4MError(f"{stage} {fingerprint} is being made by another process.") from error
+        except OSError as error:
+            if path.is_symlink():
+                raise ArtifactError(
+                    f"{path} is a link, which is not followed; remove it"
+                ) from error
+            raise
 
     def is_being_made(self, stage: str, fingerprint: str) -> bool:
         """Whether a process is making the artifact at this moment."""

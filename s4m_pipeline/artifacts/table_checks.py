@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.rle_checks import not_masks
 from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
 
 MAY_BE_NULL = frozenset({"class_probs"})
 """Columns that may be without a value: the class distribution, where a model has none."""
-DECISIONS = ("refined", "kept", "dropped")
 
 _LARGE = 2.0**31
 _SLACK = 1e-3
@@ -183,8 +183,8 @@ def _rules(known: pa.Array, classes: int) -> Iterator[tuple[tuple[str, ...], str
         yield ("category_id",), "category_id is of no class of the table", known_class
         lengths = f"class_probs are not of {classes} classes"
         yield ("class_probs",), lengths, partial(_other_length, "class_probs", (0, classes))
-    decisions = f"decision is none of {', '.join(DECISIONS)}"
-    yield ("decision",), decisions, partial(_is_other, "decision", pa.array([*DECISIONS]))
+    decisions = f"decision is none of {', '.join(Decision)}"
+    yield ("decision",), decisions, partial(_is_other, "decision", pa.array([*Decision]))
     for name in ("prompt_points", "points"):
         yield (name,), f"{name} are no pairs", partial(_odd, name)
     soft = ("soft_mask", "soft_mask_box")

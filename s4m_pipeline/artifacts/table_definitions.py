@@ -89,7 +89,7 @@ _INSTANCE_ID = Column("instance_id", pa.int32(), dictionary=True)
 _CATEGORY_ID = Column("category_id", pa.int32(), dictionary=True)
 _SCORE = Column("score", pa.float32())
 _AREA = Column("area", pa.int32())
-_DECISION = Column("decision", pa.string(), dictionary=True)
+_DECISION = Column("decision", pa.string(), dictionary=True)  # a value of `decision.Decision`
 
 _IMAGE = (
     _IMAGE_ID,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,15 @@ from s4m_pipeline.errors import ArtifactError
 
 
 def damaged(path: Path, what: str) -> ArtifactError:
-    """The error of a table that cannot be used, with the command that makes its artifact anew."""
-    stage = path.resolve().parent.parent.parent.name
-    return ArtifactError(
-        f"{path}: damaged ({what}).\nMake it again with: s4m {stage} -c RUN.yaml --force"
-    )
+    """The error of a table that cannot be used, with what to do about its artifact."""
+    folder = path.parent.parent
+    return ArtifactError(f"{path}: damaged ({what}).\n{set_aside(folder)}", folder)
+
+
+def set_aside(folder: Path) -> str:
+    """How to have an artifact made anew, for a message where the run is not known."""
+    command = shlex.join(["s4m", "artifacts", "set-aside", str(folder)])
+    return f"Set it aside with: {command}\nand run its stage again"
 
 
 @contextmanager
@@ -37,4 +42,4 @@ def arrow_faults(path: Path, what: str = "damaged") -> Iterator[None]:
         yield
     except (OSError, ValueError, OverflowError, LookupError, pa.ArrowException) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ArtifactError(f"{path}: {what} ({said[:200]})") from error
+        raise ArtifactError(f"{path}: {what} ({said[:200]})", path.parent.parent) from error

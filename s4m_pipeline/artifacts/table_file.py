@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.artifacts.file_facts import FileState, state_of
 from s4m_pipeline.artifacts.fingerprint import check_format_version
 from s4m_pipeline.artifacts.table_faults import arrow_faults
 from s4m_pipeline.errors import ArtifactError
@@ -102,9 +103,8 @@ def read_some(
 
     from s4m_pipeline.artifacts.table_checks import check_rows
 
-    state = path.stat()
     filtered = tuple(sorted({name for name, _, _ in filters}))
-    _check_columns(path, table, filtered, state.st_size, state.st_mtime_ns)
+    _check_columns(path, table, filtered, state_of(path))
     names = None if columns is None else list(columns)
     with arrow_faults(path):
         rows = pq.read_table(path, columns=names, filters=list(filters), partitioning=None)
@@ -113,8 +113,8 @@ def read_some(
 
 
 @lru_cache(maxsize=4096)
-def _check_columns(path: Path, table: str, columns: tuple[str, ...], *state: int) -> None:
-    """Check columns of all rows, once for each state of a file: its size and time of change."""
+def _check_columns(path: Path, table: str, columns: tuple[str, ...], state: FileState) -> None:
+    """Check columns of all rows, once for each state of a file."""
     del state
     read_file(path, table, columns, ahead=False)
 

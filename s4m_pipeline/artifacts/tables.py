@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.artifacts.durable import make_folder, put_in_place
+from s4m_pipeline.artifacts.file_facts import FileState, state_of
 from s4m_pipeline.artifacts.listed import listed_files
 from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
 from s4m_pipeline.artifacts.table_file import open_table, read_file, read_some
@@ -165,8 +166,7 @@ def read_rows(
     wanted = set(image_ids)
     rows: list[dict[str, Any]] = []
     for path in table_files(folder, table):
-        state = path.stat()
-        first, last = _image_span(path, table, state.st_size, state.st_mtime_ns)
+        first, last = _image_span(path, table, state_of(path))
         if last < low or first > high:
             continue
         part = read_some(path, table, columns, keep)
@@ -175,11 +175,12 @@ def read_rows(
 
 
 @lru_cache(maxsize=4096)
-def _image_span(path: Path, table: str, size: int, changed: int) -> tuple[int, int]:
+def _image_span(path: Path, table: str, state: FileState) -> tuple[int, int]:
     """Smallest and largest image id of a file, from its statistics; (1, 0) where it has no row.
 
-    Size and time of change are part of the cache's key, because ``--force`` writes files anew.
+    The file's state is part of the cache's key, because ``--force`` writes files anew.
     """
+    del state
     with arrow_faults(path), open_table(path, table) as file:
         metadata, column = file.metadata, file.schema.names.index("image_id")  # of the leaves
         groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))

@@ -6,6 +6,8 @@ from pathlib import PurePosixPath
 
 CHECKPOINT = "checkpoint.pth"
 """The trained network: weights and all that is needed to run them."""
+LAST = "last.pth"
+"""The network at the end of its training, where ``keep: best`` made another the checkpoint."""
 LOG = "log.jsonl"
 """Losses and validation figures, as JSON lines."""
 PAGE = "labels.html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import zipfile
@@ -68,7 +69,7 @@ def what_it_is(path: Path) -> str | None:
         return "it is empty"
     if not head.strip(b"\x00"):
         return "it begins with nothing but zeros, as an interrupted download does"
-    return _pointer(head) or _binary(path, head, size) or _text(head)
+    return _pointer(head) or _binary(path, head, size) or _text(_as_utf8(head))
 
 
 def and_what_it_is(path: Path) -> str:
@@ -180,6 +181,13 @@ def _archive(path: Path, size: int) -> str | None:
     if any(name.endswith(("keras_metadata.pb", "model.weights.h5")) for name in names):
         return "it is a model of Keras"
     return f"it is a zip archive of {len(names)} files, of which none is torch's: unpack it"
+
+
+def _as_utf8(head: bytes) -> bytes:
+    """A text's beginning without a byte order mark."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return head.decode("utf-16", errors="ignore").encode()
+    return head.removeprefix(codecs.BOM_UTF8)
 
 
 def _text(head: bytes) -> str | None:

@@ -19,6 +19,7 @@ from s4m_pipeline.commands import (
     start_commands,
 )
 from s4m_pipeline.commands.options import example
+from s4m_pipeline.console.printable import echo
 from s4m_pipeline.errors import INTERRUPTED
 
 
@@ -55,7 +56,7 @@ def build_app() -> typer.Typer:
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"s4m {__version__}")
+        echo(f"s4m {__version__}")
         raise typer.Exit
 
 

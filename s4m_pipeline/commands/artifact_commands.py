@@ -10,7 +10,7 @@ import typer
 
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.commands.options import Json, example
-from s4m_pipeline.console.printable import printable
+from s4m_pipeline.console.printable import echo, one_line
 
 artifacts_app = typer.Typer(help="Look at and clear artifacts.", no_args_is_help=True)
 
@@ -31,14 +31,14 @@ def list_artifacts(work_dir: WorkDir, as_json: Json = False) -> None:
 
     rows = list_rows(Store(work_dir))
     if not rows:
-        typer.echo(f"no artifacts in {printable(str(work_dir))}", err=True)
+        echo(f"no artifacts in {work_dir}", err=True)
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         star = "*" if row["latest"] else " "
         line = f"{star} {row['stage']:14} {row['fingerprint']} {row['state']:10} {row['made']}"
-        typer.echo(printable(line))
+        echo(one_line(line))
 
 
 @artifacts_app.command("show", epilog=example("artifacts show work/refine/0123456789abcdef"))
@@ -47,7 +47,7 @@ def show(folder: Folder) -> None:
     from s4m_pipeline.workflow.artifact_views import artifact_manifest
 
     text = json.dumps(artifact_manifest(folder).to_dict(), indent=2, ensure_ascii=False)
-    typer.echo(printable(text))
+    echo(text)
 
 
 @artifacts_app.command("verify", epilog=example("artifacts verify work/refine/0123456789abcdef"))
@@ -55,7 +55,7 @@ def verify(folder: Folder) -> None:
     """Compare an artifact's files with its manifest, digests included."""
     from s4m_pipeline.workflow.artifact_views import verify_artifact
 
-    typer.echo(printable(verify_artifact(folder)))
+    echo(verify_artifact(folder))
 
 
 @artifacts_app.command(
@@ -67,7 +67,21 @@ def diff(first: Folder, second: Folder) -> None:
     from s4m_pipeline.workflow.artifact_views import differences
 
     for line in differences(first, second):
-        typer.echo(printable(line))
+        echo(line)
+
+
+@artifacts_app.command(
+    "set-aside", epilog=example("artifacts set-aside work/refine/0123456789abcdef")
+)
+def put_aside(folder: Folder) -> None:
+    """Move a damaged artifact out of the way, so that its command makes it anew.
+
+    It stays in WORK_DIR/STAGE/.replaced until 's4m artifacts gc --remove'.
+    """
+    from s4m_pipeline.artifacts.collecting import set_aside
+    from s4m_pipeline.engine.registry import STAGES
+
+    echo(set_aside(folder, STAGES))
 
 
 @artifacts_app.command("gc", epilog=example("artifacts gc work --remove"))
@@ -86,15 +100,15 @@ def collect(
     found = leftovers(store, STAGES)
     if all(leftover.why_kept for leftover in found):
         message = "nothing to remove" if store.artifacts() else "no artifacts"
-        typer.echo(f"{message} in {printable(str(work_dir))}", err=True)
+        echo(f"{message} in {work_dir}", err=True)
     for leftover in found:
-        name = printable(str(leftover.path))
+        name = one_line(str(leftover.path))
         if leftover.why_kept:
-            typer.echo(f"{name} is left alone: {leftover.why_kept}", err=True)
+            echo(f"{name} is left alone: {leftover.why_kept}", err=True)
             continue
         if remove:
             remove_leftover(store, leftover)
-        typer.echo(f"{'removed ' if remove else ''}{name}")
+        echo(f"{'removed ' if remove else ''}{name}")
 
 
 def add_to(app: typer.Typer) -> None:

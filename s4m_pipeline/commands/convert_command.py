@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from s4m_pipeline.commands.options import example
+from s4m_pipeline.console.printable import echo
 from s4m_pipeline.errors import UsageError
 
 TARGETS = ("mmdet", "detectron2")
@@ -55,8 +56,8 @@ def convert_checkpoint(
     target = cast(Literal["mmdet", "detectron2"], to)
     part = cast(Literal["teacher", "student"] | None, which)
     summary = convert(source, out, target, model, part, categories)
-    typer.echo(out)
-    typer.echo(
+    echo(out)
+    echo(
         f"{summary.models} from {summary.layout}'s layout: {summary.tensors} tensors, "
         f"{summary.model}, {summary.classes}",
         err=True,

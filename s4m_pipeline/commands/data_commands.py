@@ -10,10 +10,12 @@ import typer
 
 from s4m_pipeline.commands.data_printing import fault_row, print_faults, print_splits
 from s4m_pipeline.commands.options import Json, example
+from s4m_pipeline.console.printable import echo
 from s4m_pipeline.errors import DONE, FAILED, SET_ASIDE, UsageError
 
 if TYPE_CHECKING:
     from s4m_pipeline.data.check.faults import Fault
+    from s4m_pipeline.data.reading import Reading
 
 data_app = typer.Typer(help="Split, check, clean and convert image sets.", no_args_is_help=True)
 
@@ -42,6 +44,21 @@ PercentOption = Annotated[
 ListOption = Annotated[
     list[Path] | None,
     typer.Option("--list", help="A list of the labelled images instead, such as perc_5.txt."),
+]
+
+AgainstOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="COCO file of a set that must not share pictures; several times."),
+]
+AgainstImagesOption = Annotated[
+    list[Path] | None, typer.Option(help="Its folder of images, in the same order.")
+]
+DecodeOption = Annotated[
+    bool, typer.Option("--decode/--headers", help="Decode images whole, or read headers only.")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 when a fault is found.")]
+ModelOption = Annotated[
+    str | None, typer.Option(help="Say what of it this model (a name or a config) cannot find.")
 ]
 
 
@@ -104,7 +121,7 @@ def split(
         summaries.append({"name": drawn.name, "files": names, **source.summary(drawn, unlabelled)})
     if source.alike:
         said = f"{len(source.alike):,} images show the same picture as another"
-        typer.echo(f"{said} (data check names them): such images stay in one part", err=True)
+        echo(f"{said} (data check names them): such images stay in one part", err=True)
     print_splits(summaries, as_json)
 
 
@@ -112,26 +129,14 @@ def split(
 def check(
     annotations: AnnotationsOption,
     images: ImagesOption,
-    against: Annotated[
-        list[Path] | None,
-        typer.Option(help="COCO file of a set that must not share pictures; several times."),
-    ] = None,
-    against_images: Annotated[
-        list[Path] | None, typer.Option(help="Its folder of images, in the same order.")
-    ] = None,
-    decode: Annotated[
-        bool, typer.Option("--decode/--headers", help="Decode images whole, or read headers only.")
-    ] = True,
+    against: AgainstOption = None,
+    against_images: AgainstImagesOption = None,
+    decode: DecodeOption = True,
     levels: LevelsOption = None,
     exif: ExifOption = "upright",
     outside: OutsideOption = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a fault is found.")] = (
-        False
-    ),
-    model: Annotated[
-        str | None,
-        typer.Option(help="Say what of it this model (a name or a config) cannot find."),
-    ] = None,
+    strict: StrictOption = False,
+    model: ModelOption = None,
     processes: ProcessesOption = None,
     as_json: Json = False,
 ) -> None:
@@ -144,19 +149,9 @@ def check(
     from s4m_pipeline.configs import model_config_path
     from s4m_pipeline.console.reporter import Reporter
     from s4m_pipeline.data.check.check import check_coco
-    from s4m_pipeline.data.levels import Levels
-    from s4m_pipeline.data.reading import Reading
     from s4m_pipeline.execution.parallel import default_processes
 
-    if levels is not None and not levels[0] < levels[1]:
-        raise UsageError(f"--levels: {levels[0]:g} is not below {levels[1]:g}")
-    if exif not in ("upright", "ignore"):
-        raise UsageError(f"--exif is {exif!r}; it is upright or ignore")
-    others = list(zip(against or [], against_images or [], strict=False))
-    if len(against or []) != len(against_images or []):
-        raise UsageError("give one --against-images for each --against")
-    if others and not decode:
-        raise UsageError("--against compares pictures; it does not go with --headers")
+    reading, others = _reading(levels, exif), _others(against or [], against_images or [], decode)
     if model is not None:
         model_config_path(model)
     faults = check_coco(
@@ -166,7 +161,7 @@ def check(
         against=others,
         processes=processes or default_processes(),
         progress=Reporter().progress,
-        reading=Reading(None if levels is None else Levels(*levels), exif == "upright"),
+        reading=reading,
         outside=outside,
     )
     if model is not None:
@@ -174,6 +169,29 @@ def check(
     print_faults(faults, as_json)
     if strict and not all(fault.is_note for fault in faults):
         raise typer.Exit(FAILED)
+
+
+def _reading(levels: tuple[float, float] | None, exif: str) -> Reading:
+    """How pictures are read, as the options say (UsageError where they make no sense)."""
+    from s4m_pipeline.data.levels import Levels
+    from s4m_pipeline.data.reading import Reading
+
+    if levels is not None and not levels[0] < levels[1]:
+        raise UsageError(f"--levels: {levels[0]:g} is not below {levels[1]:g}")
+    if exif not in ("upright", "ignore"):
+        raise UsageError(f"--exif is {exif!r}; it is upright or ignore")
+    return Reading(None if levels is None else Levels(*levels), exif == "upright")
+
+
+def _others(
+    against: list[Path], against_images: list[Path], decode: bool
+) -> list[tuple[Path, Path]]:
+    """The sets to compare with, each a file and its folder (UsageError where one is missing)."""
+    if len(against) != len(against_images):
+        raise UsageError("give one --against-images for each --against")
+    if against and not decode:
+        raise UsageError("--against compares pictures; it does not go with --headers")
+    return list(zip(against, against_images, strict=True))
 
 
 def _misfits(annotations: Path, images: Path, model: str) -> list[Fault]:
@@ -184,7 +202,7 @@ def _misfits(annotations: Path, images: Path, model: str) -> list[Fault]:
     try:
         labelled = coco.load(annotations, images)
     except UsageError as error:
-        typer.echo(f"--model waits until the faults are mended: {error}", err=True)
+        echo(f"--model waits until the faults are mended: {error}", err=True)
         return []
     return [misfit.as_fault() for misfit in misfits(labelled, model, small=0)]
 
@@ -215,15 +233,15 @@ def clean(
         counts = {n: dict(zip(("kept", "all"), getattr(cleaned, n), strict=True)) for n in names}
         rows = [fault_row(fault) for fault in cleaned.left_out]
         told = {"file": str(out), **counts, "mended": cleaned.mended, "left_out": rows}
-        typer.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     else:
         for fault in cleaned.left_out:
-            typer.echo(f"left out: {fault.text}")
+            echo(f"left out: {fault.text}")
         of_images, of_all = (
             "{:,} of {:,}".format(*c) for c in (cleaned.images, cleaned.annotations)
         )
-        typer.echo(f"kept: {of_images} images, {of_all} annotations; {cleaned.mended:,} mended")
-        typer.echo(out)
+        echo(f"kept: {of_images} images, {of_all} annotations; {cleaned.mended:,} mended")
+        echo(out)
     raise typer.Exit(SET_ASIDE if cleaned.lost_pictures else DONE)
 
 
@@ -258,12 +276,12 @@ def cityscapes(
         progress=Reporter().progress,
     )
     if as_json:
-        typer.echo(json.dumps({"file": str(out), **summary}, indent=2))
+        echo(json.dumps({"file": str(out), **summary}, indent=2))
     else:
         counts = ", ".join(f"{name} {count:,}" for name, count in summary["per_class"].items())
-        typer.echo(f"{summary['images']:,} images, {summary['instances']:,} instances ({counts}),")
-        typer.echo(f"{summary['groups']:,} groups; {summary['left_out']:,} frames left out")
-        typer.echo(out)
+        echo(f"{summary['images']:,} images, {summary['instances']:,} instances ({counts}),")
+        echo(f"{summary['groups']:,} groups; {summary['left_out']:,} frames left out")
+        echo(out)
     raise typer.Exit(SET_ASIDE if summary["left_out"] else DONE)
 
 

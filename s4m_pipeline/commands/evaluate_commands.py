@@ -46,6 +46,9 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="Folder of another image set.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO file of that image set.")] = None,
     averaged: Annotated[bool, typer.Option(help="Take the averaged weights (EMA).")] = True,
+    end: Annotated[
+        bool, typer.Option("--end", help="Take the weights at the end, where the best were kept.")
+    ] = False,
     compare: CompareOption = False,
     metric: MetricOption = "auto",
     labels: LabelsFlag = False,
@@ -57,7 +60,13 @@ def evaluate(
     """AP of a checkpoint, or of all of them, on an image set."""
     from s4m_pipeline.commands.printing import print_evaluations, print_plan
     from s4m_pipeline.stages.evaluate import Evaluate, evaluated_set
-    from s4m_pipeline.workflow.compare import ALL, evaluate_all, evaluations, trained_rounds
+    from s4m_pipeline.workflow.compare import (
+        ALL,
+        evaluate_all,
+        evaluations,
+        kept_ends,
+        trained_rounds,
+    )
 
     if number is not None and not labels:
         raise UsageError("--round goes with --labels; a round's student is --of student-2")
@@ -67,9 +76,10 @@ def evaluate(
         return
     run = open_run(config, overrides)
     split, source = evaluated_set(split, images, annotations)
-    wanted = Evaluate(ALL if compare else of, split, averaged, source, metric, reuse=not force)
+    wanted = Evaluate(ALL if compare else of, split, averaged, end, source, metric, not force)
     rounds = trained_rounds(run) if wanted.of == ALL else []
-    stages = evaluations(run.config, wanted, rounds)
+    ends = kept_ends(run, rounds) if wanted.of == ALL else []
+    stages = evaluations(run.config, wanted, rounds, ends)
     if dry_run:
         print_plan(run, list(stages.values()), force, as_json)
         return

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from s4m_pipeline.console.printable import echo
+
 if TYPE_CHECKING:
     from s4m_pipeline.engine.run import Run
 
@@ -36,7 +38,7 @@ def example(words: str) -> str:
 
 def tell_new_name(flag: str, command: str) -> None:
     """Say on standard error that a flag has become a command of its own."""
-    typer.echo(f"'s4m {flag}' is now 's4m {command}'; the next version drops the flag", err=True)
+    echo(f"'s4m {flag}' is now 's4m {command}'; the next version drops the flag", err=True)
 
 
 def open_run(config: Path, overrides: list[str] | None) -> Run:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from s4m_pipeline.console.printable import echo
 from s4m_pipeline.errors import DONE
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def perform_and_print(run: Run, stages: Sequence[Stage], force: bool, dry_run: b
         return
     manifests = run_all(run, stages, force)
     for stage in stages:
-        typer.echo(run.folder(stage))
+        echo(run.folder(stage))
     finish(manifests.values())
 
 

@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from s4m_pipeline.console.printable import echo
 from s4m_pipeline.wording import counted, human_bytes
 
 if TYPE_CHECKING:
@@ -38,14 +37,17 @@ def print_evaluations(manifests: Mapping[str, Manifest], as_json: bool) -> None:
 
     As JSON, a single one is its metrics, several are a mapping of metrics by name.
     """
-    from s4m_pipeline.review.ap_tables import evaluation_tables, side_by_side
+    from s4m_pipeline.review.ap_tables import CHOSEN_HERE, evaluation_tables, side_by_side
 
     metrics = {name: manifest.metrics for name, manifest in manifests.items()}
     alone = next(iter(metrics.values())) if len(metrics) == 1 else None
     if as_json:
-        typer.echo(json.dumps(metrics if alone is None else alone, indent=2))
+        echo(json.dumps(metrics if alone is None else alone, indent=2))
         return
     _print_tables(side_by_side(metrics) if alone is None else evaluation_tables(alone))
+    chosen = [name for name, figures in metrics.items() if figures.get("chosen_here")]
+    if chosen:
+        echo(f"\n{', '.join(chosen)}: {CHOSEN_HERE}")
 
 
 def print_calibration(run: Run, as_json: bool) -> None:
@@ -56,7 +58,7 @@ def print_calibration(run: Run, as_json: bool) -> None:
     stage = stage_named("calibrate")
     metrics = run.store.manifest(stage.name, run.fingerprint(stage)).metrics
     if as_json:
-        typer.echo(json.dumps(metrics, indent=2))
+        echo(json.dumps(metrics, indent=2))
         return
     names = {category.id: category.name for category in run.images.labelled.categories}
     _print_tables(calibration_tables(metrics, names))
@@ -68,7 +70,7 @@ def _print_tables(tables: Iterable[Table]) -> None:
 
     for place, table in enumerate(tables):
         if place:
-            typer.echo()
+            echo()
         print_table(table)
 
 
@@ -77,7 +79,7 @@ def print_quality(figures: Mapping[str, Mapping[str, Any]], as_json: bool) -> No
     from s4m_pipeline.review.terminal import comparison_table, print_table
 
     if as_json:
-        typer.echo(json.dumps(figures, indent=2))
+        echo(json.dumps(figures, indent=2))
         return
     rows = [
         {"name": f"{name} masks"}
@@ -99,7 +101,7 @@ def print_plan(
 
     rows = [_plan_row(run, stage, force) for stage in stages]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         shards, disk = row["shards"], row["disk_bytes"]
@@ -143,11 +145,11 @@ def print_forecast(run: Run, stage: Stage, force: bool = False) -> None:
     if expected is None:
         why = obstacle(run, stage, force)
         if why:
-            typer.echo(f"no forecast: {why}", err=True)
+            echo(f"no forecast: {why}", err=True)
         return
     workers = run.config.execution.workers
     passes = f", {expected.passes:.2g} encoder passes an image" if expected.passes else ""
-    typer.echo(
+    echo(
         f"forecast from {expected.probed} images on {expected.device}: "
         f"{expected.image_seconds:.3g} s an image after {expected.start_seconds:.3g} s to start; "
         f"{expected.left} images with {counted(workers, 'worker', 'workers')}: "

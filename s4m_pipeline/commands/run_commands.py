@@ -18,6 +18,7 @@ from s4m_pipeline.commands.options import (
     open_run,
 )
 from s4m_pipeline.commands.performing import finish, perform_and_print
+from s4m_pipeline.console.printable import echo
 from s4m_pipeline.engine.registry import stages_with_page
 
 
@@ -35,18 +36,19 @@ def run_command(
     from s4m_pipeline.engine.paths import check_paths
     from s4m_pipeline.stages.evaluate import Evaluate
     from s4m_pipeline.workflow.pipeline import stages_of_rounds
-    from s4m_pipeline.workflow.rounds import planned_stages, run_rounds
+    from s4m_pipeline.workflow.rounds import planned_stages, run_rounds, tell_start
 
     run = open_run(config, overrides)
     check_paths(run.config)
     stages = stages_of_rounds(run.config, rounds)
     if dry_run:
+        tell_start(run, rounds)
         perform_and_print(run, planned_stages(run.config, rounds), force, dry_run)
         return
-    manifests = run_rounds(run, rounds, force, on_round=lambda result: typer.echo(str(result)))
+    manifests = run_rounds(run, rounds, force, on_round=lambda result: echo(str(result)))
     for stage in stages:
         if stage.title in manifests:
-            typer.echo(run.folder(stage))
+            echo(run.folder(stage))
     evaluations = {
         stage.label: manifests[stage.title]
         for stage in stages
@@ -64,7 +66,7 @@ def status(config: ConfigOption, overrides: Overrides = None, as_json: Json = Fa
 
     rows = status_of(open_run(config, overrides))
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
     else:
         print_status(rows)
 
@@ -81,7 +83,7 @@ def report(
     from s4m_pipeline.workflow.report import write_stage_report
 
     write_stage_report(open_run(config, overrides), stage, out, limit, number)
-    typer.echo(out)
+    echo(out)
 
 
 def add_run_to(app: typer.Typer) -> None:

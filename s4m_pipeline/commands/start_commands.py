@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from s4m_pipeline.commands.options import Json, Overrides, example
+from s4m_pipeline.console.printable import echo
 
 
 def demo(
@@ -25,10 +27,10 @@ def demo(
 
     result = run_demo(out, seed, overrides)
     if as_json:
-        typer.echo(json.dumps({"seed": seed, "rows": result.rows}, indent=2))
+        echo(json.dumps({"seed": seed, "rows": result.rows}, indent=2))
     else:
         print_table(comparison_table(result.rows))
-    typer.echo(f"pictures: {result.page}  ({result.seconds / 60:.1f} minutes)", err=True)
+    echo(f"pictures: {result.page}  ({result.seconds / 60:.1f} minutes)", err=True)
 
 
 def init(
@@ -39,7 +41,7 @@ def init(
     from s4m_pipeline.configs import write_run_template
 
     write_run_template(template, out)
-    typer.echo(f"wrote {out}; set the paths in it, then: s4m run -c {out} --dry-run")
+    echo(f"wrote {out}; set the paths in it, then: s4m run -c {shlex.quote(str(out))} --dry-run")
 
 
 def doctor(as_json: Json = False) -> None:
@@ -48,10 +50,10 @@ def doctor(as_json: Json = False) -> None:
 
     report = examine()
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        echo(json.dumps(report, indent=2))
         return
     for name, value in report.items():
-        typer.echo(f"{name:24} {value}")
+        echo(f"{name:24} {value}")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -43,6 +43,8 @@ def _unknown_model(model: str | Path) -> str:
     if str(model).endswith(".py"):
         return "no such file"
     names = model_names()
+    if Path(model).is_file():
+        return "a model config is a Python file, whose name ends in .py"
     close = difflib.get_close_matches(str(model), names, n=3, cutoff=0.6)
     close += [name for name in names if str(model) in name and name not in close]
     if close:
@@ -231,7 +233,9 @@ def write_run_template(name: str, out: Path) -> None:
     if not source.is_file():
         known = ", ".join(sorted(p.stem for p in RUNS.glob("*.yaml")))
         raise UsageError(f"no run file is called '{name}', only {known}")
-    if out.exists():
-        raise UsageError(f"{out} is there already; s4m init does not overwrite it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(source.read_text())
+    try:
+        with out.open("x") as file:  # which does not follow a link to nowhere either
+            file.write(source.read_text())
+    except FileExistsError as error:
+        raise UsageError(f"{out} is there already; s4m init does not overwrite it") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 
 _NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
@@ -16,6 +17,21 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "\n".join("".join(map(_shown, line)) for line in text.split("\n"))
+
+
+def one_line(text: str) -> str:
+    """`printable` for a cell of a table: a line break is escaped as well."""
+    return text if text.isprintable() else printable(text).replace("\n", "\\n")
+
+
+def echo(message: object = "", err: bool = False) -> None:
+    """Print a line in which nothing steers the terminal, whatever file its words come from.
+
+    Args:
+        message: The text.
+        err: Whether to standard error.
+    """
+    print(printable(str(message)), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def _shown(character: str) -> str:

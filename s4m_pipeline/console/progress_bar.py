@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from s4m_pipeline.console.printable import one_line
+
 SPEED_SECONDS = 60.0
 """The speed shown is the mean of this many seconds."""
 
@@ -48,18 +50,18 @@ def progress_bar(
         unit: What an item is.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         _RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, speed_estimate_period=SPEED_SECONDS) as bars:
-        task = bars.add_task(description, total=total, completed=done, unit=unit, note="")
+        task = bars.add_task(one_line(description), total=total, completed=done, unit=unit, note="")
 
         def advance(count: int, note: str = "") -> None:
-            bars.update(task, advance=count, note=note)
+            bars.update(task, advance=count, note=one_line(note))
 
         yield advance

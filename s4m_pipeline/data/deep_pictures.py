@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING
 
 from s4m_pipeline.data.exif import decoded, orientation_of, size_of, upright_values
 from s4m_pipeline.data.levels import Extremes
+from s4m_pipeline.data.misread import (
+    depth_of_jpeg_2000,
+    inverted_values,
+    is_inverted,
+    is_unsigned,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +65,8 @@ def _has_deep_colours(image: Image.Image) -> bool:
     """Whether Pillow would keep only the upper bytes of the channels."""
     if image.mode in DEEP_MODES or image.mode.startswith("I;"):
         return False
+    if depth_of_jpeg_2000(image) > 8:
+        return True
     for tile in getattr(image, "tile", ()):
         parts = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         if any(isinstance(part, str) and ";16" in part for part in parts):
@@ -82,7 +90,12 @@ def values_of(image: Image.Image, path: Path, upright: bool) -> np.ndarray:
 
     if _has_deep_colours(image):
         return _colours_of(image, path, upright)
+    unsigned, inverted = is_unsigned(image), is_inverted(image)
     values = np.asarray(decoded(image, upright))
+    if unsigned:
+        values = values.view(np.uint32)
+    if inverted:
+        values = inverted_values(values)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("it holds values that are no numbers (NaN or infinity)")
     return values

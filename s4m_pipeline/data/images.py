@@ -7,8 +7,7 @@ import it themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,10 @@ from s4m_pipeline.data.deep_pictures import extremes_of, is_deep, may_be_deep, v
 from s4m_pipeline.data.exif import decoded, orientation_of, size_of
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.levels import Extremes, decided
+from s4m_pipeline.data.misread import misread
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.execution.ahead import DECODED_BYTES, Budget, done_ahead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 MOST_ASPECT = 100
 """An image's longer side is at most this many times the shorter one. A thinner image would lose its
 short side when it is scaled down."""
+CHANNELS = 3
+"""Bytes of a pixel."""
 THREADS = 4
 """How many images ``unreadable`` decodes at a time; decoding releases the GIL."""
 
@@ -126,14 +129,22 @@ def prepare_threads() -> None:
     Image.init()
 
 
+def decoded_size(record: ImageRecord) -> int:
+    """Bytes of an image as it is decoded; 0 where its header could not be read."""
+    return record.height * record.width * CHANNELS
+
+
 def unreadable(
-    records: Sequence[ImageRecord], advance: Callable[[int], None] | None = None
+    records: Sequence[ImageRecord],
+    advance: Callable[[int], None] | None = None,
+    decoded_bytes: int = DECODED_BYTES,
 ) -> list[tuple[ImageRecord, str]]:
     """Decode every image, and find those that cannot be used.
 
     Args:
         records: The images. A size of 0 x 0 is not compared.
         advance: Called, in the caller's thread, with how many more images were looked at.
+        decoded_bytes: What the images that are decoded at a time may take.
 
     Returns:
         The images that are missing, broken, too thin or of another size than their record's, in
@@ -141,15 +152,13 @@ def unreadable(
     """
     prepare_threads()
     faults = []
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
-    try:
-        for record, message in zip(records, pool.map(_fault, records), strict=True):
+    budget = Budget(decoded_bytes, decoded_size)
+    with closing(done_ahead(_fault, records, THREADS, THREADS, budget)) as messages:
+        for record, message in zip(records, messages, strict=True):
             if message is not None:
                 faults.append((record, message))
             if advance is not None:
                 advance(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
     return faults
 
 
@@ -171,6 +180,14 @@ def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
         return size_of(image, upright)
 
 
+def header_size(path: Path, upright: bool = True) -> tuple[int, int]:
+    """An image's height and width as `image_size` reads them; 0 and 0 where it cannot."""
+    try:
+        return image_size(path, upright)
+    except UsageError:  # the stage that loads it sets it aside
+        return 0, 0
+
+
 def image_orientation(path: Path) -> int:
     """An image's EXIF orientation, from its header alone; 1 where it has none or no header."""
     try:
@@ -178,6 +195,18 @@ def image_orientation(path: Path) -> int:
             return orientation_of(image)
     except UsageError:
         return 1
+
+
+def has_frames(path: Path) -> bool:
+    """Whether an image file has several frames or pages, of which the first is read.
+
+    The second picture in a photograph of a telephone (MPO) is of the same scene and does not count.
+    """
+    try:
+        with _opened(path) as image:
+            return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except UsageError:
+        return False
 
 
 def turned_text(path: Path, size: tuple[int, int], upright: bool) -> str:
@@ -209,6 +238,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
     try:
         with Image.open(path) as image:
+            if fault := misread(image):
+                raise ValueError(fault)
             yield image
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such image") from error

@@ -5,27 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
-from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
+from s4m_pipeline.artifacts.file_facts import FileFacts
+from s4m_pipeline.artifacts.fingerprint import contents_of
+from s4m_pipeline.config_data import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.data.same_files import resolved_names
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.wording import escaped
 
+Marks = dict[str, tuple[str, str | None]]
 Names = Callable[[LabelledSet | UnlabelledSet], list[str]]
 
 
 class ImageRoles:
-    """The roles of a run's images, compared by their resolved paths.
+    """The roles of a run's images: the same resolved path, or the same bytes under another name.
+
+    Fingerprints hold the contents of all sets, so comparing them reads no file a second time.
 
     Args:
         data: The run's data section, with unlabelled images.
         names_of: Lists the names of a set's images.
+        facts: What is known of the images' files.
         warn: Tells the user what may be wrong.
     """
 
-    def __init__(self, data: DataSection, names_of: Names, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, data: DataSection, names_of: Names, facts: FileFacts, warn: Callable[[str], None]
+    ) -> None:
         self._data = data
         self._names_of = names_of
+        self._facts = facts
         self._warn = warn
 
     def left_out(self) -> list[str]:
@@ -64,11 +73,11 @@ class ImageRoles:
         section = self._data.validation
         if section is None:
             return
-        trained_on, paths = set(self._paths(self._data.labelled).values()), self._paths(section)
-        shared = sorted(name for name, path in paths.items() if path in trained_on)
+        marks = self._marks(section)
+        shared = sorted(_also_in(self._marks(self._data.labelled), marks))
         if shared:
             self._warn(
-                f"data.validation: {len(shared)} of {len(paths)} images are labelled images as "
+                f"data.validation: {len(shared)} of {len(marks)} images are labelled images as "
                 f"well, the first is {escaped(shared[0])}: figures on them say little"
             )
 
@@ -78,16 +87,28 @@ class ImageRoles:
         section = self._data.unlabelled
         if section is None:
             return {}
-        paths = self._paths(section)
+        marks = self._marks(section)
         roles: dict[str, str] = {}
         others = {} if section.include_labelled else {"labelled": self._data.labelled}
         if self._data.validation is not None:
             others["validation"] = self._data.validation
         for role, other in others.items():
-            taken = set(self._paths(other).values())
-            roles |= {name: role for name, path in paths.items() if path in taken}
+            roles |= dict.fromkeys(_also_in(self._marks(other), marks), role)
         return roles
 
-    def _paths(self, section: LabelledSet | UnlabelledSet) -> dict[str, str]:
-        """The resolved path of each image of a set, by name."""
-        return resolved_names(section.images, self._names_of(section))
+    def _marks(self, section: LabelledSet | UnlabelledSet) -> Marks:
+        """By name, what tells each picture of a set: its resolved path, and its content's digest.
+
+        A file that is missing or cannot be read has no content.
+        """
+        names = list(self._names_of(section))
+        paths = resolved_names(section.images, names)
+        contents = contents_of(section.images, names, self._facts)
+        return {n: (paths[n], content) for n, content in zip(names, contents, strict=True)}
+
+
+def _also_in(others: Marks, marks: Marks) -> list[str]:
+    """The names whose picture is among the others too."""
+    paths = {path for path, _ in others.values()}
+    contents = {content for _, content in others.values() if content is not None}
+    return [n for n, (path, content) in marks.items() if path in paths or content in contents]

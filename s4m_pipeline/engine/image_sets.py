@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
-from s4m_pipeline.artifacts.fingerprint import DigestCache, digest_of, image_set_digest
-from s4m_pipeline.config import DataSection, LabelledSet, UnlabelledSet
+from s4m_pipeline.artifacts.fingerprint import content_digest, digest_of, image_set_digest
+from s4m_pipeline.config_data import DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.folders import require_folder, require_inside
 from s4m_pipeline.data.formats import coco, image_folder
 from s4m_pipeline.data.formats.coco.reader import cleaning, load_coco_json
@@ -36,24 +36,28 @@ class ImageSets:
 
     Args:
         data: The run's data section.
-        digests: Cache of file digests.
-        facts: What is known of the images' files.
+        facts: What is known of the sets' files.
         warn: Tells the user what may be wrong, of the same thing only once.
     """
 
     def __init__(
         self,
         data: DataSection,
-        digests: DigestCache,
         facts: FileFacts,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._data = data
-        self._digests = digests
         self._facts = facts
+        self._warn = warn
         self._set_digests: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
-        self._roles = ImageRoles(data, self._names_of, warn)
+        self._roles = ImageRoles(data, self._names_of, facts, warn)
+
+    def again(self) -> ImageSets:
+        """These sets by the same lists of names, of whose files nothing is known yet."""
+        sets = ImageSets(self._data, self._facts, self._warn)
+        sets._names = dict(self._names)
+        return sets
 
     @cached_property
     def reading(self) -> Reading:
@@ -139,7 +143,8 @@ class ImageSets:
             unlabelled = image_folder.load(section.images, self.reading.upright)
         else:
             require_folder(section.images)
-            unlabelled = coco.load(section.annotations, section.images, masks=False)
+            listed, folder = section.annotations, section.images
+            unlabelled = coco.load(listed, folder, masks=False, reading=self.reading)
         require_images(unlabelled, "data.unlabelled")
         if not any(os.path.isfile(image.path) for image in unlabelled.images):
             _require_files(unlabelled, section, "data.unlabelled")  # few are set aside, not all
@@ -186,7 +191,7 @@ class ImageSets:
         if key not in self._set_digests:
             names = self._names_of(section)
             listed = section.annotations
-            list_digest = "folder" if listed is None else self._digests.file(listed)
+            list_digest = "folder" if listed is None else content_digest(listed, self._facts)
             images_digest = image_set_digest(section.images, names, self._facts)
             self._set_digests[key] = digest_of([list_digest, images_digest])
         return self._set_digests[key]

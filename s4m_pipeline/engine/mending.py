@@ -9,7 +9,7 @@ from s4m_pipeline.artifacts.manifest import (
     Manifest,
     file_entry,
     file_fault,
-    manifest_fault,
+    list_fault,
     verify,
     write_manifest,
 )
@@ -39,7 +39,7 @@ def reopened(run: Run, stage: Stage) -> bool:
     folder = run.folder(stage)
     try:
         manifest = run.store.manifest(stage.name, fingerprint)
-        if manifest_fault(folder) or not verify(folder, manifest):
+        if list_fault(manifest) or not verify(folder, manifest):
             return False
         if changed_inputs(run, stage, manifest.input_contents) or not _made_with_these(manifest):
             return False

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from s4m_pipeline.artifacts.fingerprint import format_fault
 from s4m_pipeline.artifacts.leftovers import clear_artifact, clear_strays
 from s4m_pipeline.artifacts.manifest import Manifest
-from s4m_pipeline.artifacts.store import REQUEST
 from s4m_pipeline.devices.placement import ALWAYS_THERE
+from s4m_pipeline.engine.inputs_at_work import check_afterwards, is_resumed, settings_and_inputs
 from s4m_pipeline.engine.mending import mended, reopened
 from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Stage, manifest_of
-from s4m_pipeline.engine.staleness import changed_inputs, describe_difference, input_contents
-from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError, FormatVersionError, S4MError
+from s4m_pipeline.engine.staleness import describe_difference, input_contents
+from s4m_pipeline.errors import DONE, SET_ASIDE, ArtifactError
 from s4m_pipeline.system_errors import telling
 from s4m_pipeline.wording import counted
 
@@ -158,13 +158,14 @@ def perform(run: Run, stage: Stage, force: bool = False) -> Manifest:
     check_stage(run, stage, force)
     for upstream in stage.upstream(run.config).values():
         _require_fresh(run, upstream)
+    made_of = settings_and_inputs(run, stage)
     with telling(run.folder(stage)), run.store.lock(stage.name, fingerprint):
         if not force and (manifest := _if_fresh(run, stage)):
             return manifest  # another process made it in the meantime
         replaced = force or run.store.is_complete(stage.name, fingerprint)
         if replaced and not (force and reopened(run, stage)):
             run.store.set_aside(stage.name, fingerprint)
-        return _make(run, stage, fingerprint)
+        return _make(run, stage, *made_of)
 
 
 def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
@@ -191,16 +192,16 @@ def _require_fresh(run: Run, upstream: Stage) -> None:
         )
 
 
-def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
+def _make(run: Run, stage: Stage, settings: dict[str, Any], inputs: dict[str, str]) -> Manifest:
+    fingerprint = run.fingerprint(stage)
     contents = input_contents(run, stage)
-    resumed = _is_resumed(run, stage, fingerprint)
+    resumed = is_resumed(run, stage)
     run.reporter.say(f"{stage.title}: {'resuming' if resumed else 'making'} {fingerprint}")
-    settings, inputs = stage.settings(run.config), stage.inputs(run)
     folder = run.store.begin(stage.name, fingerprint, settings, inputs, contents)
     clear_artifact(folder)
     clear_strays(run.store.work_dir, STAGES)
     outcome = _outcome(run, stage, folder)
-    _check_afterwards(run, stage, folder, contents)
+    check_afterwards(run, stage, settings, inputs, contents)
     manifest = manifest_of(stage, fingerprint, settings, inputs, outcome)
     manifest.input_contents = contents
     run.store.finish(folder, manifest, stage.pointer)
@@ -208,52 +209,14 @@ def _make(run: Run, stage: Stage, fingerprint: str) -> Manifest:
     return manifest
 
 
-def _check_afterwards(run: Run, stage: Stage, folder: Path, contents: Mapping[str, str]) -> None:
-    """Refuse to finish what was removed, or made of other inputs than it was begun with."""
-    if not (folder / REQUEST).is_file():
-        raise S4MError(
-            f"{folder}: was removed while it was being made.\nMake it again with: "
-            f"{run.command_for(stage)}"
-        )
-    if changed := _changed_since(run, stage, contents):
-        raise ArtifactError(
-            f"{stage.title}: its input {changed[0]} was made again, with another result, while it "
-            f"was at work.\nBegin anew with: {run.command_for(stage)}"
-        )
-
-
-def _is_resumed(run: Run, stage: Stage, fingerprint: str) -> bool:
-    """Whether there is something to go on with; what was made of other inputs is set aside."""
-    if not run.store.is_begun(stage.name, fingerprint):
-        return False
-    contents = run.store.requested(stage.name, fingerprint).get("input_contents")
-    if contents is None or not (changed := _changed_since(run, stage, contents)):
-        return True
-    run.reporter.warn(
-        f"{stage.title}: its input {changed[0]} was made again, with another result, since it was "
-        "stopped; what there was of it is set aside"
-    )
-    run.store.set_aside(stage.name, fingerprint)
-    return False
-
-
-def _changed_since(run: Run, stage: Stage, contents: Mapping[str, str]) -> list[str]:
-    """Names of input artifacts that hold something else now; not of those that are gone."""
-    gone = [
-        name
-        for name, upstream in stage.upstream(run.config).items()
-        if not run.store.is_complete(upstream.name, run.fingerprint(upstream))
-    ]
-    return changed_inputs(run, stage, contents, leave_out=gone)
-
-
 def _outcome(run: Run, stage: Stage, folder: Path) -> Outcome:
-    """Do a stage's work; for an input of another format version, name the command to run."""
+    """Do a stage's work; for an input that cannot be used, name the command to run."""
     try:
         return stage.make(run, folder)
-    except FormatVersionError as error:
+    except ArtifactError as error:
+        place = None if error.folder is None else error.folder.resolve()
         for upstream in stage.upstream(run.config).values():
-            if run.folder(upstream) == error.folder:
+            if run.folder(upstream).resolve() == place:
                 fault = str(error).splitlines()[0]
                 raise ArtifactError(f"{fault}\n{run.remedy(upstream)}") from error
         raise

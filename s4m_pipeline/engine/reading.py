@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.images import prepare_threads, read_image, read_sized_image
+from s4m_pipeline.data.images import decoded_size, prepare_threads, read_image, read_sized_image
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.execution.ahead import Budget, done_ahead
-from s4m_pipeline.execution.base import DECODED_BYTES
+from s4m_pipeline.execution.ahead import DECODED_BYTES, Budget, done_ahead
 from s4m_pipeline.wording import escaped
 
 if TYPE_CHECKING:
@@ -21,13 +20,6 @@ READERS = 4
 """Threads that decode images ahead of the device; decoding releases the GIL."""
 AHEAD = 16
 """How many decoded images wait at most."""
-CHANNELS = 3
-"""Bytes of a pixel."""
-
-
-def decoded_size(record: ImageRecord) -> int:
-    """Bytes of an image as it is decoded; 0 where its header could not be read."""
-    return record.height * record.width * CHANNELS
 
 
 def load_images(

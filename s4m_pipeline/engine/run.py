@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s4m_pipeline.artifacts import fingerprint as digests
-from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.console.reporter import Reporter
@@ -37,8 +36,12 @@ class StageLike(Protocol):
 
 
 def _check_work_dir(work_dir: Path) -> None:
-    """Refuse a work folder in which no table can be written (UsageError)."""
+    """Refuse a work folder in which nothing can be written (UsageError)."""
     shown = escaped(str(work_dir))
+    if work_dir.exists() and not work_dir.is_dir():
+        raise UsageError(f"work_dir: {shown} is a file, not a folder")
+    if work_dir.is_symlink() and not work_dir.exists():
+        raise UsageError(f"work_dir: {shown} is a link to what is not there (no such folder)")
     if shown != str(work_dir):
         raise UsageError(
             f"work_dir: {shown}: not UTF-8, so that Parquet cannot write tables there.\n"
@@ -64,12 +67,16 @@ class Run:
         self.config = config
         self.called_with = called_with
         _check_work_dir(config.work_dir)
-        self.store = Store(config.work_dir)
         self.reporter = reporter or Reporter()
-        facts = FileFacts(config.work_dir / ".pictures.json", self.reporter.progress)
-        warn = self.reporter.warn_once
-        self.images = ImageSets(config.data, self.store.digests, facts, warn)
+        self.store = Store(config.work_dir, self.reporter.progress)
+        self.images = ImageSets(config.data, self.store.facts, self.reporter.warn_once)
         self._fingerprints: dict[str, str] = {}
+
+    def again(self) -> Run:
+        """This run over the same images, without what it knows of files and artifacts."""
+        run = Run(self.config, self.reporter, self.called_with)
+        run.images = self.images.again()
+        return run
 
     @cached_property
     def device(self) -> str:
@@ -143,4 +150,5 @@ class Run:
         command = self.command_for(stage)
         if stage.made_alone:
             return f"Make it again with: {command} --force"
-        return f"Remove {shlex.quote(str(self.folder(stage)))}\nand make it again with: {command}"
+        aside = f"s4m artifacts set-aside {shlex.quote(str(self.folder(stage)))}"
+        return f"Set it aside with: {aside}\nand make it again with: {command}"

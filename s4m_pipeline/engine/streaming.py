@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.data.image_set import ImageRecord
-from s4m_pipeline.data.images import prepare_threads
+from s4m_pipeline.data.images import decoded_size, prepare_threads
 from s4m_pipeline.engine.reading import (
     AHEAD,
     READERS,
-    decoded_size,
     is_full,
     quarantine_row,
     read_prepared,

@@ -12,6 +12,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+DECODED_BYTES = 1 << 30
+"""What decoded pictures may take where nothing else is said."""
 WORKING = 3
 """How many times its result's bytes a job takes while it is at work: what decodes an image holds it
 in a form of its own, too, and copies it."""

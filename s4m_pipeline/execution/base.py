@@ -14,14 +14,11 @@ from typing import Any
 
 from s4m_pipeline.artifacts.shards import Shard, ShardMarker, ShardResult, write_shard
 from s4m_pipeline.devices.placement import Place
+from s4m_pipeline.execution.ahead import DECODED_BYTES
 from s4m_pipeline.late import load
 
 Advance = Callable[[int], None]
 """Called with the number of images finished since the last call."""
-
-
-DECODED_BYTES = 1 << 30
-"""What decoded pictures may take where nothing else is said."""
 
 
 class Worker(ABC):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from s4m_pipeline.artifacts.file_facts import FileState, state_of
 from s4m_pipeline.artifacts.table_file import read_some
 from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.data.image_set import ImageSet
@@ -80,18 +81,17 @@ def prediction_scores(folder: Path, floor: float, min_area: float) -> tuple[np.n
         Category ids and scores, (N,) each.
     """
     files = table_files(folder, "predictions", unfinished=True)  # held-out reads its own
-    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _scores(stamps, floor, min_area)
+    return _scores(tuple((path, state_of(path)) for path in files), floor, min_area)
 
 
 @lru_cache(maxsize=4)
 def _scores(
-    files: tuple[tuple[str, int, int], ...], floor: float, min_area: float
+    files: tuple[tuple[Path, FileState], ...], floor: float, min_area: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Category ids and scores of some files; each file is its path, size and time of change."""
+    """Category ids and scores of some files, each with its state."""
     categories, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
-    for name, _, _ in files:
-        table = _large(Path(name), ["category_id", "score"], floor, min_area)
+    for path, _ in files:
+        table = _large(path, ["category_id", "score"], floor, min_area)
         categories.append(table["category_id"].to_numpy())
         scores.append(table["score"].to_numpy().astype(np.float64))
     return np.concatenate(categories), np.concatenate(scores)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.engine.registry import stage_named
@@ -120,7 +121,7 @@ def rates_of(
     classes = [rate(name, pseudo.get(key, 0), labelled.get(key, 0)) for key, name in names.items()]
     total = rate("all classes", sum(pseudo.values()), sum(labelled.values()))
     predictions = max(sum(decisions.values()), 1)
-    shares = {key: decisions.get(key, 0) / predictions for key in ("refined", "kept", "dropped")}
+    shares = {key.value: decisions.get(key, 0) / predictions for key in Decision}
     return LabelRates(total, classes, images, shares)
 
 
@@ -132,7 +133,7 @@ def label_rates(run: Run, refined: Path) -> LabelRates:
     columns = (table[name].to_pylist() for name in ("category_id", "decision"))
     for key, decision in zip(*columns, strict=True):
         decisions[decision] = decisions.get(decision, 0) + 1
-        if decision != "dropped":
+        if decision != Decision.DROPPED:
             pseudo[key] = pseudo.get(key, 0) + 1
     labelled = run.images.labelled
     return rates_of(
@@ -184,8 +185,8 @@ def check_labels(run: Run, refined: Path, stage: str, round: int = 1) -> None:
         run.reporter.warn(message)
     if rates.faults():
         run.reporter.warn(
-            f"look at the labels with 's4m report {run.called_with}'; 's4m rethreshold' moves "
-            "thresholds in seconds (pseudo_label.thresholds=rate follows the labelled rate)"
+            f"look at the labels with 's4m report {run.called_with}'; 's4m rethreshold "
+            f"{run.called_with} pseudo_label.thresholds=rate' follows the labelled rate in seconds"
         )
 
 

@@ -15,9 +15,10 @@ from s4m_pipeline.data.formats.coco.writer import to_coco_dict
 from s4m_pipeline.data.image_set import ImageSet
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics.coco_engine import CocoTables, coco_tables, default_engine
+from s4m_pipeline.object_sizes import SIZES
 
 KINDS = ("segm", "bbox")
-AREAS = {"small": 1, "medium": 2, "large": 3}
+AREAS = {size: place for place, size in enumerate(SIZES, 1)}
 """Place of each area range in COCO's tables; 0 is all areas."""
 
 

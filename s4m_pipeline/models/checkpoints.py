@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,19 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.errors import ArtifactError, S4MError, UsageError
 from s4m_pipeline.models.model_config import parts_of, read_model_config
 from s4m_pipeline.models.safe_load import load_checkpoint_file
+from s4m_pipeline.models.trust.build_bounds import held_to
 from s4m_pipeline.models.trust.finite import not_finite
 from s4m_pipeline.models.trust.model_check import (
     NotListedError,
     as_configured,
     check_listed,
+    check_scale,
     for_prediction,
+    is_usual_scale,
 )
 from s4m_pipeline.models.trust.model_list import TRAINING
 
@@ -76,7 +81,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.source_weights is not None:
         content["source_state_dict"] = _on_cpu(checkpoint.source_weights)
-    unfinished = path.with_name(path.name + ".part")
+    unfinished = clear_the_way(path.with_name(f".{path.name}.{os.getpid()}.part"))
     torch.save(content, unfinished)
     os.replace(unfinished, path)
 
@@ -169,11 +174,12 @@ def build_model(
     weights = checkpoint.weights
     if not averaged and checkpoint.source_weights is not None:
         weights = checkpoint.source_weights
-    settings = _trusted(checkpoint, path, own_models)
+    settings, is_own = _trusted(checkpoint, path, own_models)
     fault = not_finite(weights) or _other_classes(settings, len(checkpoint.categories))
     if fault is not None:
         raise ArtifactError(f"{path} is damaged: {fault}")
-    model = _build(settings, path)
+    with nullcontext() if is_own else held_to(weights, path):
+        model = _build(settings, path)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -204,15 +210,21 @@ def _build(model: dict[str, Any], path: Path) -> nn.Module:
         raise ArtifactError(f"{path} is damaged: its model cannot be built\n{first}") from error
 
 
-def _trusted(checkpoint: Checkpoint, path: Path, own_models: Sequence[str]) -> dict[str, Any]:
-    """The model that a checkpoint describes, as it may be built for prediction."""
+def _trusted(
+    checkpoint: Checkpoint, path: Path, own_models: Sequence[str]
+) -> tuple[dict[str, Any], bool]:
+    """The model that a checkpoint describes, as it may be built, and whether it is the run's own.
+
+    A scale of testing beyond those of all models that ship counts as what is not on the list.
+    """
     try:
         check_listed(checkpoint.model)
-        return {TRAINING: None, **for_prediction(checkpoint.model)}
+        check_scale(checkpoint.test_scale)
+        return {TRAINING: None, **for_prediction(checkpoint.model)}, False
     except NotListedError as fault:
         own = _same_of(own_models, checkpoint)
         if own is not None:
-            return own
+            return own, True
         raise ArtifactError(
             f"{path} is not to be trusted: {fault},\nwhich is not on the list of what a checkpoint "
             "may ask for. If the model is your own,\nset teacher.model or student.model to the "
@@ -227,8 +239,10 @@ def _same_of(own_models: Sequence[str], checkpoint: Checkpoint) -> dict[str, Any
     except (NotListedError, UsageError):
         return None
     for name in own_models:
-        own = plain(read_model_config(name, len(checkpoint.categories)).model.to_dict())
-        if as_configured(own) == stored:
+        config = read_model_config(name, len(checkpoint.categories))
+        own = plain(config.model.to_dict())
+        own_scale = tuple(config.test_scale) == checkpoint.test_scale
+        if as_configured(own) == stored and (own_scale or is_usual_scale(checkpoint.test_scale)):
             model: dict[str, Any] = for_prediction(own)
             return model
     return None

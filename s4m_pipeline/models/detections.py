@@ -32,13 +32,16 @@ class Detections:
         """Take a model's instances to the host.
 
         Args:
-            instances: MMDetection's ``pred_instances`` with ``masks``.
+            instances: MMDetection's ``pred_instances`` with ``masks``: bool (N, H, W), or a list
+                of COCO's compressed RLEs.
         """
+        masks = instances.masks
+        encoded = isinstance(masks, list)
         return cls(
             labels=instances.labels.cpu().numpy().astype(np.int64),
             scores=instances.scores.float().cpu().numpy(),
             boxes=instances.bboxes.float().cpu().numpy(),
-            rles=encode_masks(instances.masks),
+            rles=[bytes(one["counts"]) for one in masks] if encoded else encode_masks(masks),
         )
 
 

@@ -164,9 +164,10 @@ def _read_checkpoints_safely() -> None:
     from mmengine.runner.checkpoint import CheckpointLoader
     from mmengine.utils import digit_version
 
-    from s4m_pipeline.models.safe_load import load_for_mmengine
+    from s4m_pipeline.models.safe_load import RESUME, load_for_mmengine, load_to_resume
 
     CheckpointLoader.register_scheme(prefixes="", loader=load_for_mmengine, force=True)
+    CheckpointLoader.register_scheme(prefixes=RESUME, loader=load_to_resume, force=True)
     if digit_version(torch.__version__) < digit_version("2.6"):
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # the default from 2.6 on
 

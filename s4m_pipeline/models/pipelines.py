@@ -1,7 +1,8 @@
 """Data pipelines of training and validation, put together around a model config's transforms.
 
 A model config says how an image is scaled, flipped and cropped (``train_pipeline``), what is done
-to the colours of unlabelled images on top (``strong_pipeline``; S4M's colour changes where a config
+to the colours of labelled images on top (``weak_pipeline``; nothing where a config does not have
+it), what to those of unlabelled images (``strong_pipeline``; S4M's colour changes where a config
 does not have it, none where it is empty), and the scale at which it is tested (``test_scale``).
 Loading, filtering and packing are the same for all and stand here.
 """
@@ -45,7 +46,8 @@ def train_pipeline(config: Config, strong: bool, paste: Pipeline | None = None) 
 
     Args:
         config: The model config.
-        strong: Whether to add the strong augmentation, as for unlabelled images.
+        strong: Whether to add the strong augmentation, as for unlabelled images, and not the weak
+            one of labelled images.
         paste: Transforms that trade instances between images; they come before the strong
             augmentation.
     """
@@ -55,7 +57,7 @@ def train_pipeline(config: Config, strong: bool, paste: Pipeline | None = None) 
         dict(type="LoadStructure"),
         *_inner(config.train_pipeline),
         *(paste or []),
-        *(_inner(_strong(config)) if strong else []),
+        *_inner(_strong(config) if strong else config.get("weak_pipeline", [])),
         # Images from which every instance was cropped away stay, as background.
         dict(type="FilterInstances", min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True, keep_empty=False),
         dict(type="PackInstances"),

@@ -30,6 +30,8 @@ Result = TypeVar("Result")
 STRIDE = 4
 """Pixels of the network's input a cell, for models whose masks have no stride of their own."""
 LEAST_PROBABILITY = 1e-3
+MASK_BYTES = 1 << 28
+"""Memory of full masks as floats that are held at a time."""
 
 
 @dataclass(slots=True)
@@ -239,6 +241,16 @@ def mask_logits(masks: Tensor, size: tuple[int, int]) -> Tensor:
     cells = [math.ceil(side / STRIDE) for side in size]
     if not len(masks):
         return torch.zeros(0, *cells)
+    together = max(1, MASK_BYTES // (4 * masks.shape[1] * masks.shape[2]))
+    parts = [
+        _covered(masks[start : start + together], size, cells)
+        for start in range(0, len(masks), together)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _covered(masks: Tensor, size: tuple[int, int], cells: Sequence[int]) -> Tensor:
+    """`mask_logits` of masks that are few enough to be held as floats."""
     covered = F.interpolate(
         masks[:, None].float(), size=size, mode="bilinear", align_corners=False, antialias=True
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -17,17 +19,19 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from s4m_pipeline.errors import UsageError
+from s4m_pipeline.errors import ArtifactError, S4MError, UsageError, is_out_of_memory
 from s4m_pipeline.execution.processes import end_with_parent
+from s4m_pipeline.models import own_measure as own_measure  # registers its metric
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
 from s4m_pipeline.models.loops import LazyDataLoader
 from s4m_pipeline.models.precision import optimizer_wrapper, resolved_precision
+from s4m_pipeline.models.safe_load import RESUME
 from s4m_pipeline.models.schedules import schedulers
 from s4m_pipeline.models.training_spec import TrainingSpec, newest_checkpoint
-from s4m_pipeline.training_data.batches import unlabelled_per_batch
 from s4m_pipeline.training_data.mixed_dataset import MixedDataset
 from s4m_pipeline.training_data.packed_masks import collate
+from s4m_pipeline.training_data.repeats import repeat_factors
 from s4m_pipeline.training_data.samplers import MixedSampler, PositionSampler
 from s4m_pipeline.training_data.worker_tensors import send_small_tensors_by_value
 
@@ -36,20 +40,46 @@ LABELS = "labels.arrow"
 """The cache of pseudo-labels in the runner's work folder."""
 
 
-def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
+class ResumingRunner(Runner):
+    """MMEngine's runner; a checkpoint that does not fit the training is told as such."""
+
+    def resume(self, filename: str, *arguments: Any, **options: Any) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ArtifactError: It is not one of this training.
+        """
+        try:
+            super().resume(filename, *arguments, **options)
+        except S4MError:
+            raise
+        except Exception as error:  # whatever torch and MMEngine say of what does not fit
+            if is_out_of_memory(error):
+                raise
+            said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise ArtifactError(
+                f"{filename.removeprefix(RESUME)} is no checkpoint of this training: {said}.\n"
+                "Remove it to go on from the one before, or begin anew with --force."
+            ) from error
+
+
+def build_runner(
+    spec: TrainingSpec, config: Config, folder: Path, hooks: Sequence[Any] = ()
+) -> Runner:
     """Build the runner of a training, which resumes from the newest whole checkpoint in ``folder``.
 
     Args:
         spec: The training.
         config: Its model config, fitted to the categories.
         folder: The runner's work folder.
+        hooks: Further hooks.
 
     Raises:
         UsageError: The data cannot be used.
     """
     init_default_scope("mmdet")
-    newest = newest_checkpoint(folder)
-    runner = Runner(
+    newest = newest_checkpoint(folder, spec.iterations)
+    runner = ResumingRunner(
         model=_model(spec, config),
         work_dir=str(folder),
         train_dataloader=_train_loader(spec, config, folder),
@@ -63,8 +93,8 @@ def build_runner(spec: TrainingSpec, config: Config, folder: Path) -> Runner:
         ),
         **_validation(spec, config),
         default_hooks=_default_hooks(spec),
-        custom_hooks=_custom_hooks(spec),
-        load_from=None if newest is None else str(newest),
+        custom_hooks=[*_custom_hooks(spec), *hooks],
+        load_from=None if newest is None else f"{RESUME}{newest}",
         resume=newest is not None,
         log_level="ERROR",
         log_processor=dict(type="LogProcessor", by_epoch=False),
@@ -104,12 +134,15 @@ def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoade
         sampler: Any = PositionSampler(labelled, seed=spec.seed, batch_size=spec.batch_size)
         dataset: Any = labelled
     else:
-        if spec.batch_size < 2:
-            raise UsageError("batch_size must be at least 2 to hold labelled and unlabelled images")
-        count = unlabelled_per_batch(spec.batch_size, spec.unlabelled_fraction)
-        dataset = MixedDataset(labelled, _unlabelled(spec, config, count, folder))
+        if min(spec.labelled_batch, spec.unlabelled_batch) < 1:
+            raise UsageError("labelled_batch and unlabelled_batch must be at least 1")
+        dataset = MixedDataset(labelled, _unlabelled(spec, config, folder))
         sampler = MixedSampler(
-            dataset, batch_size=spec.batch_size, unlabelled=count, seed=spec.seed
+            dataset,
+            batch_size=spec.batch_size,
+            unlabelled=spec.unlabelled_batch,
+            seed=spec.seed,
+            factors=_factors(labelled, spec.repeat_threshold),
         )
     return LazyDataLoader(
         dataset,
@@ -123,6 +156,13 @@ def _train_loader(spec: TrainingSpec, config: Config, folder: Path) -> DataLoade
     )
 
 
+def _factors(labelled: Any, threshold: float) -> np.ndarray | None:
+    """How often each labelled image comes in a pass; None where all come once."""
+    if not threshold:
+        return None
+    return repeat_factors([labelled.get_cat_ids(i) for i in range(len(labelled))], threshold)
+
+
 def _pins(spec: TrainingSpec) -> bool:
     """Whether the loader pins the workers' batches, in a thread, for their copy to a GPU.
 
@@ -133,14 +173,14 @@ def _pins(spec: TrainingSpec) -> bool:
     return on_gpu and spec.workers > 0
 
 
-def _unlabelled(spec: TrainingSpec, config: Config, count: int, folder: Path) -> Any:
-    """Build the dataset of pseudo-labelled images, of which each batch has ``count``."""
+def _unlabelled(spec: TrainingSpec, config: Config, folder: Path) -> Any:
+    """Build the dataset of pseudo-labelled images."""
     paste = None
     if spec.paste != "off":
-        if count < 2:
+        if spec.unlabelled_batch < 2:
             raise UsageError(
                 "paste needs two unlabelled images in each batch that trade instances; raise "
-                "batch_size or unlabelled_fraction, or set paste to off"
+                "unlabelled_batch, or set paste to off"
             )
         paste = [
             dict(
@@ -178,8 +218,17 @@ def _validation(spec: TrainingSpec, config: Config) -> Settings:
     return dict(
         val_dataloader=loader,
         val_cfg=dict(type="ValLoop"),
-        val_evaluator=dict(type="QuietCocoMetric", metric=["bbox", "segm"]),
+        val_evaluator=_measures(spec, settings),
     )
+
+
+def _measures(spec: TrainingSpec, validation: Settings) -> list[Settings]:
+    """What a validation measures: COCO's figures, and the one that weights are chosen by."""
+    measures: list[Settings] = [dict(type="QuietCocoMetric", metric=["bbox", "segm"])]
+    if spec.keep == "best":
+        own = {"categories": spec.categories, **validation}
+        measures.append(dict(type="OwnMeasure", validation=own))
+    return measures
 
 
 def _default_hooks(spec: TrainingSpec) -> Settings:

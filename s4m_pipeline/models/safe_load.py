@@ -23,19 +23,11 @@ from s4m_pipeline.artifacts.torch_files import FAULTS, TENSOR_NAMES, check_torch
 from s4m_pipeline.artifacts.weight_files import what_it_is, written_by
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.trust import stand_ins
+from s4m_pipeline.models.trust.resumed import as_resumed
 from s4m_pipeline.models.trust.stand_ins import Array, History, named, replaced
 
-RESUMED = (
-    "epoch",
-    "iter",
-    "seed",
-    "cfg",
-    "dataset_meta",
-    "experiment_name",
-    "mmengine_version",
-    "time",
-)
-"""What ``meta`` of one of MMEngine's checkpoints may say to a training."""
+RESUME = "s4m-resume:"
+"""What stands before the path of a checkpoint that a training goes on from, for MMEngine."""
 _BUILTINS = ("builtins ", "__builtin__ ")
 """What Python 3 and Python 2 call the module."""
 _STAND_INS: dict[str, Any] = {
@@ -145,13 +137,13 @@ def reason_of(error: BaseException, path: Path) -> str:
 
 
 def load_for_mmengine(filename: str, map_location: Any) -> dict[str, Any]:
-    """Read a local file for MMEngine's ``CheckpointLoader``.
-
-    Of ``meta`` only what a resumed training may read comes out: MMEngine's ``Runner.resume`` runs
-    an entry ``config``, which older checkpoints have, as Python code.
-    """
+    """Read a local file for MMEngine's ``CheckpointLoader``; of ``meta`` nothing comes out."""
     content = load_checkpoint_file(Path(filename).expanduser(), map_location)
-    meta = content.get("meta")
-    if isinstance(meta, dict):
-        content["meta"] = {name: meta[name] for name in RESUMED if name in meta}
+    content.pop("meta", None)
     return content
+
+
+def load_to_resume(filename: str, map_location: Any) -> dict[str, Any]:
+    """Read a checkpoint that a training goes on from, for MMEngine: `RESUME` and its path."""
+    path = Path(filename.removeprefix(RESUME))
+    return as_resumed(load_checkpoint_file(path, map_location), path)

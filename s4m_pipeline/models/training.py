@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mmengine.config import Config
@@ -15,10 +16,11 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from s4m_pipeline.artifacts.digest_beside import is_whole_archive, remove_with_digest, write_digest
-from s4m_pipeline.artifacts.training_files import CHECKPOINT
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from s4m_pipeline.models.hooks import read_log
+from s4m_pipeline.models.keeping import BEST, KEPT, KeepBestHook, keep_both
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
 from s4m_pipeline.models.precision import resolved_precision
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 WORK_FOLDER = "mmengine"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 PREFIX = "network."
 """What the training wrapper puts before the names of the network's tensors."""
 
@@ -55,6 +58,7 @@ class TrainingResult:
         precision: What it was computed in, "float32" or "bfloat16".
         losses: Means of the last logged iterations, with the learning rate and their time.
         metrics: The last validation's figures, such as ``coco/segm_mAP``.
+        kept: How the checkpoint's weights were chosen (see ``keeping``); empty for the last ones.
     """
 
     checkpoint: Path
@@ -62,6 +66,7 @@ class TrainingResult:
     precision: str
     losses: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 def train(spec: TrainingSpec, resume: bool = True) -> TrainingResult:
@@ -84,12 +89,19 @@ def train(spec: TrainingSpec, resume: bool = True) -> TrainingResult:
         _start_anew(spec)
     if not is_whole_archive(path) or read_checkpoint(path).iterations != spec.iterations:
         _train(spec, path)
-    precision = read_checkpoint(path).info.get("precision", "float32")
+    info = read_checkpoint(path).info
     shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
     log = read_log(spec.log_file)
     steps = [line for line in log if "learning_rate" in line]
     validations = [line for line in log if "learning_rate" not in line]
-    return TrainingResult(path, spec.iterations, precision, _last(steps), _last(validations))
+    return TrainingResult(
+        path,
+        spec.iterations,
+        info.get("precision", "float32"),
+        _last(steps),
+        _last(validations),
+        info.get(KEPT, {}),
+    )
 
 
 def resume_iteration(folder: Path) -> int:
@@ -128,16 +140,36 @@ def _train(spec: TrainingSpec, path: Path) -> None:
     spec.log_file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with device_in_use(spec.device), _output_to_stderr():
-            runner = build_runner(spec, config, work)
+            runner = build_runner(spec, config, work, _keeping(spec, config, work))
             runner.train()
     except S4MError as error:
         raise unwrap(error) from error
-    write_checkpoint(path, _checkpoint(spec, config, runner))
+    last = _checkpoint(spec, config, runner)
+    if spec.keep == "best":
+        keep_both(spec.folder, work / BEST, last)
+        return
+    write_checkpoint(path, last)
     write_digest(path)
 
 
-def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoint:
-    """Collect what a trained runner leaves."""
+def _keeping(spec: TrainingSpec, config: Config, work: Path) -> list[KeepBestHook]:
+    """The hook that keeps the best weights, where they are asked for."""
+    if spec.keep != "best":
+        return []
+
+    def make(runner: Runner, choice: Mapping[str, Any]) -> Checkpoint:
+        return _checkpoint(spec, config, runner, {KEPT: dict(choice)})
+
+    return [KeepBestHook(work / BEST, spec.log_file, make)]
+
+
+def _checkpoint(
+    spec: TrainingSpec,
+    config: Config,
+    runner: Runner,
+    more: Mapping[str, Any] = NOTHING,
+) -> Checkpoint:
+    """Collect what a runner has come to, ``more`` in its info."""
     weights = _network_weights(runner.model.state_dict())
     source = None
     for hook in runner.hooks:
@@ -157,6 +189,7 @@ def _checkpoint(spec: TrainingSpec, config: Config, runner: Runner) -> Checkpoin
             "batch_size": spec.batch_size,
             "precision": resolved_precision(spec.precision, spec.device),
             "levels": spec.labelled.get("reading", {}).get("levels"),
+            **more,
         },
     )
 
@@ -169,7 +202,7 @@ def _network_weights(state: dict[str, Any]) -> dict[str, Any]:
 def _start_anew(spec: TrainingSpec) -> None:
     """Remove what an earlier training left."""
     shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
-    for path in (spec.folder / CHECKPOINT, spec.log_file):
+    for path in (spec.folder / CHECKPOINT, spec.folder / LAST, spec.log_file):
         remove_with_digest(path)
 
 

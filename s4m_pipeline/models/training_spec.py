@@ -10,6 +10,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.digest_beside import is_whole_archive
 from s4m_pipeline.configs.losses import StudentLosses
+from s4m_pipeline.models.trust.resumed import LAST, iteration_named
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class TrainingSpec:
         labelled: Dataset config of the labelled images, without a pipeline.
         log_file: JSON lines.
         iterations: Length of the training.
-        batch_size: Images a step, of both kinds together.
+        labelled_batch: Labelled images a step.
+        unlabelled_batch: Pseudo-labelled images a step; 0 for a teacher.
         unlabelled: Dataset config of the pseudo-labelled images; None for a teacher.
+        repeat_threshold: Draws labelled images of a training with unlabelled ones by their rarest
+            class (see ``repeats.repeat_factors``); 0 draws all equally often.
         validation: Dataset config of the validation images; None for no validation.
-        unlabelled_fraction: Share of each batch that is unlabelled.
         learning_rate: Instead of the model config's, unless None.
         seed: Of weights, order, augmentation and losses.
         device: "cpu", "cuda", "cuda:N" or "auto".
@@ -34,6 +37,8 @@ class TrainingSpec:
         workers: Processes that load data; 0 loads in this one.
         validation_interval: Iterations between validations; there is one at the end as well.
         checkpoint_interval: Iterations between checkpoints; there is one at the end as well.
+        keep: "last", or "best": the checkpoint has the weights with the best validation, the last
+            ones stand beside it.
         losses: The losses beside the network's own.
         paste: "off", or how unlabelled images trade instances: "static" or "dynamic".
         paste_min_area: Least area of a mask that is traded, as a share of the model config's crop.
@@ -48,10 +53,11 @@ class TrainingSpec:
     labelled: dict[str, Any]
     log_file: Path
     iterations: int
-    batch_size: int
+    labelled_batch: int
     unlabelled: dict[str, Any] | None = None
+    unlabelled_batch: int = 0
+    repeat_threshold: float = 0.0
     validation: dict[str, Any] | None = None
-    unlabelled_fraction: float = 0.5
     learning_rate: float | None = None
     seed: int = 0
     device: str = "cpu"
@@ -59,6 +65,7 @@ class TrainingSpec:
     workers: int = 0
     validation_interval: int = 1000
     checkpoint_interval: int = 500
+    keep: str = "last"
     losses: StudentLosses = field(default_factory=StudentLosses)
     paste: str = "off"
     paste_min_area: float = 0.00286
@@ -66,13 +73,23 @@ class TrainingSpec:
     init_checkpoint: Path | None = None
     on_step: Callable[[int, dict[str, float]], None] | None = None
 
+    @property
+    def batch_size(self) -> int:
+        """Images a step, of both kinds together."""
+        return self.labelled_batch + self.unlabelled_batch
 
-def newest_checkpoint(work: Path) -> Path | None:
+
+def newest_checkpoint(work: Path, last: int = LAST) -> Path | None:
     """Find the newest of MMEngine's checkpoints in its work folder.
 
     Only those count that were written to their end and have not changed since.
+
+    Args:
+        work: The folder.
+        last: The training's last iteration; what is named by a later one is not of it.
     """
-    return next((path for path in _newest_first(work) if is_whole_archive(path)), None)
+    found = (path for path in _newest_first(work) if iteration_of(path) <= last)
+    return next((path for path in found if is_whole_archive(path)), None)
 
 
 def damaged_checkpoints(work: Path) -> list[Path]:
@@ -81,9 +98,10 @@ def damaged_checkpoints(work: Path) -> list[Path]:
 
 
 def _newest_first(work: Path) -> list[Path]:
-    return sorted(work.glob("iter_*.pth"), key=iteration_of, reverse=True)
+    found = [path for path in work.glob("iter_*.pth") if iteration_named(path) is not None]
+    return sorted(found, key=iteration_of, reverse=True)
 
 
 def iteration_of(checkpoint: Path) -> int:
     """The iteration in the name of one of MMEngine's checkpoints."""
-    return int(checkpoint.stem.removeprefix("iter_"))
+    return iteration_named(checkpoint) or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance
 from s4m_pipeline.refinement.policies import ConflictRules
 from s4m_pipeline.refinement.reasons import Cause, Reason, compared
@@ -45,13 +46,13 @@ def settle_conflicts(
     ranks = sorted(
         range(len(settled)), key=lambda n: (-instances[n].score, instances[n].instance_id)
     )
-    standing = [n for n in ranks if settled[n].decision != "dropped"]
+    standing = [n for n in ranks if settled[n].decision != Decision.DROPPED]
     if min(rules.duplicate_iou, rules.duplicate_containment) < 1:
         for category in dict.fromkeys(instances[n].category_id for n in standing):
             members = [n for n in standing if instances[n].category_id == category]
             _drop_duplicates(instances, settled, members, height, width, rules)
     if rules.overlaps == "score":
-        standing = [n for n in standing if settled[n].decision != "dropped"]
+        standing = [n for n in standing if settled[n].decision != Decision.DROPPED]
         _part(instances, settled, standing, height, width, rules.min_agreement)
     return settled
 
@@ -64,7 +65,7 @@ def dropped(instance: TeacherInstance, mask: RefinedMask, cause: Cause) -> Refin
         bbox=instance.bbox,
         area=instance.area,
         candidate=-1,
-        decision="dropped",
+        decision=Decision.DROPPED,
         reason_code=cause.code.value,
         reason=cause.sentence,
     )

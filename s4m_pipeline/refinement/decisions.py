@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.devices.transfers import HostCopy
 from s4m_pipeline.refinement.choice import segmenter_mask
 from s4m_pipeline.refinement.fusion import fused_mask
@@ -102,7 +103,7 @@ def _decide(
     old_bbox, old_area = bbox_area(instance.mask_rle, frame.height, frame.width)
     agreement = iou(instance.mask_rle, rle, frame.height, frame.width)
     cause = _refused(area, old_area, agreement, policy)
-    refused = "kept" if policy.gate == "keep" else "dropped"
+    refused = Decision.KEPT if policy.gate == "keep" else Decision.DROPPED
     return RefinedMask(
         mask_rle=instance.mask_rle if cause else rle,
         bbox=old_bbox if cause else bbox,
@@ -111,7 +112,7 @@ def _decide(
         candidate=-1 if cause else pick,
         agreement=agreement,
         area_ratio=area / max(old_area, 1),
-        decision=refused if cause else "refined",
+        decision=refused if cause else Decision.REFINED,
         reason_code=cause.code.value if cause else "",
         reason=cause.sentence if cause else "",
     )

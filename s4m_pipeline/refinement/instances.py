@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.refinement.reasons import Cause
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ class RefinedMask:
         candidate: Which candidate was taken; -1 where masks were fused or none was taken.
         agreement: IoU of the teacher's mask and the one chosen, kept or not.
         area_ratio: Area of the mask chosen over that of the teacher's (at least one pixel).
-        decision: "refined", "kept" (the teacher's mask stays) or "dropped" (no label; the
-            teacher's mask is held).
+        decision: What became of it. One that is dropped holds the teacher's mask.
         reason_code: Why it was kept or dropped, or that it lost pixels: a value of
             `reasons.Reason`; else empty. Of a kept mask that lost pixels, why it was kept.
         reason: The same in words, and what other instances took from it; else empty.
@@ -69,7 +69,7 @@ class RefinedMask:
     candidate: int
     agreement: float
     area_ratio: float
-    decision: str
+    decision: Decision
     reason_code: str
     reason: str
 
@@ -82,7 +82,7 @@ def teacher_mask(
     mask_rle: bytes,
     bbox: tuple[float, float, float, float],
     area: int,
-    decision: str,
+    decision: Decision,
     cause: Cause,
 ) -> RefinedMask:
     """The teacher's mask as the final one, where the segmenter was not asked.
@@ -91,7 +91,7 @@ def teacher_mask(
         mask_rle: COCO's compressed counts of it.
         bbox: Its x, y, width, height in pixels.
         area: Its pixels.
-        decision: "kept" or "dropped".
+        decision: That it is kept or dropped.
         cause: Why.
     """
     return RefinedMask(
@@ -110,4 +110,4 @@ def teacher_mask(
 
 def kept_mask(instance: TeacherInstance, cause: Cause) -> RefinedMask:
     """The teacher's mask of an instance that becomes a label as it is."""
-    return teacher_mask(instance.mask_rle, instance.bbox, instance.area, "kept", cause)
+    return teacher_mask(instance.mask_rle, instance.bbox, instance.area, Decision.KEPT, cause)

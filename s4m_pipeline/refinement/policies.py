@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.object_sizes import size_of
 from s4m_pipeline.refinement.instances import TeacherInstance
-from s4m_pipeline.refinement.sizes import size_of
 
 FUSE_SPACES = ("probabilities", "logits")
 GATES = ("keep", "drop")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from s4m_pipeline.object_sizes import SIZES
 from s4m_pipeline.review.table import Cell, Table
 
 KINDS = {"segm": "mask", "bbox": "box", "boundary": "boundary"}
-_SIZES = ("small", "medium", "large")
 _MEASURES = {
     "AP": "AP",
     "mAP": "AP",
@@ -16,20 +16,17 @@ _MEASURES = {
     "mAP_50": "AP50",
     "AP75": "AP75",
     "mAP_75": "AP75",
-    "AP_small": "small",
-    "APs": "small",
-    "mAP_s": "small",
-    "small": "small",
-    "AP_medium": "medium",
-    "APm": "medium",
-    "mAP_m": "medium",
-    "medium": "medium",
-    "AP_large": "large",
-    "APl": "large",
-    "mAP_l": "large",
-    "large": "large",
+    **{
+        name: size
+        for size in SIZES
+        for name in (f"AP_{size}", f"AP{size[0]}", f"mAP_{size[0]}", size)
+    },
     "AR": "AR",
 }
+CHOSEN_HERE = (
+    "weights chosen by their figures on these images. Validation that chooses cannot judge: the "
+    "figures are higher than on images that chose nothing."
+)
 _CLASSES = ("per_class", "classes")
 
 
@@ -73,14 +70,14 @@ def ap_table(metrics: Mapping[str, Any], title: str = "") -> Table:
 
 def _recall_table(metrics: Mapping[str, Any]) -> Table:
     """Average recall of each kind, over all sizes and by size."""
-    names = ["AR", *(f"AR_{size}" for size in _SIZES)]
+    names = ["AR", *(f"AR_{size}" for size in SIZES)]
     rows: list[list[Cell]] = [
         [f"all classes, {name}", *(_per_cent(metrics[kind].get(key)) for key in names)]
         for kind, name in KINDS.items()
         if isinstance(metrics.get(kind), Mapping) and names[1] in metrics[kind]
     ]
     note = "Average recall in per cent, at most 100 detections per image and class."
-    return Table("", ["", "AR", *_SIZES], rows, note=note, digits=1)
+    return Table("", ["", "AR", *SIZES], rows, note=note, digits=1)
 
 
 def _cityscapes_table(metrics: Mapping[str, Any]) -> Table:
@@ -98,9 +95,7 @@ _COMPARED = {
     "mask AP": ("segm", "AP"),
     "AP50": ("segm", "AP50"),
     "AP75": ("segm", "AP75"),
-    "small": ("segm", "AP_small"),
-    "medium": ("segm", "AP_medium"),
-    "large": ("segm", "AP_large"),
+    **{size: ("segm", f"AP_{size}") for size in SIZES},
     "AR": ("segm", "AR"),
     "box AP": ("bbox", "AP"),
     "boundary AP": ("boundary", "AP"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.review.charts import Figure
 from s4m_pipeline.review.page_style import STYLE
@@ -109,8 +111,8 @@ def write_page(
     text = page_text(title, summary, tables, galleries, extras)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        clear_the_way(partial).write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error

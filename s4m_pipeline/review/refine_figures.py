@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.table_file import categories_of
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.review.charts import Figure, Series, bars, histogram
 from s4m_pipeline.review.table import Cell, Table
 
-DECISIONS = ("refined", "kept", "dropped")
 LIGHT_COLUMNS = ("image_id", "file_name", "instance_id", "category_id", "score")
 REFINED_COLUMNS = (*LIGHT_COLUMNS, "agreement", "area_ratio", "decision", "reason_code", "reason")
-_STYLES = {"refined": 1, "kept": 2, "dropped": 3}
+_STYLES: dict[str, int] = {Decision.REFINED: 1, Decision.KEPT: 2, Decision.DROPPED: 3}
 _BINS = 20
 _MEASURED = re.compile(r"\s*-?\d[\d.]*(?:e[-+]?\d+)?(?=\s*[<>≤≥])")
 
@@ -48,9 +48,9 @@ class InstanceFigures:
     @property
     def labels(self) -> np.ndarray:
         """bool (rows,): whether the row becomes a label, as all but the dropped do."""
-        return self.decision != "dropped"
+        return self.decision != Decision.DROPPED
 
-    def decided(self, decision: str) -> int:
+    def decided(self, decision: Decision) -> int:
         """How many rows have a decision."""
         return int((self.decision == decision).sum())
 
@@ -92,9 +92,9 @@ def decision_table(figures: InstanceFigures) -> Table:
     """Decisions and their reasons with count and share of all instances."""
     total = max(len(figures.decision), 1)
     rows: list[list[Cell]] = []
-    for decision in DECISIONS:
+    for decision in Decision:
         chosen = figures.decision == decision
-        rows.append([decision, "", int(chosen.sum()), f"{100 * chosen.sum() / total:.1f} %"])
+        rows.append([decision.value, "", int(chosen.sum()), f"{100 * chosen.sum() / total:.1f} %"])
         codes = Counter(figures.reason_code[chosen])
         codes.pop("", None)
         for code, count in codes.most_common():
@@ -112,7 +112,7 @@ def class_table(figures: InstanceFigures) -> Table:
     rows: list[list[Cell]] = []
     for category_id, name in figures.names.items():
         chosen = figures.category_id == category_id
-        counts = [int((chosen & (figures.decision == d)).sum()) for d in DECISIONS]
+        counts = [int((chosen & (figures.decision == d)).sum()) for d in Decision]
         held = chosen & figures.labels
         rows.append(
             [
@@ -123,7 +123,13 @@ def class_table(figures: InstanceFigures) -> Table:
                 _median(figures.area_ratio[held]),
             ]
         )
-    heads = ["class", "instances", *DECISIONS, "mean agreement", "median area ratio"]
+    heads = [
+        "class",
+        "instances",
+        *(d.value for d in Decision),
+        "mean agreement",
+        "median area ratio",
+    ]
     note = (
         "Agreement is the IoU of the teacher's and the segmenter's mask; the area ratio is the "
         "chosen mask's area over the teacher's. Both are of instances that are labels."
@@ -146,9 +152,9 @@ def agreement_chart(figures: InstanceFigures) -> Figure:
     """Histogram of the agreement of labels, by decision; twenty bins from 0 to 1."""
     edges = np.linspace(0, 1, _BINS + 1)
     series = []
-    for decision in DECISIONS[:2]:
+    for decision in (Decision.REFINED, Decision.KEPT):
         values = figures.agreement[figures.decision == decision]
-        series.append(Series(decision, binned(values, edges), _STYLES[decision]))
+        series.append(Series(decision.value, binned(values, edges), _STYLES[decision]))
     note = "IoU of the teacher's mask and the segmenter's, for instances that are labels."
     return histogram("Agreement", edges.tolist(), series, "agreement (IoU)", "instances", note)
 
@@ -162,7 +168,8 @@ def score_chart(figures: InstanceFigures) -> Figure:
 
 def per_class_chart(figures: InstanceFigures, chosen: np.ndarray) -> Figure:
     """Bars of chosen instances (bool (rows,)) per class, the most common first, at most 30."""
-    split = [d for d in DECISIONS if ((figures.decision == d) & chosen).any()] or [""]
+    of = (d.value for d in Decision)
+    split = [d for d in of if ((figures.decision == d) & chosen).any()] or [""]
     counts = {
         d: Counter(figures.category_id[chosen & (figures.decision == d)].tolist()) for d in split
     }

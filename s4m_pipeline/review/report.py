@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.manifest import Manifest, read_manifest
 from s4m_pipeline.artifacts.tables import read_table, table_files
 from s4m_pipeline.artifacts.training_files import LOG
@@ -79,9 +80,9 @@ def _refine_report(
     total = len(figures.decision)
     count = _image_count(manifest, figures)
     facts = [("images", f"{count:,}"), ("instances", f"{total:,}")]
-    for decision in counted.DECISIONS:
+    for decision in Decision:
         share = 100 * figures.decided(decision) / max(total, 1)
-        facts.append((decision, f"{share:.1f} %"))
+        facts.append((decision.value, f"{share:.1f} %"))
     facts.append(("set aside", f"{manifest.counts.get('quarantined', 0):,}"))
     charts = [
         counted.agreement_chart(figures),
@@ -91,8 +92,9 @@ def _refine_report(
     tables = [*rates, counted.decision_table(figures), counted.class_table(figures)]
     summary = (
         f"{total:,} masks of the teacher on {count:,} images went through the segmenter: "
-        f"{figures.decided('refined'):,} were redrawn, {figures.decided('kept'):,} stayed as they "
-        f"were, and {figures.decided('dropped'):,} were dropped."
+        f"{figures.decided(Decision.REFINED):,} were redrawn, "
+        f"{figures.decided(Decision.KEPT):,} stayed as they were, "
+        f"and {figures.decided(Decision.DROPPED):,} were dropped."
     )
     galleries = label_galleries(folder, figures, images, limit, seed)
     _write(
@@ -170,10 +172,21 @@ def _training_report(folder: Path, manifest: Manifest, out: Path, title: str) ->
         out,
         manifest,
         title,
-        f"The log of {last:,} iterations and the validation along them.",
+        f"The log of {last:,} iterations and the validation along them.{_choice(manifest)}",
         [table] if table.rows else [],
         [],
         Extras(facts=facts, figures=training_figures(log)),
+    )
+
+
+def _choice(manifest: Manifest) -> str:
+    """Which weights were kept and what that means for the figures; nothing for the last ones."""
+    kept = manifest.metrics.get("kept")
+    if not isinstance(kept, Mapping):
+        return ""
+    return (
+        f" The weights of iteration {kept['iteration']:,} were kept, {kept['measure']} "
+        f"{100 * kept['value']:.1f}. Validation that chooses cannot judge."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.table_file import read_some
 from s4m_pipeline.artifacts.tables import table_files
@@ -155,8 +156,8 @@ class _Drawer:
 
     def labels(self, image: np.ndarray, rows: Rows) -> GalleryRow:
         """Image, teacher's masks and final masks of the instances that are labels."""
-        held = [row for row in rows if row["decision"] != "dropped"]
-        kept = sum(row["decision"] == "kept" for row in held)
+        held = [row for row in rows if row["decision"] != Decision.DROPPED]
+        kept = sum(row["decision"] == Decision.KEPT for row in held)
         values = [row["agreement"] for row in held if row["agreement"] is not None]
         finite = [value for value in values if np.isfinite(value)]
         teacher = _count(len(held), len(rows) - len(held), "dropped")

@@ -12,6 +12,8 @@ Cell = str | int | float | None
 Goal = Literal["max", "min"]
 
 NOTHING = "–"
+LONGEST_FIGURE = 100
+"""Characters of a text that may be a figure: looking costs time by the square of them."""
 _FIGURE = re.compile(r"[-+−±]?\d[\d,.\s]*(?:\s*(?:%|px|s|ms|min|h|±\s*[\d.]+))*")
 
 
@@ -88,7 +90,10 @@ def is_figure(cell: Cell) -> bool:
     """Whether a cell is a number or a text such as ``12.3 %`` or ``0.31 ± 0.02``."""
     if isinstance(cell, bool) or cell is None:
         return False
-    return isinstance(cell, (int, float)) or _FIGURE.fullmatch(cell.strip()) is not None
+    if isinstance(cell, (int, float)):
+        return True
+    text = cell.strip()
+    return len(text) <= LONGEST_FIGURE and _FIGURE.fullmatch(text) is not None
 
 
 def plain_lines(table: Table) -> Iterator[str]:

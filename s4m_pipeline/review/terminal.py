@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.console.printable import one_line
 from s4m_pipeline.review.table import Cell, Table
 
 if TYPE_CHECKING:
@@ -60,11 +62,22 @@ def print_table(table: Table, console: Console | None = None) -> None:
     """Print a table to standard output or a console; lines fold only in a terminal."""
     from rich.console import Console
 
-    target = console or Console()
+    target, table = console or Console(), _printable(table)
     if target.is_terminal:
         target.print(*_drawn(table, target.width), sep="\n")
     else:
         target.print(str(table), soft_wrap=True, markup=False, highlight=False)
+
+
+def _printable(table: Table) -> Table:
+    """The table with nothing in its texts that steers a terminal; they may come from files."""
+    return replace(
+        table,
+        title=one_line(table.title),
+        columns=[one_line(head) for head in table.columns],
+        rows=[[one_line(c) if isinstance(c, str) else c for c in row] for row in table.rows],
+        note=one_line(table.note),
+    )
 
 
 def _drawn(table: Table, width: int) -> Iterator[RenderableType]:
@@ -86,7 +99,7 @@ def _grid(table: Table) -> RenderableType:
     from rich.text import Text
 
     grid = Grid(
-        title=table.title or None,
+        title=Text(table.title) if table.title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         title_style="bold",

@@ -59,6 +59,8 @@ def evaluate(run: Run, stage: Evaluate, folder: Path) -> Outcome:
     metrics = score_detections(truth, detections, stage.metric, _void(run, stage, truth))
     if warnings:
         metrics["warnings"] = warnings
+    if stage.chosen_here(run):
+        metrics["chosen_here"] = True
     write_json(folder / DETECTIONS, detections)
     counts = {
         "images": len(truth.images),

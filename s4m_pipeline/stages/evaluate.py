@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.artifacts.manifest import check_listed
-from s4m_pipeline.artifacts.training_files import CHECKPOINT
-from s4m_pipeline.config import LabelledSet, RunConfig
+from s4m_pipeline.artifacts.fingerprint import content_digest
+from s4m_pipeline.artifacts.manifest import MANIFEST, check_listed, read_manifest
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST
+from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.run import Run
@@ -35,6 +37,7 @@ class Evaluate(Stage):
             folder or checkpoint.
         split: ``validation`` or ``labelled``; or ``file`` with ``images`` and ``annotations``.
         averaged: Whether to take the averaged weights (EMA) where the checkpoint has them.
+        end: Whether to take the weights at the end of a training of this run that kept its best.
         source: The image set, where ``split`` is ``file``.
         metric: ``coco``, ``cityscapes``, ``both``, or ``auto``: both for Cityscapes' classes.
         reuse: Whether to take the detections of an evaluation that differs in its metric alone.
@@ -45,6 +48,7 @@ class Evaluate(Stage):
     of: str = "student"
     split: str = "validation"
     averaged: bool = True
+    end: bool = False
     source: LabelledSet | None = None
     metric: str = "auto"
     reuse: bool = True
@@ -64,7 +68,8 @@ class Evaluate(Stage):
     @property
     def label(self) -> str:
         """What is evaluated, for tables: ``student``, ``student-last`` for its last weights."""
-        return Path(self.model).name if self.averaged else f"{Path(self.model).name}-last"
+        end = "-end" if self.end else ""
+        return f"{Path(self.model).name}{end}{'' if self.averaged else '-last'}"
 
     @property
     def title(self) -> str:
@@ -82,6 +87,7 @@ class Evaluate(Stage):
             words += ["--annotations", str(self.source.annotations)]
         elif self.split != "validation":
             words += ["--split", self.split]
+        words += ["--end"] if self.end else []
         words += [] if self.averaged else ["--no-averaged"]
         words += [] if self.metric == "auto" else ["--metric", self.metric]
         return shlex.join(words)
@@ -89,7 +95,7 @@ class Evaluate(Stage):
     @property
     def pointer(self) -> str:
         """What is evaluated on what, the usual image set and last weights named as well."""
-        weights = "" if self.averaged else "-source"
+        weights = f"{'-end' if self.end else ''}{'' if self.averaged else '-source'}"
         metric = "" if self.metric == "auto" else f"-{self.metric}"
         return f"{Path(self.model).name}-{self.split}{weights}{metric}"
 
@@ -106,6 +112,7 @@ class Evaluate(Stage):
             "split": self.split,
             "averaged": self.averaged,
             "metric": self.metric,
+            **({"end": True} if self.end else {}),
         }
 
     def sources(self, run: Run) -> dict[str, str]:
@@ -113,7 +120,7 @@ class Evaluate(Stage):
         sources = {self.split: run.images.digest(self.section(run.config))}
         if not self.upstream(run.config):
             path = self._checkpoint_file()
-            sources["checkpoint"] = run.store.digests.file(path)
+            sources["checkpoint"] = content_digest(path, run.store.facts)
             check_listed(path, sources["checkpoint"])
         return sources
 
@@ -154,8 +161,29 @@ class Evaluate(Stage):
     def checkpoint(self, run: Run) -> Path:
         """The file that is evaluated (UsageError where it is not there)."""
         for training in self.upstream(run.config).values():
-            return run.require(training) / CHECKPOINT
+            folder = run.require(training)
+            if self.end and not (folder / LAST).is_file():
+                raise UsageError(
+                    f"--end: {training.title} has no other weights than its checkpoint's: its keep "
+                    "is last,\nits last weights are its best, or the disk had no room for both"
+                )
+            return folder / (LAST if self.end else CHECKPOINT)
         return self._checkpoint_file()
+
+    def chosen_here(self, run: Run) -> bool:
+        """Whether the weights were chosen by their validation on these very images."""
+        if self.end:
+            return False
+        upstream = list(self.upstream(run.config).values())
+        if upstream:
+            folder = run.folder(upstream[0])
+        else:
+            folder = self._checkpoint_file().parent
+        if not (folder / MANIFEST).is_file():
+            return False
+        kept = read_manifest(folder).metrics.get("kept")
+        images = run.images.digest(self.section(run.config))
+        return isinstance(kept, Mapping) and kept.get("images") == images
 
     def truth(self, run: Run) -> ImageSet:
         """The images that the model is evaluated on, with their instances."""
@@ -170,8 +198,10 @@ class Evaluate(Stage):
         return truth
 
     def check(self, run: Run) -> None:
-        """Refuse an unknown metric."""
+        """Refuse an unknown metric, and the end of a training that is not the run's."""
         load(CHECK_METRIC)(self.metric)
+        if self.end and not self.upstream(run.config):
+            raise UsageError(f"--end goes with a model of the run; give {LAST} of {self.of} itself")
 
     def device(self, run: Run) -> str:
         """The run's device; the CPU where the detections are stored already."""

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s4m_pipeline.artifacts.fingerprint import content_digest
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.reading import load_images
@@ -95,6 +96,6 @@ def segmenter_digest(run: Run) -> str:
     weights = section.checkpoint
     if weights is None:
         own = build.own_weights(section.name)
-        return NO_WEIGHTS if own is None else run.store.digests.file(own)
+        return NO_WEIGHTS if own is None else content_digest(own, run.store.facts)
     path = Path(weights)
-    return run.store.digests.file(path) if path.exists() else weights
+    return content_digest(path, run.store.facts) if path.exists() else weights

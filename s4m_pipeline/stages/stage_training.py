@@ -8,8 +8,9 @@ from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
-from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
-from s4m_pipeline.config import LabelledSet, StudentSection, TrainingSection
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST, LOG
+from s4m_pipeline.config import MEGABYTE, StudentSection, TrainingSection
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet, reading_of, require_instances
 from s4m_pipeline.data.images import unreadable
 from s4m_pipeline.data.reading import Reading
@@ -28,12 +29,12 @@ from s4m_pipeline.stages.training import start_checkpoint, tensors_that_fit
 
 _PASSED_ON = (
     "iterations",
-    "batch_size",
     "learning_rate",
     "precision",
     "workers",
     "validation_interval",
     "checkpoint_interval",
+    "keep",
 )
 """Settings that ``TrainingSpec`` takes as they are."""
 
@@ -66,7 +67,8 @@ def bad_images(run: Run, stage: Stage) -> list[tuple[ImageRecord, str]]:
     sets = [run.images.labelled, run.images.validation]
     records = [record for image_set in sets if image_set for record in image_set.images]
     with run.reporter.progress(f"{stage.name}: reading images", len(records)) as advance:
-        bad = unreadable(records, lambda count: advance(count, ""))
+        decoded = run.config.execution.decoded_mb * MEGABYTE
+        bad = unreadable(records, lambda count: advance(count, ""), decoded)
     for record, error in bad:
         run.reporter.warn(f"{record.file_name} is set aside: {error}")
     return bad
@@ -194,7 +196,8 @@ def training_outcome(
     result: TrainingResult, folder: Path, run: Run, aside: Sequence[dict[str, Any]]
 ) -> Outcome:
     """The outcome of a training, with the files that it left in the artifact's folder."""
-    files = [file_entry(folder, folder / name) for name in (CHECKPOINT, LOG)]
+    names = [name for name in (CHECKPOINT, LAST, LOG) if (folder / name).is_file()]
+    files = [file_entry(folder, folder / name) for name in names]
     labelled = run.images.labelled
     if aside:
         path = folder / "quarantine" / "00000.parquet"
@@ -205,9 +208,12 @@ def training_outcome(
         "instances": labelled.instance_count,
         "quarantined": len(aside),
     }
-    metrics = {
+    metrics: dict[str, Any] = {
         "losses": result.losses,
         "validation": result.metrics,
         "precision": result.precision,
     }
+    if result.kept and run.config.data.validation is not None:
+        images = run.images.digest(run.config.data.validation)
+        metrics["kept"] = {**result.kept, "of": result.iterations, "images": images}
     return Outcome(files, counts, metrics)

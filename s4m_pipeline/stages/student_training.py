@@ -35,7 +35,9 @@ def train_student(run: Run, stage: Stage, folder: Path) -> Outcome:
         start = run.require(upstream["teacher"]) / CHECKPOINT
     extra = {
         "unlabelled": _unlabelled(run, refined, structure is not None),
-        "unlabelled_fraction": section.unlabelled_fraction,
+        "labelled_batch": section.labelled_batch,
+        "unlabelled_batch": section.unlabelled_batch,
+        "repeat_threshold": section.repeat_threshold,
         "losses": StudentLosses.of(section),
         "paste": section.paste,
         "paste_min_area": section.paste_min_area,

@@ -19,12 +19,12 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
+    choosing_source,
     iterations_done,
     training_settings,
     weights_source,
 )
 from s4m_pipeline.stages.trainings import training_of_round
-from s4m_pipeline.training_data.batches import unlabelled_per_batch
 
 TRAIN = "s4m_pipeline.stages.student_training:train_student"
 WRITE_PAGE = "s4m_pipeline.stages.student_training:write_page"
@@ -44,11 +44,12 @@ class TrainStudent(Stage):
         return {"seed": config.seed, "student": student}
 
     def sources(self, run: Run) -> dict[str, str]:
-        """Both image sets, and the weights to start from."""
+        """The image sets, and the weights to start from."""
         return {
             "labelled": run.images.labelled_digest(),
             "unlabelled": run.images.unlabelled_digest(),
             **weights_source(run.config.student, run),
+            **choosing_source(run.config.student, run),
         }
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
@@ -64,20 +65,15 @@ class TrainStudent(Stage):
         """Refuse wrong settings and image sets that cannot be used."""
         section = run.config.student
         check_training(section, run, has_start=starts_from_teacher(run.config))
-        if section.batch_size < 2:
-            raise UsageError(
-                "student.batch_size must be at least 2: labelled and unlabelled images"
-            )
         wanted = StudentLosses.of(section).for_mask2former()
         if wanted and not may_have(section.model, MASK2FORMER_HEAD):
             raise UsageError(
                 f"student.{wanted[0]} needs a Mask2Former model; '{section.model}' is not one"
             )
-        share = section.unlabelled_fraction
-        if section.paste != "off" and unlabelled_per_batch(section.batch_size, share) < 2:
+        if section.paste != "off" and section.unlabelled_batch < 2:
             raise UsageError(
                 "student.paste needs two unlabelled images in each batch, to trade instances;\n"
-                "raise student.batch_size or student.unlabelled_fraction"
+                "raise student.unlabelled_batch"
             )
         run.images.load_unlabelled_set()
         if not starts_from_teacher(run.config):
@@ -87,7 +83,8 @@ class TrainStudent(Stage):
         """Iterations and checkpoints."""
         images = len(run.images.labelled.images) + len(run.images.unlabelled.images)
         steps = run.config.student.iterations
-        return Plan(images=images, disk_bytes=4 * CHECKPOINT_BYTES, steps=steps)
+        checkpoints = 4 if run.config.student.keep == "last" else 6
+        return Plan(images=images, disk_bytes=checkpoints * CHECKPOINT_BYTES, steps=steps)
 
     def progress(self, run: Run) -> str:
         """Iterations done of all."""

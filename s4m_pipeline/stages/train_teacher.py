@@ -15,6 +15,7 @@ from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
     check_weights,
+    choosing_source,
     iterations_done,
     teacher_extra,
     teacher_upstream,
@@ -41,9 +42,13 @@ class TrainTeacher(Stage):
         return {"seed": config.seed, "teacher": training_settings(config.teacher)}
 
     def sources(self, run: Run) -> dict[str, str]:
-        """Labelled images and start weights. Validation images do not change the result."""
-        weights = weights_source(run.config.teacher, run)
-        return {"labelled": run.images.labelled_digest(), **weights}
+        """Labelled images, start weights, and the validation images where they choose weights."""
+        section = run.config.teacher
+        return {
+            "labelled": run.images.labelled_digest(),
+            **weights_source(section, run),
+            **choosing_source(section, run),
+        }
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """Structural targets, where the teacher learns from them."""
@@ -58,7 +63,8 @@ class TrainTeacher(Stage):
         """Iterations and checkpoints."""
         images = len(run.images.labelled.images)
         steps = run.config.teacher.iterations
-        return Plan(images=images, disk_bytes=2 * CHECKPOINT_BYTES, steps=steps)
+        checkpoints = 2 if run.config.teacher.keep == "last" else 3
+        return Plan(images=images, disk_bytes=checkpoints * CHECKPOINT_BYTES, steps=steps)
 
     def progress(self, run: Run) -> str:
         """Iterations done of all."""

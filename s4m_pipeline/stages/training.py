@@ -7,12 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.file_facts import FileState, state_of
+from s4m_pipeline.artifacts.fingerprint import content_digest
 from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.config import RANDOM, RunConfig, StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.config_section import result_settings
 from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
 from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.data.check.model_limits import misfits
+from s4m_pipeline.data.image_set import require_instances
 from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
@@ -30,12 +33,16 @@ def training_settings(section: TrainingSection) -> dict[str, Any]:
 
     The batch size changes a training's result, so it is included. A precision is included unless it
     is ``auto``, which follows the device. A file of weights to start from is among the inputs
-    instead (`weights_source`).
+    instead (`weights_source`). Validations count where they choose the weights.
     """
     settings = result_settings(section) | {"model": model_config_digest(section.model)}
     settings["weights"] = RANDOM if section.weights == RANDOM else None
     if section.precision == "auto":
         del settings["precision"]
+    if section.keep == "last":
+        del settings["keep"]
+    else:
+        settings["validation_interval"] = section.validation_interval
     return settings
 
 
@@ -48,7 +55,15 @@ def weights_source(section: TrainingSection, run: Run) -> dict[str, str]:
     """The digest of the file of weights that a training starts from, if its settings name one."""
     if section.weights in (None, RANDOM):
         return {}
-    return {"weights": run.store.digests.file(Path(str(section.weights)))}
+    return {"weights": content_digest(Path(str(section.weights)), run.store.facts)}
+
+
+def choosing_source(section: TrainingSection, run: Run) -> dict[str, str]:
+    """The digest of the validation images, where they choose the weights."""
+    validation = run.config.data.validation
+    if section.keep == "last" or validation is None:
+        return {}
+    return {"validation": run.images.digest(validation)}
 
 
 def check_training(section: TrainingSection, run: Run, has_start: bool = False) -> None:
@@ -59,14 +74,21 @@ def check_training(section: TrainingSection, run: Run, has_start: bool = False) 
         run: The run.
         has_start: Whether it starts from another training's checkpoint, without a file of weights.
     """
+    name = "student" if isinstance(section, StudentSection) else "teacher"
+    if section.keep == "best" and run.config.data.validation is None:
+        raise UsageError(
+            f"{name}.keep is 'best', but there is no data.validation to choose the weights by.\n"
+            f"Give validation images, or set {name}.keep to last."
+        )
     expected = None if has_start else expects_weights(section.model)
     if expected and section.weights is None and not start_weights(section.model):
-        name = "student" if isinstance(section, StudentSection) else "teacher"
         raise UsageError(
             f"model '{section.model}' starts from {expected}.\n"
             f"Give the file as {name}.weights, or 'random' to train without it."
         )
     run.images.load_labelled_sets()
+    if section.keep == "best" and run.images.validation is not None:
+        require_instances(run.images.validation, f"data.validation, to choose {name}'s weights by,")
     empty = len(run.images.labelled.empty_masks)
     if empty:
         what = counted(empty, "annotation has no pixel and is", "annotations have no pixel and are")
@@ -93,13 +115,12 @@ def tensors_that_fit(model: str, classes: int, path: Path) -> tuple[int, int]:
     Raises:
         UsageError: Too few start from the file: it does not belong to this model.
     """
-    state = path.stat()
-    return _fit_of(model, classes, path, state.st_size, state.st_mtime_ns)
+    return _fit_of(model, classes, path, state_of(path))
 
 
 @cache
-def _fit_of(model: str, classes: int, path: Path, *state: int) -> tuple[int, int]:
-    """Read a file once for each state, which is its size and the time of its last change."""
+def _fit_of(model: str, classes: int, path: Path, state: FileState) -> tuple[int, int]:
+    """Read a file once for each state."""
     del state
     fit: tuple[int, int] = load(CHECK_START_WEIGHTS)(model, classes, path)
     return fit
@@ -138,8 +159,7 @@ def teacher_upstream(config: RunConfig) -> dict[str, Stage]:
 def teacher_extra(section: TeacherSection) -> dict[str, Any]:
     """Those fields of ``TrainingSpec`` that differ between teacher and student."""
     return {
-        "unlabelled": None,
-        "unlabelled_fraction": 0.0,
+        "labelled_batch": section.batch_size,
         "losses": StudentLosses.of(section),
         "ema": None,
         "init_checkpoint": start_checkpoint(section),

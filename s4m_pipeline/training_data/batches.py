@@ -1,4 +1,4 @@
-"""How a batch is divided: labelled and unlabelled images, and who trades instances. No torch."""
+"""Who of a batch's unlabelled images trade instances. No torch."""
 
 from __future__ import annotations
 
@@ -6,16 +6,6 @@ from s4m_pipeline.artifacts.seeds import rng
 
 TRADING = 0.25
 """Pairs that trade instances, as a share of a batch's unlabelled images."""
-
-
-def unlabelled_per_batch(batch_size: int, fraction: float) -> int:
-    """How many of a batch's images are unlabelled: the nearest to ``fraction``, one at least.
-
-    Args:
-        batch_size: Images a batch; at least 2.
-        fraction: The unlabelled share, between 0 and 1.
-    """
-    return min(max(1, round(batch_size * fraction)), batch_size - 1)
 
 
 def trading_pairs(count: int, seed: int, draw: int) -> list[tuple[int, int]]:

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from s4m_pipeline.artifacts.file_facts import state_of
 from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.data.image_set import Category, ImageRecord
 from s4m_pipeline.errors import ArtifactError, UsageError
@@ -192,8 +194,7 @@ def _key(artifact: Path, categories: Sequence[Category], ignore_score: float | N
     if (artifact / MANIFEST).is_file():
         manifest = read_manifest(artifact)
         known = [manifest.fingerprint, manifest.content]
-    states = [(path.name, path.stat()) for path in table_files(artifact, "refined")]
-    files = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+    files = [(path.name, *state_of(path)) for path in table_files(artifact, "refined")]
     classes = [(category.id, category.name) for category in categories]
     return digest_of([LAYOUT, known, files, classes, ignore_score])
 
@@ -202,7 +203,7 @@ def _write_file(path: Path, batches: Iterator[pa.RecordBatch], key: str) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as stream:
+        with clear_the_way(partial).open("wb") as stream:
             _write(stream, batches, key)
             stream.flush()
             os.fsync(stream.fileno())

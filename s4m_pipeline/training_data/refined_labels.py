@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pycocotools import mask as mask_api
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.table_file import categories_of, read_file
 from s4m_pipeline.artifacts.tables import read_table, table_files
 from s4m_pipeline.data.formats.coco.segmentation import as_coco_rles, mask_areas
@@ -18,7 +19,7 @@ from s4m_pipeline.data.image_set import Category, check_same_categories
 from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.refinement.reasons import GATE, Reason
 
-TAKEN = ("refined", "kept")
+TAKEN = (Decision.REFINED, Decision.KEPT)
 """The decisions whose rows are labels."""
 COLUMNS = [
     "image_id",
@@ -149,7 +150,7 @@ def _uncertain(table: pa.Table, ignore_score: float | None) -> np.ndarray:
     by_score = _is_in(table["reason_code"], [Reason.SCORE.value])
     by_gate = _is_in(table["reason_code"], [reason.value for reason in GATE])
     sure_enough = table["score"].to_numpy().astype(np.float64) >= ignore_score
-    return _is_in(table["decision"], ("dropped",)) & (by_gate | (by_score & sure_enough))
+    return _is_in(table["decision"], (Decision.DROPPED,)) & (by_gate | (by_score & sure_enough))
 
 
 def _masks(table: pa.Table, ignored: np.ndarray) -> list[bytes]:

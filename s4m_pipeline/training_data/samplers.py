@@ -11,6 +11,7 @@ from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
 from s4m_pipeline.artifacts.seeds import rng
+from s4m_pipeline.training_data.repeats import RepeatedOrder
 
 Item = tuple[int, int]
 """Index into the dataset, and the draw's number, which seeds the item's augmentation."""
@@ -82,7 +83,8 @@ class MixedSampler(Sampler[Item]):
     """Batches with a fixed number of labelled and of unlabelled images, without end.
 
     Meant for a ``DataLoader`` with the same ``batch_size``. Each side has its own endless
-    shuffled order; in each batch the labelled images come first.
+    shuffled order; in each batch the labelled images come first. Labelled images with rare classes
+    may come more often.
 
     Args:
         dataset: A ``MixedDataset``, or anything with ``labelled_count`` and a length, whose
@@ -91,10 +93,18 @@ class MixedSampler(Sampler[Item]):
         unlabelled: How many of them are unlabelled; 1 to batch_size - 1.
         seed: Fixes the order.
         start: How many items this process has taken already: iteration times batch size.
+        factors: How often each labelled image comes in a pass (`repeats.repeat_factors`); None
+            for once each.
     """
 
     def __init__(
-        self, dataset: Any, batch_size: int, unlabelled: int, seed: int = 0, start: int = 0
+        self,
+        dataset: Any,
+        batch_size: int,
+        unlabelled: int,
+        seed: int = 0,
+        start: int = 0,
+        factors: np.ndarray | None = None,
     ) -> None:
         self.labelled_count = int(dataset.labelled_count)
         self.unlabelled_count = len(dataset) - self.labelled_count
@@ -102,13 +112,15 @@ class MixedSampler(Sampler[Item]):
             raise ValueError("a mixed batch needs labelled and unlabelled images")
         if not 0 < unlabelled < batch_size:
             raise ValueError(f"{unlabelled} unlabelled images in a batch of {batch_size}")
-        self.batch_size, self.unlabelled = batch_size, unlabelled
+        if factors is not None and len(factors) != self.labelled_count:
+            raise ValueError(f"{len(factors)} factors for {self.labelled_count} labelled images")
+        self.batch_size, self.unlabelled, self.factors = batch_size, unlabelled, factors
         self.seed, self.start = seed or 0, start
         self.rank, self.world_size = get_dist_info()
 
     def __iter__(self) -> Iterator[Item]:
         """Yield (index, draw) from ``start`` on, without end."""
-        labelled = _Order(self.labelled_count, self.seed, "labelled")
+        labelled = self._labelled_order()
         unlabelled = _Order(self.unlabelled_count, self.seed, "unlabelled")
         first = self.batch_size - self.unlabelled
         position = self.start
@@ -121,6 +133,11 @@ class MixedSampler(Sampler[Item]):
                 place = unlabelled.at(batch * self.unlabelled + slot - first)
                 yield self.labelled_count + place, draw
             position += 1
+
+    def _labelled_order(self) -> _Order | RepeatedOrder:
+        if self.factors is None:
+            return _Order(self.labelled_count, self.seed, "labelled")
+        return RepeatedOrder(self.factors, self.seed, "labelled")
 
     def __len__(self) -> int:
         """Images of one pass over both sides."""

@@ -20,6 +20,7 @@ from mmengine.structures import BaseDataElement
 from s4m_pipeline.data.images import read_sized_image
 from s4m_pipeline.data.reading import PLAIN
 from s4m_pipeline.training_data import paste as paste  # registers its transform
+from s4m_pipeline.training_data import ssd_colours as ssd_colours  # registers its transform
 from s4m_pipeline.training_data import (
     strong_augmentation as strong_augmentation,  # registers its transforms
 )

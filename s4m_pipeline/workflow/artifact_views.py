@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.collecting import pointed_at
 from s4m_pipeline.artifacts.fingerprint import is_fingerprint
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
-    manifest_fault,
+    list_fault,
     read_manifest,
     verify,
 )
@@ -26,12 +27,14 @@ from s4m_pipeline.errors import ArtifactError, FormatVersionError, UsageError
 def list_rows(store: Store) -> list[dict[str, Any]]:
     """A row for each artifact: stage, fingerprint, state, time, and whether it is the latest.
 
+    Of a stage that has several (rounds, evaluations), the latest of each counts as one.
+
     Raises:
         UsageError: The work folder is missing.
     """
     if not store.work_dir.is_dir():
         raise UsageError(f"{store.work_dir}: no such work folder")
-    rows = []
+    rows, pointed = [], pointed_at(store)
     for stage, fingerprint, done in store.artifacts():
         created, state = "", "unfinished"
         if done:
@@ -47,7 +50,7 @@ def list_rows(store: Store) -> list[dict[str, Any]]:
                 "fingerprint": fingerprint,
                 "state": state,
                 "made": created,
-                "latest": store.latest(stage) == fingerprint,
+                "latest": fingerprint in pointed.get(stage, ()),
             }
         )
     return rows
@@ -77,7 +80,7 @@ def verify_artifact(folder: Path) -> str:
         ArtifactError: Something does not match; the message names every fault.
     """
     manifest = artifact_manifest(folder)
-    faults = [fault for fault in (_place_fault(folder, manifest), manifest_fault(folder)) if fault]
+    faults = [fault for fault in (_place_fault(folder, manifest), list_fault(manifest)) if fault]
     faults += [*verify(folder, manifest), *marker_faults(folder)]
     if faults:
         raise ArtifactError(f"{folder}: " + "; ".join(faults))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from s4m_pipeline.artifacts.manifest import Manifest
+from s4m_pipeline.artifacts.training_files import LAST
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.perform import check_stage, perform
 from s4m_pipeline.engine.run import Run
@@ -18,7 +19,7 @@ ALL = "all"
 
 
 def evaluations(
-    config: RunConfig, wanted: Evaluate, rounds: Sequence[int] = ()
+    config: RunConfig, wanted: Evaluate, rounds: Sequence[int] = (), ends: Sequence[str] = ()
 ) -> dict[str, Evaluate]:
     """The evaluations that a command asks for, each an artifact of its own.
 
@@ -27,10 +28,11 @@ def evaluations(
         wanted: The evaluation, with ``of`` as ``--of`` has it. For ``all``, each evaluation has its
             image set and metric.
         rounds: Rounds from 2 on whose students ``all`` includes.
+        ends: Models that kept their best weights, of which ``all`` includes those at the end, too.
 
     Returns:
         Stages by what they evaluate. For ``all``: ``teacher``, ``student`` or ``student-averaged``
-        and ``student-last``, ``student-2`` and so on.
+        and ``student-last``, ``student-2`` and so on, ``student-end`` for a training's end.
 
     Raises:
         UsageError: ``all`` without the averaged weights.
@@ -41,6 +43,7 @@ def evaluations(
         raise UsageError("all weights are compared, the averaged ones too: leave out --no-averaged")
     names = [f"student-{number}" for number in rounds]
     later = {name: evaluation_of(name, wanted) for name in names}
+    later |= {f"{name}-end": evaluation_of(name, replace(wanted, end=True)) for name in ends}
     teacher, student = evaluation_of("teacher", wanted), evaluation_of("student", wanted)
     if not config.student.ema:
         return {"teacher": teacher, "student": student, **later}
@@ -58,6 +61,18 @@ def trained_rounds(run: Run) -> list[int]:
             return rounds
         rounds.append(number)
         number += 1
+
+
+def kept_ends(run: Run, rounds: Sequence[int] = ()) -> list[str]:
+    """The models whose trainings have their last weights beside the best ones.
+
+    Args:
+        run: The run.
+        rounds: The rounds from 2 on that have been trained.
+    """
+    trainings = {"teacher": 0, "student": 1, **{f"student-{number}": number for number in rounds}}
+    folders = {name: run.folder(training_of_round(number)) for name, number in trainings.items()}
+    return [name for name, folder in folders.items() if (folder / LAST).is_file()]
 
 
 def evaluate_all(run: Run, stages: dict[str, Evaluate], force: bool = False) -> dict[str, Manifest]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
-from s4m_pipeline.config import LabelledSet, starts_from_teacher
+from s4m_pipeline.config import starts_from_teacher
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import RUNS, model_config_path
 from s4m_pipeline.console.reporter import Reporter
@@ -185,7 +187,7 @@ def _samples(run: Run, truth: ImageSet) -> list[Any]:
     names = {category.id: category.name for category in truth.categories}
     columns = ["file_name", "category_id", "mask_rle", "teacher_mask_rle", "decision"]
     rows = read_table(run.require(stage_named("refine")), "refined", columns).to_pylist()
-    labels = [row for row in rows if row["decision"] != "dropped"]
+    labels = [row for row in rows if row["decision"] != Decision.DROPPED]
     student = load(PREDICTOR)(run.require(training_of_round(1)) / CHECKPOINT, run.device)
     crowded = [i for i in truth.images if len(truth.instances.get(i.id, [])) >= 3]
     samples = []

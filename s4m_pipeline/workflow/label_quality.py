@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.tables import read_table
-from s4m_pipeline.config import LabelledSet
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories, require_instances
 from s4m_pipeline.engine.image_sets import read_labelled
 from s4m_pipeline.engine.registry import check_round, stage_named
@@ -93,7 +94,7 @@ def _check_sizes(truth: ImageSet, table: pa.Table, annotations: Path) -> None:
 def _labels(table: pa.Table, column: str, ids: dict[str, int]) -> dict[int, list[Label]]:
     labels: dict[int, list[Label]] = {}
     for row in table.to_pylist():
-        if row["decision"] != "dropped" and row["file_name"] in ids:
+        if row["decision"] != Decision.DROPPED and row["file_name"] in ids:
             label = Label(row["category_id"], row[column], row["score"])
             labels.setdefault(ids[row["file_name"]], []).append(label)
     return labels

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from s4m_pipeline.artifacts.manifest import Manifest
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config import RunConfig, starts_from_teacher
 from s4m_pipeline.engine.perform import check_stage, perform
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
@@ -30,6 +30,7 @@ class RoundResult:
         after: Label quality of the round's student.
         labels: Precision, recall and mean IoU of the student's labels.
         average_precision: Mask AP of the student on the validation images, 0 to 1.
+        chosen: Whether its weights were chosen by these images, which then cannot judge.
     """
 
     number: int
@@ -37,6 +38,7 @@ class RoundResult:
     after: float | None = None
     labels: tuple[float | None, float | None, float | None] = (None, None, None)
     average_precision: float | None = None
+    chosen: bool = False
 
     @property
     def rose(self) -> bool:
@@ -50,9 +52,10 @@ class RoundResult:
         parts = [f"{name} {value:.3f}" for name, value in named if value is not None]
         if self.average_precision is not None:
             parts.append(f"mask AP {100 * self.average_precision:.1f}")
+        note = "; validation that chooses weights cannot judge them" if self.chosen else ""
         return (
             f"round {self.number}: label quality on held-out labels {self.before:.3f} -> "
-            f"{self.after:.3f} ({', '.join(parts)})"
+            f"{self.after:.3f} ({', '.join(parts)}){note}"
         )
 
 
@@ -76,6 +79,7 @@ def run_rounds(
     Raises:
         UsageError: Fewer than one round.
     """
+    tell_start(run, rounds)
     for stage in stages_of_rounds(run.config, rounds):
         run.fingerprint(stage)
         check_stage(run, stage, force)
@@ -90,6 +94,18 @@ def run_rounds(
             _report_end(run, result, rounds)
             break
     return manifests
+
+
+def tell_start(run: Run, rounds: int) -> None:
+    """Warn where later students learn nothing of the ones before but through their labels."""
+    student = run.config.student
+    if rounds > 1 and not starts_from_teacher(run.config):
+        start = student.weights or f"the weights of model '{student.model}'"
+        run.reporter.warn(
+            f"the student of each round starts from {start}, not from the model that labelled for "
+            "it: rounds do not add up to one longer training; set student.start to teacher, and no "
+            "student.weights, for students that go on"
+        )
 
 
 def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
@@ -131,4 +147,5 @@ def _measure(run: Run, number: int, manifests: dict[str, Manifest], force: bool)
         after.metrics["quality"],
         (labels["precision"], labels["recall"], labels["mean_iou"]),
         evaluation.metrics["segm"]["AP"],
+        bool(evaluation.metrics.get("chosen_here")),
     )

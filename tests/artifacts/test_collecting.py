@@ -11,6 +11,7 @@ import pytest
 from s4m_pipeline.artifacts.collecting import leftovers, remove
 from s4m_pipeline.artifacts.fingerprint import fingerprint
 from s4m_pipeline.artifacts.manifest import Manifest, file_entry
+from s4m_pipeline.artifacts.sealed import write_sealed
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.engine.registry import STAGES
 
@@ -99,6 +100,30 @@ def test_where_a_pointer_is_lost_all_that_the_stage_finished_is_kept(store: Stor
     assert removable(store) == []
 
 
+def test_where_one_does_not_say_what_it_was_made_of_nothing_is_removed(store: Store) -> None:
+    first = finish(store, OLD, "structure")
+    finish(store, NEW, "structure")
+    folder = finish(store, OTHER, "refine", {"structure": OLD})
+    assert removable(store) == []
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace(OLD, OLD[1:] + "b", 1))  # a changed byte
+    assert removable(store) == []
+    (folder / "manifest.json").write_text("{")
+    assert removable(store) == []
+    finish(store, NEW, "refine")
+    assert first in removable(store)
+
+
+def test_a_request_with_a_changed_byte_keeps_what_somebody_makes_of_it(store: Store) -> None:
+    finish(store, OLD, "structure")
+    finish(store, NEW, "structure")
+    folder = store.begin("refine", OTHER, {}, {"structure": OLD})
+    text = (folder / "request.json").read_text()
+    (folder / "request.json").write_text(text.replace(OLD, OLD[1:] + "b", 1))
+    with store.lock("refine", OTHER):
+        assert removable(store) == []
+
+
 def others(work: Path) -> list[Path]:
     """Folders that look like artifacts and are none of this work folder."""
     manifest = {"stage": "refine", "fingerprint": OLD}
@@ -183,7 +208,7 @@ def test_escape_sequences_do_not_reach_the_terminal(tmp_path: Path, s4m) -> None
     data = json.loads(path.read_text())
     data |= {"created": "\x1b]0;title\x07", "config": {"a": "\x1b[2J\x9b1m"}}
     data["files"][0]["path"] = "\x1b[2Jtable"
-    path.write_text(json.dumps(data))
+    write_sealed(path, data)
     calls = [
         ("list", work),
         ("gc", work),

@@ -1,13 +1,18 @@
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
 
+from s4m_pipeline.artifacts import file_facts
+from s4m_pipeline.artifacts import fingerprint as fingerprints
+from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.fingerprint import (
     FORMAT_VERSION,
-    DigestCache,
     canonical_json,
+    content_digest,
+    digest_of,
     file_digest,
     fingerprint,
     image_set_digest,
@@ -43,33 +48,73 @@ def test_fingerprint_changes_with_each_part(change):
     assert fingerprint(**parts) != fingerprint(**(parts | {change: other[change]}))
 
 
-def test_digest_cache_follows_the_file(tmp_path):
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_facts, "YOUNG", -(10**18))  # what was just written counts as old
     path = tmp_path / "weights.bin"
     path.write_bytes(b"one")
-    cache = DigestCache(tmp_path / "digests.json")
-    assert cache.file(path) == hashlib.sha256(b"one").hexdigest()
-    path.write_bytes(b"other")
-    assert DigestCache(tmp_path / "digests.json").file(path) == hashlib.sha256(b"other").hexdigest()
+    return path
 
 
-def test_digest_cache_is_used_where_size_and_time_stand(tmp_path):
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"one")
-    DigestCache(tmp_path / "digests.json").file(path)
-    known = json.loads((tmp_path / "digests.json").read_text())
-    known[str(path.resolve())][2] = "from the cache"
-    (tmp_path / "digests.json").write_text(json.dumps(known))
-    assert DigestCache(tmp_path / "digests.json").file(path) == "from the cache"
+def remembered(path):
+    return content_digest(path, FileFacts(path.parent / "digests.json"))
+
+
+def test_a_remembered_digest_follows_the_file(weights):
+    assert remembered(weights) == hashlib.sha256(b"one").hexdigest()
+    weights.write_bytes(b"other")
+    assert remembered(weights) == hashlib.sha256(b"other").hexdigest()
+
+
+def test_a_remembered_digest_follows_a_change_of_the_same_size_whose_time_is_put_back(weights):
+    first, before = remembered(weights), weights.stat()
+    weights.write_bytes(b"two")  # as rsync -t, cp -p and touch -r leave it
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert remembered(weights) == hashlib.sha256(b"two").hexdigest()
+    weights.write_bytes(b"one")
+    assert remembered(weights) == first
+    os.utime(weights)
+    assert remembered(weights) == first  # touched
+
+
+def test_a_remembered_digest_follows_a_file_that_took_the_others_place(weights):
+    remembered(weights)
+    other = weights.with_name("other.bin")
+    other.write_bytes(b"two")
+    before = weights.stat()
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(weights)
+    assert remembered(weights) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_a_digest_is_taken_once_for_a_files_state(weights, monkeypatch):
+    digest = remembered(weights)
+    monkeypatch.setattr(fingerprints, "file_digest", lambda path: pytest.fail("it was read again"))
+    assert remembered(weights) == digest
+
+
+def test_a_file_with_a_time_to_come_is_read_once_too(weights, monkeypatch):
+    monkeypatch.setattr(file_facts, "YOUNG", 0)
+    os.utime(weights, (2e9, 4e9))  # a camera's clock that is wrong
+    digest = remembered(weights)
+    monkeypatch.setattr(fingerprints, "file_digest", lambda path: pytest.fail("it was read again"))
+    assert remembered(weights) == digest
 
 
 def test_folder_digest_changes_with_a_file_inside(tmp_path):
     folder = tmp_path / "mobilesam"
-    folder.mkdir()
-    (folder / "decoder").write_bytes(b"a")
-    cache = DigestCache(tmp_path / "digests.json")
-    before = cache.file(folder)
-    (folder / "decoder").write_bytes(b"bb")
-    assert cache.file(folder) != before
+    (folder / "part").mkdir(parents=True)
+    (folder / "part" / "decoder").write_bytes(b"a")
+    before = remembered(folder)
+    decoder = hashlib.sha256(b"a").hexdigest()
+    assert before == digest_of([["part/decoder", decoder]]) == content_digest(folder)
+    (folder / "part" / "decoder").write_bytes(b"b")
+    assert remembered(folder) != before
+
+
+def test_a_missing_file_has_no_content(tmp_path):
+    with pytest.raises(UsageError, match=r"nothing\.bin"):
+        content_digest(tmp_path / "nothing.bin")
 
 
 def test_missing_file_is_a_usage_error(tmp_path):
@@ -92,11 +137,13 @@ def test_random_numbers_belong_to_their_key():
     np.testing.assert_array_equal(rng(3, "a", 1).random(4), rng(3, "a", 1).random(4))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"a": 1}', '{"PATH": []}', "[" * 5000, "\udcff"])
-def test_a_damaged_cache_of_digests_is_left_out(tmp_path, text):
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "7", '{"a": 1}', '{"PATH": []}', '{"PATH": [7, 7, "0"]}', "[" * 5000, "\udcff"],
+)
+def test_damaged_and_earlier_memories_of_digests_are_left_out(tmp_path, text):
     path = tmp_path / "file"
     path.write_bytes(b"content")
     text = text.replace("PATH", str(path))
     (tmp_path / "digests.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    cache = DigestCache(tmp_path / "digests.json")
-    assert cache.file(path) == hashlib.sha256(b"content").hexdigest()
+    assert remembered(path) == hashlib.sha256(b"content").hexdigest()

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.table_definitions import TABLES, Column, Table
 from s4m_pipeline.artifacts.table_file import categories_of
 from s4m_pipeline.artifacts.tables import read_rows, read_table, write_table
@@ -207,3 +208,21 @@ def test_each_row_of_structure_is_read_alone(tmp_path):
     path = tmp_path / "structure/00000.parquet"
     write_table(path, "structure", [row | {"image_id": i} for i in range(3)], CATEGORIES)
     assert pq.read_metadata(path).num_row_groups == 3
+
+
+def test_decisions_are_written_and_shown_as_their_values(tmp_path):
+    files = []
+    for name, decisions in (("named", [*Decision]), ("plain", ["refined", "kept", "dropped"])):
+        refined = {"teacher_mask_rle": MASK, "candidate_ious": [], "candidate": -1}
+        refined |= {"agreement": 1.0, "area_ratio": 1.0, "reason_code": "", "reason": ""}
+        rows = [
+            prediction(1, n) | refined | {"decision": decision}
+            for n, decision in enumerate(decisions)
+        ]
+        files.append(tmp_path / name / "refined/00000.parquet")
+        write_table(files[-1], "refined", rows, CATEGORIES)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    found = read_table(tmp_path / "named", "refined")["decision"].to_pylist()
+    assert found == ["refined", "kept", "dropped"]
+    assert f"{Decision.KEPT} {Decision.KEPT!s}" == "kept kept"
+    assert json.dumps([*Decision]) == '["refined", "kept", "dropped"]'

@@ -71,6 +71,9 @@ CASES = {
     "cut tensors": (safetensors(3), r"cut short \(\d+ of \d+ bytes\)"),
     "tensors": (safetensors(), r"rename it to end in \.safetensors"),
     "noise": (bytes(range(255, 0, -1)), None),
+    "json with a mark": (b"\xef\xbb\xbf{\"a\": 1}", r'JSON, beginning "\{"a": 1\}"'),
+    "page in UTF-16": ("<!DOCTYPE html><html>".encode("utf-16"), "web page"),
+    "text in UTF-16": ("not found".encode("utf-16"), 'a text, beginning "not found"'),
 }  # fmt: skip
 
 

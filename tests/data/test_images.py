@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from s4m_pipeline.data import images
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.images import image_size, read_image, unreadable
 from s4m_pipeline.errors import UsageError
@@ -120,6 +123,27 @@ def test_unreadable_names_every_bad_image_in_order(tmp_path: Path, pixels: np.nd
     assert turned.startswith(f"{records[20].path}: the image has 96 x 64 pixels, not the 64 x 96")
     assert sum(counted) == 30
     assert unreadable(records[:3]) == unreadable([]) == []
+
+
+@pytest.mark.parametrize(("decoded_bytes", "most"), [(1, 1), (1 << 30, 4)])
+def test_images_that_are_looked_at_are_decoded_within_the_budget(
+    tmp_path, monkeypatch, decoded_bytes, most
+):
+    at_work, seen, lock = [], [], threading.Lock()
+
+    def decode(record):
+        with lock:
+            at_work.append(record)
+            seen.append(len(at_work))
+        time.sleep(0.02)
+        with lock:
+            at_work.remove(record)
+
+    monkeypatch.setattr(images, "_fault", decode)
+    records = [ImageRecord(n, "a", tmp_path / "a", 4898, 7348) for n in range(12)]
+    assert images.unreadable(records, decoded_bytes=decoded_bytes) == []
+    assert len(seen) == 12
+    assert max(seen) <= most
 
 
 def test_unreadable_stops_where_its_callback_does(tmp_path: Path, pixels: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,25 @@ def test_a_flipped_bit_in_a_manifest_is_noticed_by_verify_and_by_the_next_stage(
             verify_artifact(folder)
         with pytest.raises(ArtifactError):
             done.run().require(TrainTeacher())
+        assert freshness(done.run(), TrainTeacher()).state == "damaged"
+
+
+def test_a_figure_that_changed_in_a_manifest_is_not_shown(done: Workshop, s4m) -> None:
+    path = done.run().folder(Evaluate("teacher")) / MANIFEST
+    text = path.read_text()
+    place = text.index('"AP":') + len('"AP": 0.')
+    path.write_text(f"{text[:place]}{(int(text[place]) + 1) % 10}{text[place + 1 :]}")
+    try:
+        for command in ("evaluate", "status"):
+            of = ("--of", "teacher") if command == "evaluate" else ()
+            code, out, err = s4m(command, "-c", done.config, *of)
+            assert "damaged" in out + err
+            assert code == (3 if command == "evaluate" else 0)
+        code, out, err = s4m("artifacts", "show", path.parent)
+        assert (code, out) == (3, "")
+        assert "damaged" in err
+    finally:
+        path.write_text(text)
 
 
 def test_each_file_is_read_once_for_its_state(
@@ -116,6 +136,18 @@ def test_each_file_is_read_once_for_its_state(
     (run.folder(TrainTeacher()) / CHECKPOINT).touch()
     run.require(TrainTeacher())
     assert read == [CHECKPOINT, CHECKPOINT]
+
+
+def test_a_file_that_changed_between_two_looks_is_read_again_whatever_its_time(
+    done: Workshop,
+) -> None:
+    run = done.run()
+    path = run.require(TrainTeacher()) / CHECKPOINT
+    before = path.stat()
+    with flipped(path, 3):
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(ArtifactError, match="SHA-256"):
+            run.require(TrainTeacher())
 
 
 def test_status_compares_sizes_alone(done: Workshop) -> None:

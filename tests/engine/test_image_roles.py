@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
-from s4m_pipeline.artifacts.fingerprint import DigestCache
-from s4m_pipeline.config import DataSection
+from s4m_pipeline.config_data import DataSection
 from s4m_pipeline.data.same_files import resolved_names
 from s4m_pipeline.engine.image_sets import ImageSets
 from s4m_pipeline.errors import UsageError
@@ -37,8 +36,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _sets(folder: Path, told: list[str], validation: bool = True, **unlabelled: Any) -> ImageSets:
+def _sets(
+    folder: Path,
+    told: list[str],
+    validation: bool = True,
+    outside: str = "refuse",
+    **unlabelled: Any,
+) -> ImageSets:
     data: dict[str, Any] = {
+        "outside": outside,
         "labelled": {"images": folder / "images", "annotations": folder / "labelled.json"},
         "unlabelled": {"images": folder / "images", **unlabelled},
     }
@@ -47,8 +53,7 @@ def _sets(folder: Path, told: list[str], validation: bool = True, **unlabelled: 
             "images": folder / "images",
             "annotations": folder / "validation.json",
         }
-    digests = DigestCache(folder / "digests.json")
-    return ImageSets(DataSection(**data), digests, FileFacts(None), told.append)
+    return ImageSets(DataSection(**data), FileFacts(None), told.append)
 
 
 def _numbers(sets: ImageSets) -> list[int]:
@@ -81,8 +86,13 @@ def test_ids_do_not_depend_on_what_is_left_out(folder: Path) -> None:
     assert [image.id for image in sets.unlabelled.images] == [3, 4]
 
 
-@pytest.mark.parametrize("how", ["links", "link to the folder", "another way", "copies"])
-def test_a_picture_is_known_by_its_resolved_path(folder: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    "how", ["links", "link to the folder", "another way", "hard links", "copies", "other names"]
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_picture_is_known_by_its_file_and_by_its_bytes(
+    folder: Path, how: str, listed: bool
+) -> None:
     other = folder / "other"
     if how == "link to the folder":
         other.symlink_to(folder / "images")
@@ -94,12 +104,35 @@ def test_a_picture_is_known_by_its_resolved_path(folder: Path, how: str) -> None
             target = other / path.name
             if how == "links":
                 target.symlink_to(Path("..") / "images" / path.name)
+            elif how == "hard links":
+                target.hardlink_to(path)
             else:
-                shutil.copy(path, target)
-    sets = _sets(folder, told := [], images=other)
-    same = how != "copies"  # other files; data check --against finds them by content
-    assert _numbers(sets) == ([2, 3] if same else [0, 1, 2, 3, 4, 5])
-    assert len(told) == (2 if same else 0)
+                shutil.copy(path, target.with_suffix(".PNG") if how == "other names" else target)
+    annotations: dict[str, Any] = {}
+    if listed:
+        content = {**_part([0, 1, 2, 3, 4, 5]), "annotations": []}
+        for image, path in zip(content["images"], sorted(other.iterdir()), strict=True):
+            image["file_name"] = f"./{path.name}"
+        annotations = {"annotations": write_json(folder / "listed.json", content)}
+    outside = "allow" if how == "links" else "refuse"  # a list may not lead out of its folder
+    sets = _sets(folder, told := [], outside=outside, images=other, **annotations)
+    assert _numbers(sets) == [2, 3]
+    assert [message.split(" of ")[0] for message in told] == ["data.unlabelled: 2"] * 2
+
+
+def test_another_picture_under_the_same_name_has_no_other_role(folder: Path) -> None:
+    (folder / "other").mkdir()
+    for path in (folder / "images").iterdir():
+        (folder / "other" / path.name).write_bytes(path.read_bytes() + b"\0")
+    sets = _sets(folder, told := [], images=folder / "other")
+    assert (_numbers(sets), told) == ([0, 1, 2, 3, 4, 5], [])
+
+
+def test_files_that_cannot_be_read_are_not_the_same(folder: Path) -> None:
+    for name in ("picture 0.png", "picture 2.png"):
+        (folder / "images" / name).unlink()
+    sets = _sets(folder, [], annotations=folder / "all.json")
+    assert _numbers(sets) == [2, 3]
 
 
 def test_nothing_is_left(folder: Path) -> None:
@@ -116,7 +149,7 @@ def test_what_is_left_out_is_in_the_digest(folder: Path) -> None:
     digests = {digest(), digest(include_labelled=True), digest(validation=False), everything}
     assert len(digests) == 4
     shutil.copytree(folder / "images", folder / "apart")
-    apart = _sets(folder, [], images=folder / "apart")
+    apart = _sets(folder, [], validation=False, images=folder / "apart", include_labelled=True)
     assert apart.unlabelled_digest() == everything  # as before, where no picture has two roles
     assert digest() == digest()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from s4m_pipeline.cli import main
-from s4m_pipeline.config import LabelledSet
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.folders import ImagesFolder
 from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.engine.registry import stage_named

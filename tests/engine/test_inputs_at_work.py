@@ -93,6 +93,29 @@ def test_a_stopped_stage_goes_on_where_its_inputs_are_the_same(
     assert {path.name: path.stat().st_ino for path in folder.glob("shards/*.json")} == markers
 
 
+def test_what_does_not_say_any_more_what_it_was_made_of_is_not_gone_on_with(
+    done: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, make = done.run(), Refine.make
+
+    def stopped(self: Refine, run: Run, folder: Path) -> Outcome:
+        make(self, run, folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Refine, "make", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            perform(run, Refine(), force=True)
+    request = run.folder(Refine()) / "request.json"
+    request.write_text(request.read_text().replace('"predictions": "', '"predictions": "0', 1))
+    warnings: list[str] = []
+    again = done.run()
+    monkeypatch.setattr(again.reporter, "warn", warnings.append)
+    perform(again, Refine())
+    assert any("request.json is damaged, which says what it was made of" in w for w in warnings)
+    assert len(list((run.folder(Refine()).parent / ".replaced").iterdir())) == 2
+
+
 def test_input_contents_of_earlier_versions_count_pages_and_logs(done: Workshop) -> None:
     from s4m_pipeline.artifacts.fingerprint import digest_of
     from s4m_pipeline.stages.train_teacher import TrainTeacher

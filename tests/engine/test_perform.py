@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from s4m_pipeline.artifacts import store
-from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, write_manifest
+from s4m_pipeline.artifacts.manifest import Manifest, file_entry, read_manifest, write_manifest
+from s4m_pipeline.artifacts.sealed import write_sealed
 from s4m_pipeline.engine.perform import freshness
 from s4m_pipeline.stages.trainings import training_of_round
 from s4m_pipeline.workflow.pipeline import stages_of_rounds, status
@@ -19,7 +21,7 @@ ROUNDS = 8
 
 @pytest.fixture
 def eight_rounds(empty_workshop: Workshop, tmp_path: Path) -> Workshop:
-    """A run of eight rounds, its artifacts nothing but manifests."""
+    """A run of eight rounds, its artifacts nothing but manifests and a file each."""
     copy = empty_workshop.copy(tmp_path / "run")
     run = copy.run()
     for stage in stages_of_rounds(run.config, ROUNDS):
@@ -31,7 +33,11 @@ def eight_rounds(empty_workshop: Workshop, tmp_path: Path) -> Workshop:
             stage.inputs(run),
             {name: run.store.manifest(s.name, run.fingerprint(s)).content for name, s in inputs},
         )
-        write_manifest(run.folder(stage), manifest)
+        folder = run.folder(stage)
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("")
+        manifest.files.append(file_entry(folder, folder / "file"))
+        write_manifest(folder, manifest)
     return copy
 
 
@@ -73,9 +79,7 @@ def test_a_manifest_that_changes_is_read_again(eight_rounds: Workshop) -> None:
     student = training_of_round(ROUNDS)
     assert freshness(run, student).state == "fresh"
     path = run.folder(training_of_round(1)) / "manifest.json"
-    text = path.read_text()
-    path.write_text(text.replace('"metrics": {}', '"metrics": {"a": 1}', 1))
-    assert path.read_text() != text
+    write_sealed(path, json.loads(path.read_text()) | {"metrics": {"a": 1}})
     assert freshness(run, student).state == "fresh"  # its files are the same
     path.write_text("{")
     standing = freshness(run, student)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, write_manifest
+from s4m_pipeline.artifacts.sealed import write_sealed
 from s4m_pipeline.artifacts.shards import ShardResult, make_shards, write_shard
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.artifacts.tables import read_rows, read_table, table_files
@@ -106,7 +107,7 @@ def test_a_file_outside_the_artifact_is_not_listed(tmp_path: Path, path: str) ->
     write_manifest(folder, Manifest("refine", "0" * 16, {}, {}))
     data = json.loads((folder / "manifest.json").read_text())
     data["files"] = [{"path": path, "bytes": 1, "sha256": "0" * 64, "rows": None}]
-    (folder / "manifest.json").write_text(json.dumps(data))
+    write_sealed(folder / "manifest.json", data)
     with pytest.raises(ArtifactError, match="damaged"):
         read_manifest(folder)
 
@@ -129,6 +130,6 @@ def test_a_file_outside_the_artifact_is_not_listed(tmp_path: Path, path: str) ->
 def test_a_manifest_of_other_types_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
     write_manifest(tmp_path, Manifest("refine", "0" * 16, {}, {}))
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    write_sealed(path, json.loads(path.read_text()) | change)
     with pytest.raises(ArtifactError, match="damaged"):
         read_manifest(tmp_path)

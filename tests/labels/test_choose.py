@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from s4m_pipeline.artifacts.manifest import read_manifest, verify
+from s4m_pipeline.artifacts.sealed import write_sealed
 from s4m_pipeline.artifacts.tables import read_table
 from s4m_pipeline.engine.perform import freshness, perform
 from s4m_pipeline.errors import S4MError, UsageError
@@ -142,13 +143,23 @@ def test_without_an_earlier_refinement_the_command_that_makes_one_is_named(refin
     assert "s4m refine -c" in err
 
 
+@pytest.mark.parametrize("content", ["{", None])
+def test_a_refinement_with_a_damaged_manifest_is_no_source(refined, tmp_path, content):
+    copy = refined.copy(tmp_path / "run")
+    run = copy.run(*below(refined), "pseudo_label.score=0.9")
+    for path in (copy.folder / "work" / "refine").glob("*/manifest.json"):
+        path.write_text(content or path.read_text().replace('"instances": ', '"instances": 1', 1))
+    with pytest.raises(UsageError, match="thresholds alone"):
+        StoredMasks().artifact(Refine(), run)
+
+
 def test_predictions_made_again_are_no_source(refined, tmp_path):
     copy = refined.copy(tmp_path / "run")
     run = copy.run(*below(refined), "pseudo_label.score=0.9")
     path = run.folder(PseudoLabel()) / "manifest.json"
     data = json.loads(path.read_text())
     data["files"][0]["sha256"] = "of another result"
-    path.write_text(json.dumps(data))
+    write_sealed(path, data)
     with pytest.raises(UsageError, match="thresholds alone"):
         StoredMasks().artifact(Refine(), run)
 

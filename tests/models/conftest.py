@@ -172,6 +172,6 @@ def spec(tmp_path: Path, scenes: dict[str, Any], tiny_model: Path) -> TrainingSp
         labelled=scenes,
         log_file=tmp_path / "log.jsonl",
         iterations=2,
-        batch_size=2,
+        labelled_batch=2,
         ema=0.99,
     )

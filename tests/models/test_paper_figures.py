@@ -16,7 +16,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config import RunConfig, starts_from_teacher
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import RUNS, expects_weights, model_config_path, write_run_template
 from s4m_pipeline.models.model_config import read_model_config
@@ -204,13 +204,14 @@ def test_cocos_rate_falls_twice() -> None:
 
 @pytest.mark.parametrize(
     ("data", "teacher", "student", "iterations"),
-    [("cityscapes", 4, 16, 90000), ("coco", 16, 12, 368750)],
+    [("cityscapes", 4, (16, 16), 90000), ("coco", 16, (12, 12), 368750)],
 )
 def test_lengths_and_batches_of_a_run(
-    data: str, teacher: int, student: int, iterations: int
+    data: str, teacher: int, student: tuple[int, int], iterations: int
 ) -> None:
     config = run(data)
-    assert (config.teacher.batch_size, config.student.batch_size) == (teacher, student)
+    assert config.teacher.batch_size == teacher
+    assert (config.student.labelled_batch, config.student.unlabelled_batch) == student
     assert config.teacher.iterations == config.student.iterations == iterations
     if data == "coco":  # 50 epochs of 118 000 images
         assert config.teacher.iterations * config.teacher.batch_size == 50 * 118000
@@ -231,6 +232,7 @@ def test_a_runs_losses_labels_and_augmentation(data: str, mode: str, pixels: int
     assert config.teacher.structure_weight == 1.0
     assert config.student.structure_weight == config.student.class_weight == 0.0
     assert config.student.unlabelled_weight == 2.0
+    assert config.student.repeat_threshold == 10
     assert config.student.ema == 0.9996
     assert config.student.paste == mode
     assert config.student.paste_min_area * pixels == pytest.approx(3000, abs=5)
@@ -240,11 +242,35 @@ def test_a_runs_losses_labels_and_augmentation(data: str, mode: str, pixels: int
     assert (config.refine.policy, config.refine.points) == ("points", 3)
     assert (config.refine.candidate, config.refine.min_agreement) == ("argmax-iou", 0.0)
     assert config.refine.max_area_ratio is None
-    assert (config.segmenter.name, config.segmenter.image_size) == ("sam2.1_hiera_large", 1024)
+    assert (config.segmenter.name, config.segmenter.image_size) == ("sam2_hiera_large", 1024)
+
+
+@pytest.mark.parametrize(("data", "interval"), [("cityscapes", 5000), ("coco", 7000)])
+def test_weights_labels_and_unlabelled_images_of_a_run(data: str, interval: int) -> None:
+    config = run(data)
+    for section in (config.teacher, config.student):
+        assert (section.keep, section.validation_interval) == ("best", interval)
+    assert config.data.unlabelled is not None
+    assert config.data.unlabelled.include_labelled
+    assert config.data.unlabelled.images == config.data.labelled.images
+    assert not starts_from_teacher(config), "the student starts from ImageNet"
+    text = " ".join((RUNS / f"{data}-paper.yaml").read_text().replace("#", " ").split())
+    assert "--list perc_10.txt --unlabelled all" in text
+
+
+def test_cityscapes_alone_changes_colours_of_labelled_images() -> None:
+    weak = read_model_config("mask2former_r50_cityscapes", 8).weak_pipeline
+    assert [dict(step) for step in weak] == [
+        {
+            "type": "SsdColours", "brightness": 32, "contrast": (0.5, 1.5),
+            "saturation": (0.5, 1.5), "hue": 18,
+        }
+    ]  # fmt: skip
+    assert "weak_pipeline" not in read_model_config("mask2former_r50_coco", 80)
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_our_run_differs_from_the_papers_in_refinement_the_students_start_and_ignore_regions(
+def test_our_run_differs_from_the_papers_in_what_its_comment_names(
     data: str, tmp_path: Path
 ) -> None:
     write_run_template(data, tmp_path / "run.yaml")
@@ -253,6 +279,11 @@ def test_our_run_differs_from_the_papers_in_refinement_the_students_start_and_ig
     assert ours.pop("refine") != papers.pop("refine")
     assert papers["student"].pop("weights") == "resnet50.pth"
     assert papers["student"].pop("ignore_score") is None
+    for section in (papers["teacher"], papers["student"]):
+        assert section.pop("keep") == "best"
+        section.pop("validation_interval")
+    assert "sam2.1" in str(ours.pop("segmenter"))
+    papers.pop("segmenter")
     assert papers["data"]["unlabelled"].pop("include_labelled") is True
     assert ours == papers
     assert load_config(tmp_path / "run.yaml").refine.candidate == "fuse"

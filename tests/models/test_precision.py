@@ -29,8 +29,8 @@ from s4m_pipeline.models.precision import (  # noqa: E402
 )
 
 EVERYTHING = dict(
-    batch_size=6,
-    unlabelled_fraction=0.67,
+    labelled_batch=2,
+    unlabelled_batch=4,
     losses=StudentLosses(
         class_weight=1.0, class_temperature=2.0, quality_weight=True, ignore_score=0.3
     ),

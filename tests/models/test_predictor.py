@@ -234,3 +234,10 @@ def test_a_config_that_names_more_than_registered_modules_is_refused(
     stored = Checkpoint({}, None, model, [], (64, 64), 1)
     with pytest.raises(ArtifactError, match="not to be trusted"):
         build_model(stored, tmp_path / "a.pth")
+
+
+def test_masks_a_few_at_a_time_have_the_same_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = torch.rand(7, 40, 50, generator=torch.Generator().manual_seed(0)) > 0.4
+    together = mask_logits(masks, (31, 37))
+    monkeypatch.setattr("s4m_pipeline.models.predictor.MASK_BYTES", 2 * 4 * 40 * 50)
+    assert torch.equal(mask_logits(masks, (31, 37)), together)

@@ -48,7 +48,7 @@ def losses_with(
 ) -> Callable[..., dict[str, float]]:
     """The first batch's losses as a training would compute them, some settings changed."""
     spec = replace(
-        spec, labelled=structured, unlabelled=refined, batch_size=6, unlabelled_fraction=0.67
+        spec, labelled=structured, unlabelled=refined, labelled_batch=2, unlabelled_batch=4
     )
     spec.folder.mkdir()
 

@@ -23,8 +23,9 @@ def student(spec: TrainingSpec, refined: dict[str, Any]) -> TrainingSpec:
     return replace(
         spec,
         unlabelled=refined,
-        batch_size=6,
-        unlabelled_fraction=0.67,
+        labelled_batch=2,
+        unlabelled_batch=4,
+        repeat_threshold=10.0,
         iterations=5,
         checkpoint_interval=2,
         paste="dynamic",
@@ -93,7 +94,7 @@ def test_paste_adds_instances_to_half_of_the_unlabelled_images(
 ) -> None:
     seen = watch(monkeypatch)
     losses = replace(student.losses, ignore_score=None)
-    quiet = replace(student, losses=losses, iterations=4, batch_size=6)
+    quiet = replace(student, losses=losses, iterations=4)
     train(replace(quiet, paste="off", folder=student.folder / "off"))
     off = [[len(s.gt_instances) for s in samples] for samples in seen]
     seen.clear()
@@ -146,4 +147,4 @@ def test_the_average_is_the_papers_and_leaves_its_start_behind() -> None:
 
 def test_paste_needs_two_unlabelled_images(student: TrainingSpec) -> None:
     with pytest.raises(UsageError, match="paste needs two unlabelled images"):
-        train(replace(student, batch_size=3, unlabelled_fraction=0.3))
+        train(replace(student, labelled_batch=2, unlabelled_batch=1))

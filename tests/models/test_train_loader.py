@@ -31,7 +31,8 @@ def loader_of(spec: TrainingSpec) -> Any:
 
 def test_batches_of_workers_are_those_without(spec: TrainingSpec, refined: dict[str, Any]) -> None:
     mixed = replace(
-        spec, unlabelled=refined, batch_size=4, paste="dynamic", paste_min_area=0.001,
+        spec, unlabelled=refined, labelled_batch=2, unlabelled_batch=2,
+        paste="dynamic", paste_min_area=0.001,
         losses=StudentLosses(quality_weight=True, ignore_score=0.3),
     )  # fmt: skip
     alone, sent = (iter(loader_of(replace(mixed, workers=workers))) for workers in (0, 1))

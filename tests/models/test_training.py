@@ -146,7 +146,8 @@ def test_the_wait_for_batches_is_timed_but_not_that_for_skipped_ones() -> None:
 def test_both_sides_of_a_batch_are_trained_on(spec: TrainingSpec, scenes: dict[str, Any]) -> None:
     unlabelled = {**scenes, "branch": "unlabelled"}
     seen: dict[str, float] = {}
-    both = replace(spec, unlabelled=unlabelled, on_step=lambda _, losses: seen.update(losses))
+    both = replace(spec, labelled_batch=1, unlabelled_batch=1, unlabelled=unlabelled)
+    both = replace(both, on_step=lambda _, losses: seen.update(losses))
     heavy = train(replace(both, losses=StudentLosses(unlabelled_weight=3.0), iterations=1)).losses
     names = [n for n in seen if n.startswith("unlabelled_")]
     assert "unlabelled_loss_mask" in names
@@ -215,7 +216,7 @@ def test_start_weights_of_another_model_are_refused(spec: TrainingSpec, tmp_path
     [
         ({"model": "mask2former_r51"}, "near it: mask2former_r50"),
         ({"model": "no/such/file.py"}, "no such file"),
-        ({"batch_size": 1, "unlabelled": {}}, "batch_size"),
+        ({"unlabelled_batch": 0, "unlabelled": {}}, "unlabelled_batch"),
         ({"device": "cuda:99"}, "CUDA|device"),
         ({"init_checkpoint": Path("nowhere.pth")}, "nowhere.pth"),
         ({"labelled": {"type": "CocoInstances", "annotations": "a", "images": "b"}}, "a"),

@@ -325,6 +325,7 @@ def test_a_file_cut_short_is_told_by_its_own_stage_and_status_and_force_mends_it
 def test_run_tells_a_mistake_of_a_late_stage_before_the_first_one_starts(workshop, s4m):
     refused(s4m("run", "-c", workshop.config, "student.model=m2f"), 2, "m2f")
     refused(s4m("run", "-c", workshop.config, "student.batch_size=1"), 2, "student.batch_size")
+    refused(s4m("run", "-c", workshop.config, "student.labelled_batch=0"), 2, "labelled_batch")
     assert not list((workshop.folder / "work").glob("structure/*/"))
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from s4m_pipeline.artifacts.sealed import write_sealed
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.metrics import cityscapes_ap
 from s4m_pipeline.stages import detect_and_score
@@ -167,7 +168,7 @@ def test_detections_that_are_not_the_same_are_not_taken(finished, tmp_path, dama
         manifest["counts"]["quarantined"] = 1
     else:
         (folder / DETECTIONS).write_text("[]")
-    path.write_text(json.dumps(manifest))
+    write_sealed(path, manifest)
     assert stored_detections(run, other) is None
 
 

@@ -18,6 +18,9 @@ from s4m_pipeline.stages import student_training, train_student
 from s4m_pipeline.stages.train_student import TrainStudent
 
 CHANGES = {
+    "labelled_batch": 3,
+    "unlabelled_batch": 5,
+    "repeat_threshold": 10.0,
     "paste": "dynamic",
     "paste_min_area": 0.01,
     "class_temperature": 2.5,
@@ -72,7 +75,13 @@ def test_defaults_are_those_of_the_training_itself(
     seen = training_of(run_of(tmp_path), monkeypatch)
     fields = TrainingSpec.__dataclass_fields__ | StudentLosses.__dataclass_fields__
     assert seen.keys() <= fields.keys()
-    for name in ("paste", "paste_min_area", "class_temperature", "quality_weight"):
+    for name in (
+        "repeat_threshold",
+        "paste",
+        "paste_min_area",
+        "class_temperature",
+        "quality_weight",
+    ):
         assert seen[name] == fields[name].default
 
 
@@ -92,9 +101,9 @@ def test_ignore_regions_are_automatic_for_mask2former_alone(tmp_path: Path) -> N
 def test_paste_needs_two_unlabelled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_student, "check_training", lambda *_, **__: None)
     with pytest.raises(UsageError, match=r"student\.paste needs two unlabelled images"):
-        TrainStudent().check(run_of(tmp_path, paste="static", batch_size=2))
-    TrainStudent().check(run_of(tmp_path, paste="off", batch_size=2))
-    TrainStudent().check(run_of(tmp_path, paste="static", batch_size=4))
+        TrainStudent().check(run_of(tmp_path, paste="static", unlabelled_batch=1))
+    TrainStudent().check(run_of(tmp_path, paste="off", unlabelled_batch=1))
+    TrainStudent().check(run_of(tmp_path, paste="static", unlabelled_batch=2))
 
 
 @pytest.mark.parametrize("setting", [{"quality_weight": True}, {"ignore_score": 0.3}])
@@ -104,4 +113,4 @@ def test_settings_of_mask2former_are_refused_for_others_before_any_work(
     monkeypatch.setattr(train_student, "check_training", lambda *_, **__: None)
     with pytest.raises(UsageError, match="needs a Mask2Former model"):
         TrainStudent().check(run_of(tmp_path, model="mask_rcnn_lite0", **setting))
-    TrainStudent().check(run_of(tmp_path, model="mask2former_lite0", batch_size=4, **setting))
+    TrainStudent().check(run_of(tmp_path, model="mask2former_lite0", **setting))

@@ -1,4 +1,4 @@
-"""How batches are divided, and who trades."""
+"""Who of a batch trades."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from s4m_pipeline.training_data.batches import trading_pairs, unlabelled_per_batch
-
-
-def test_unlabelled_share() -> None:
-    assert [unlabelled_per_batch(4, share) for share in (0.0, 0.5, 0.75, 1.0)] == [1, 2, 3, 3]
-    assert unlabelled_per_batch(16, 0.5) == 8
+from s4m_pipeline.training_data.batches import trading_pairs
 
 
 @pytest.mark.parametrize(("count", "pairs"), [(4, 1), (8, 2), (16, 4)])

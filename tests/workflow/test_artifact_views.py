@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,20 @@ def test_the_command_that_makes_it_anew_is_one_that_is_there(store: Store, s4m, 
     assert code == 3
     assert "format version 1" in err
     assert "s4m calibrate -c RUN.yaml" in err  # what makes a cross-fit
+
+
+def test_the_latest_of_each_round_and_evaluation_is_marked(tmp_path: Path, s4m) -> None:
+    store = Store(tmp_path)
+    marked = set()
+    for number, pointer in enumerate(["", "", "round-2", "teacher-validation", "round-2"]):
+        folder = store.begin("refine", f"{number:016x}", {}, {})
+        store.point_latest("refine", folder.name, pointer)
+        os.utime(folder, (number, number))
+        marked = {name for name in marked if name[1] != pointer} | {(folder.name, pointer)}
+    # an artifact without a pointer of its own is marked by the one of the stage, made last
+    latest = {name for name, pointer in marked if pointer}
+    code, out, _ = s4m("artifacts", "list", tmp_path)
+    assert code == 0
+    assert {line.split()[2] for line in out.splitlines() if line.startswith("*")} == latest
+    rows = json.loads(s4m("artifacts", "list", tmp_path, "--json")[1])
+    assert {row["fingerprint"] for row in rows if row["latest"]} == latest

@@ -19,7 +19,8 @@ def test_the_demo_writes_scenes_and_a_run_file_that_loads(tmp_path):
     config = load_config(path)
     assert config.seed == 5
     assert config.teacher.iterations == config.student.iterations
-    assert config.teacher.batch_size == config.student.batch_size
+    assert (config.student.labelled_batch, config.student.unlabelled_batch) == (2, 6)
+    assert config.teacher.batch_size == 8, "models that are compared see as many images"
     assert len(list(config.data.unlabelled.images.glob("*.jpg"))) == 3
     assert json.loads(config.data.labelled.annotations.read_text())["annotations"]
 

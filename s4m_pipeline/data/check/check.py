@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from s4m_pipeline.data.check.duplicates import Match, find_repeated, find_shared
@@ -74,27 +75,82 @@ def check_coco(
     entries, leaving = split_outside(images, check_entries(text, references, faults), outside)
     for entry in leaving:
         faults.add("outside-name", entry.name)
-    decode = decode or bool(against)
-    others = [_inside(other, folder, outside, faults) for other, folder in against]
-    rule: Reading | None = reading
-    if decode:
-        of_sets = zip([images, *(folder for _, folder in against)], [entries, *others], strict=True)
-        deep = [find_deep(folder, listed, processes, progress) for folder, listed in of_sets]
-        rule = with_levels(reading, deep, faults)
-        check_levels(deep[0], rule, faults)
-    report = check_files(images, entries, (text, references), decode, processes, progress, rule)
+    own = _Set(annotations, images, entries)
+    others = [_Set(*pair, _inside(*pair, outside, faults)) for pair in against]
+    work = _Work(decode or bool(against), processes, progress, faults)
+    rule = work.rule_of(reading, [own, *others])
+    report = work.pictures(own, rule, (text, references))
     faults.merge(report.faults)
     report.turned.hint(faults)
     del text, references  # half a gigabyte for COCO
-    # a file that two entries name is a fault already, and no further one by its content
-    by_file = {picture_name(str(one.path)): one for one in reversed(report.prints)}
-    once = [one for one in report.prints if by_file[picture_name(str(one.path))] is one]
-    for match in find_repeated(once, processes, progress):
-        faults.add("repeated-image", _description(match))
-    for (other, folder), listed in zip(against, others, strict=True):
-        theirs = check_files(folder, listed, None, True, processes, progress, rule)
-        _compare(report.prints, theirs, other, listed, faults, processes, progress)
+    work.find_repeated(report.prints)
+    for other in others:
+        work.compare(report.prints, work.pictures(other, rule), other)
     return faults.listed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """A COCO file, its folder of images, and the entries whose pictures may be opened."""
+
+    source: Path
+    folder: Path
+    entries: Sequence[ImageEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The checks that open pictures.
+
+    Attributes:
+        decode: Decode them whole.
+        processes: How many processes check them.
+        progress: Shows how far it is.
+        faults: Where to count what is wrong.
+    """
+
+    decode: bool
+    processes: int
+    progress: Progress
+    faults: FaultCounter
+
+    def rule_of(self, reading: Reading, sets: Sequence[_Set]) -> Reading | None:
+        """How pictures are read, with levels that hold for all sets, of which the first is checked.
+
+        None where no levels hold for all.
+        """
+        if not self.decode:
+            return reading
+        deep = [find_deep(one.folder, one.entries, self.processes, self.progress) for one in sets]
+        rule = with_levels(reading, deep, self.faults)
+        check_levels(deep[0], rule, self.faults)
+        return rule
+
+    def pictures(
+        self, one: _Set, rule: Reading | None, content: tuple[CocoText, References] | None = None
+    ) -> Report:
+        """Check the pictures of a set, and the masks where its file's text is given."""
+        entries = one.entries
+        work = (self.decode, self.processes, self.progress)
+        return check_files(one.folder, entries, content, *work, rule)
+
+    def find_repeated(self, prints: Sequence[Print]) -> None:
+        """Count the pictures that are in the set twice."""
+        # a file that two entries name is a fault already, and no further one by its content
+        by_file = {picture_name(str(one.path)): one for one in reversed(prints)}
+        once = [one for one in prints if by_file[picture_name(str(one.path))] is one]
+        for match in find_repeated(once, self.processes, self.progress):
+            self.faults.add("repeated-image", _description(match))
+
+    def compare(self, prints: Sequence[Print], report: Report, other: _Set) -> None:
+        """Count the pictures that another set has too."""
+        known = {picture.name for picture in report.prints}
+        for entry in other.entries:
+            if entry.name not in known:
+                self.faults.add("unreadable-other", f"{entry.name} of {other.source}")
+        for match in find_shared(prints, report.prints, self.processes, self.progress):
+            what = f"{match.picture.name} is {match.other.name} of {other.source}"
+            self.faults.add(match.kind, what)
 
 
 def _inside(other: Path, folder: Path, outside: bool, faults: FaultCounter) -> list[ImageEntry]:
@@ -104,24 +160,6 @@ def _inside(other: Path, folder: Path, outside: bool, faults: FaultCounter) -> l
     for entry in leaving:
         faults.add("unreadable-other", f"{entry.name} of {other}, which leads out of {folder}")
     return inside
-
-
-def _compare(
-    prints: Sequence[Print],
-    report: Report,
-    other: Path,
-    entries: Sequence[ImageEntry],
-    faults: FaultCounter,
-    processes: int,
-    progress: Progress,
-) -> None:
-    """Count the pictures that another set has too."""
-    known = {picture.name for picture in report.prints}
-    for entry in entries:
-        if entry.name not in known:
-            faults.add("unreadable-other", f"{entry.name} of {other}")
-    for match in find_shared(prints, report.prints, processes, progress):
-        faults.add(match.kind, f"{match.picture.name} is {match.other.name} of {other}")
 
 
 def _description(match: Match) -> str:

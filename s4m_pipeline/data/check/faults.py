@@ -59,6 +59,7 @@ NOTES: Mapping[str, str] = {
     },
     "exif-hint": "hints at the picture that the labels were drawn on, upright or as stored",
     "deep-image": "images of more than 8 bits, all read by the same levels (data.levels)",
+    "several-frames": "images of several frames or pages, of which the first is read",
     "repeated-image": "images that occur twice by content",
 }
 """What may be intended, but is worth knowing, each with what it says."""
@@ -97,7 +98,7 @@ class Fault:
     def text(self) -> str:
         """What the fault is, how often, and its examples, each on an indented line of its own."""
         lines = [f"{self.meaning}: {self.count:,}", *(f"  {e}" for e in self.examples)]
-        if self.count > len(self.examples):
+        if self.count > len(self.examples) and self.kind not in MODEL_NOTES:  # figures and advice
             lines.append(f"  and {self.count - len(self.examples):,} more")
         return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from s4m_pipeline.data.check.masks import check_mask
 from s4m_pipeline.data.check.picture_prints import Print, take_print
 from s4m_pipeline.data.check.turned_images import TurnedImages
 from s4m_pipeline.data.formats.coco.text import CocoText
-from s4m_pipeline.data.images import image_size, turned_text
+from s4m_pipeline.data.images import has_frames, image_size, turned_text
 from s4m_pipeline.data.near_names import NearNames
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
@@ -149,6 +149,8 @@ def _check_file(image: ImageEntry, batch: Batch, report: Report) -> None:
         return
     size = (image.height, image.width)
     report.turned.look_at(path, image.name, size, report.faults)
+    if has_frames(path):
+        report.faults.add("several-frames", image.name)
     if (height, width) != size:
         sizes = f"{image.width} x {image.height}, the file {width} x {height}"
         sizes += turned_text(path, size, upright)

@@ -73,7 +73,7 @@ def clean(
         raise UsageError(f"{annotations}: no annotations in it")
     faults = FaultCounter()
     pictures = usable_pictures(text.images, images, faults, outside)
-    categories, classes = usable_categories(
+    categories, classes, classes_mended = usable_categories(
         text.other.get("categories", []), annotations, used, faults
     )
     kept = Kept(pictures, classes, faults)
@@ -87,7 +87,7 @@ def clean(
     return Cleaned(
         images=(len(pictures.entries), len(text.images)),
         annotations=(len(kept.places), text.count),
-        mended=pictures.mended + kept.mended,
+        mended=pictures.mended + classes_mended + kept.mended,
         left_out=faults.listed(),
     )
 

@@ -1,7 +1,7 @@
 """Which image entries and categories of a COCO file can be used, mended where it is plain how.
 
 An id of 1.0 or "1" is meant to be 1, a size of 128.0 to be 128, a class named by a number to have
-that number as its text. No torch.
+that number as its text. A size that is not there is the picture's. No torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from s4m_pipeline.data.check.entries import ImageEntry, image_faults
 from s4m_pipeline.data.check.faults import FaultCounter
+from s4m_pipeline.data.exif import TURNED
 from s4m_pipeline.data.folders import ImagesFolder
 from s4m_pipeline.data.formats.coco.reader import read_categories
 from s4m_pipeline.data.formats.coco.values import (
@@ -23,10 +24,14 @@ from s4m_pipeline.data.formats.coco.values import (
     id_fault,
     image_id_fault,
     is_finite,
+    lacks_size,
     meant,
+    name_fault,
     picture_name,
     shown,
 )
+from s4m_pipeline.data.images import header_size, image_orientation
+from s4m_pipeline.data.near_names import NearNames
 
 
 @dataclass(slots=True)
@@ -66,15 +71,15 @@ def usable_pictures(
         outside: Whether file names may lead out of the folder.
     """
     found = Pictures()
-    gate = None if outside else ImagesFolder(folder)
-    mended = [_mended(entry, ("id", "height", "width")) for entry in entries]
+    gate, near = None if outside else ImagesFolder(folder), NearNames(folder)
+    mended = [_sized(_mended(e, ("id", "height", "width")), folder, gate) for e in entries]
     names_of: dict[Any, set[str]] = {}
     for entry in mended:
         if not image_faults(entry):
             names_of.setdefault(entry["id"], set()).add(picture_name(entry["file_name"]))
     first_of: dict[str, int] = {}
     for place, (entry, written) in enumerate(zip(mended, entries, strict=True)):
-        fault = _fault(entry, place, names_of, folder, gate)
+        fault = _fault(entry, place, names_of, folder, gate, near)
         if fault is not None:
             faults.add(*fault)
             if isinstance(entry, dict) and id_fault(entry) is None:
@@ -101,6 +106,7 @@ def _fault(
     names_of: Mapping[Any, set[str]],
     folder: Path,
     gate: ImagesFolder | None,
+    near: NearNames,
 ) -> tuple[str, str] | None:
     """The kind of fault for which an entry is left out, and the entry; None where it is not."""
     wrong = image_faults(entry)
@@ -114,13 +120,29 @@ def _fault(
     if gate is not None and gate.leaves(entry["file_name"]):
         return "outside-name", name
     if not os.path.isfile(folder / entry["file_name"]):  # unlike Path.is_file it takes any name
-        return "missing-image", name
+        return "missing-image", name + near.hint(entry["file_name"])
     return None
+
+
+def _sized(entry: Any, folder: Path, gate: ImagesFolder | None) -> Any:
+    """An entry with its picture's size where it has none.
+
+    A picture that EXIF turns on its side stays without: labels may be drawn on it either way.
+    """
+    if not isinstance(entry, dict) or not lacks_size(entry) or name_fault(entry):
+        return entry
+    path = folder / entry["file_name"]
+    if (gate is not None and gate.leaves(entry["file_name"])) or not os.path.isfile(path):
+        return entry
+    height, width = header_size(path)
+    if not height or image_orientation(path) in TURNED:
+        return entry
+    return {**entry, "height": height, "width": width}
 
 
 def usable_categories(
     entries: Any, source: Path, used: Counter[Any], faults: FaultCounter
-) -> tuple[list[Any], set[int]]:
+) -> tuple[list[Any], set[int], int]:
     """Take the categories that can be used.
 
     Args:
@@ -130,13 +152,14 @@ def usable_categories(
         faults: Where to count what is left out.
 
     Returns:
-        The entries, mended, and the ids of the classes that reading takes from them.
+        The entries, mended, the ids of the classes that reading takes from them, and how many
+        were mended.
 
     Raises:
         UsageError: They are no list, or an id or a name occurs twice: which class an annotation is
             of cannot be told.
     """
-    kept = []
+    kept, mended = [], 0
     for place, written in enumerate(entries if isinstance(entries, list) else ()):
         entry = _mended(written, ("id",))
         if isinstance(entry, dict) and is_finite(entry.get("name")):
@@ -146,8 +169,9 @@ def usable_categories(
             faults.add("bad-category-entry", f"category number {place} {wrong}")
         else:
             kept.append(entry)
+            mended += repr(entry) != repr(written)
     listed = kept if isinstance(entries, list) else entries
-    return kept, {category.id for category in read_categories(listed, source, used)}
+    return kept, {one.id for one in read_categories(listed, source, used)}, mended
 
 
 def _mended(entry: Any, keys: Sequence[str]) -> Any:

@@ -16,12 +16,14 @@ with ``./`` before it, which means the same file.
 
 from __future__ import annotations
 
+import os
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.data.formats.coco.reader import load_coco_json
 from s4m_pipeline.errors import UsageError
 
@@ -75,7 +77,9 @@ def write_list(path: Path, file_names: Iterable[str]) -> None:
         raise UsageError(f"{path}: the name {broken[:-1]!r} has a line break, no list can hold it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+        partial = clear_the_way(path.with_name(f".{path.name}.{os.getpid()}.tmp"))
+        partial.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+        partial.replace(path)  # a link in its place is not followed
     except FileExistsError as error:
         raise UsageError(f"{error.filename} is a file, not a folder") from error
     except OSError as error:

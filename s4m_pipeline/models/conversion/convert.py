@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from s4m_pipeline.models.conversion.categories import classes_of
@@ -183,7 +184,7 @@ def _write_detectron2(source: Path, out: Path, which: str | None) -> Conversion:
             )
         tensors |= {PREFIXES[name] + inner: value for inner, value in renamed.tensors.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(out.name + ".part")
+    unfinished = clear_the_way(out.with_name(f".{out.name}.{os.getpid()}.part"))
     torch.save({"model": tensors, "__author__": "s4m"}, unfinished)
     os.replace(unfinished, out)
     model = str(stored.info.get("config", stored.model["type"]))

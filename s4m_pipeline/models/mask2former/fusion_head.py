@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from s4m_pipeline.models.detections import line_spans
+from s4m_pipeline.models.detections import encode_masks, line_spans
+
+GPU_BYTES = 1 << 28
+"""Memory of the masks' logits at the image's size that a GPU has at a time."""
 
 
 @MODELS.register_module()
@@ -18,6 +26,45 @@ class ScoringFusionHead(MaskFormerFusionHead):
     A query's mask is binarised and scored once, however many classes it is chosen for. On a CPU the
     masks are done one by one, so that each stays in the cache. Boxes do not wait for the device.
     """
+
+    def predict(
+        self,
+        mask_cls_results: Tensor,
+        mask_pred_results: Tensor,
+        batch_data_samples: Sequence[DetDataSample],
+        rescale: bool = False,
+        **kwargs: Any,
+    ) -> list[dict[str, InstanceData]]:
+        """The instances of each image, a few masks at a time.
+
+        MMDetection's holds every query's mask at the image's size at once: 14 GB for 100 queries
+        and 36 megapixels.
+
+        Args:
+            mask_cls_results: float (B, Q, K + 1), logits.
+            mask_pred_results: float (B, Q, h, w), logits on the padded input.
+            batch_data_samples: B samples with ``img_shape`` and ``ori_shape``.
+            rescale: Whether the masks are of the original images' size, not the input's.
+            kwargs: For MMDetection's, where panoptic results are asked for.
+
+        Returns:
+            B dicts with ``ins_results``: as `instance_postprocess`, but ``masks`` is a list of N
+            dicts of COCO's compressed RLE.
+        """
+        if self.test_cfg.get("panoptic_on", True):
+            results: list[dict[str, InstanceData]] = super().predict(
+                mask_cls_results, mask_pred_results, batch_data_samples, rescale, **kwargs
+            )
+            return results
+        found = []
+        for mask_cls, mask_pred, sample in zip(
+            mask_cls_results, mask_pred_results, batch_data_samples, strict=True
+        ):
+            height, width = sample.metainfo["img_shape"][:2]
+            size = sample.metainfo["ori_shape"][:2] if rescale else None
+            inside = mask_pred[:, :height, :width]
+            found.append({"ins_results": self._encoded_instances(mask_cls, inside, size)})
+        return found
 
     def instance_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> InstanceData:
         """The pairs of query and class that score best, ``test_cfg.max_per_image`` of them.
@@ -32,13 +79,7 @@ class ScoringFusionHead(MaskFormerFusionHead):
             ``scores`` float (N,), ``labels`` int64 (N,), ``bboxes`` float32 (N, 4) x0, y0, x1, y1
             in pixels, 0 where a mask is empty, and ``masks`` bool (N, H, W).
         """
-        probs = mask_cls.softmax(-1)[:, :-1]
-        scores, places = probs.flatten().topk(self.test_cfg.get("max_per_image", 100), sorted=False)
-        labels = places % self.num_classes
-        if self.num_stuff_classes:
-            things = labels < self.num_things_classes
-            scores, labels, places = scores[things], labels[things], places[things]
-        queries, own = (places // self.num_classes).unique(return_inverse=True)
+        scores, labels, queries, own = self._chosen(mask_cls)
         masks = mask_pred.new_empty((len(queries), *mask_pred.shape[1:]), dtype=torch.bool)
         quality = mask_pred.new_empty(len(queries))
         together = 1 if mask_pred.device.type == "cpu" else max(len(queries), 1)
@@ -50,6 +91,46 @@ class ScoringFusionHead(MaskFormerFusionHead):
             labels=labels,
             bboxes=_boxes(masks)[own],
             masks=masks[own],
+        )
+
+    def _chosen(self, mask_cls: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Probabilities and labels of the best pairs, their queries, and each pair's among them."""
+        probs = mask_cls.softmax(-1)[:, :-1]
+        scores, places = probs.flatten().topk(self.test_cfg.get("max_per_image", 100), sorted=False)
+        labels = places % self.num_classes
+        if self.num_stuff_classes:
+            things = labels < self.num_things_classes
+            scores, labels, places = scores[things], labels[things], places[things]
+        queries, own = (places // self.num_classes).unique(return_inverse=True)
+        return scores, labels, queries, own
+
+    def _encoded_instances(
+        self, mask_cls: Tensor, mask_pred: Tensor, size: tuple[int, int] | None
+    ) -> InstanceData:
+        """As `instance_postprocess` of masks brought to a size, each encoded and let go."""
+        scores, labels, queries, own = self._chosen(mask_cls)
+        height, width = size or mask_pred.shape[1:]
+        quality = mask_pred.new_empty(len(queries))
+        boxes = mask_pred.new_empty((len(queries), 4), dtype=torch.float32)
+        counts: list[bytes] = []
+        together = 1
+        if mask_pred.device.type != "cpu":
+            together = max(1, GPU_BYTES // (4 * height * width))
+        for start in range(0, len(queries), together):
+            some = slice(start, start + together)
+            logits = mask_pred[queries[some]]
+            if size is not None:
+                logits = F.interpolate(
+                    logits[:, None], size=(height, width), mode="bilinear", align_corners=False
+                )[:, 0]
+            masks, quality[some] = _binarised(logits)
+            boxes[some] = _boxes(masks)
+            counts += encode_masks(masks)
+        return InstanceData(
+            scores=scores * quality[own],
+            labels=labels,
+            bboxes=boxes[own],
+            masks=[{"size": [height, width], "counts": counts[n]} for n in own.tolist()],
         )
 
 

@@ -30,6 +30,8 @@ NAMES = ("loss_cls", "loss_mask", "loss_dice")
 class DistillingMask2FormerHead(Mask2FormerHead):
     """MMDetection's Mask2FormerHead, with the same weights and, by default, the same losses.
 
+    The number of masks that losses are divided by is always Mask2Former's own (``_divisor``).
+
     Three settings of the training's losses are carried out here:
 
     - ``class_weight``, ``class_temperature``: where the ground-truth instances have
@@ -59,7 +61,7 @@ class DistillingMask2FormerHead(Mask2FormerHead):
 
         The host waits for the device once, for the costs of matching.
 
-        With the default losses they equal the base class's, random points included.
+        With the default losses they equal the base class's but for the divisor, points included.
 
         Args:
             x: The backbone's maps.
@@ -122,10 +124,11 @@ class DistillingMask2FormerHead(Mask2FormerHead):
         )
 
     def _divisor(self, truth: BatchTruth, like: Tensor) -> Tensor:
-        """Number of masks to divide by, the mean over processes: as the base class counts them."""
-        queries = like.shape[1]
-        count = sum(max(min(instances, queries), 1) for instances in truth.counts)
-        return reduce_mean(like.new_full((1,), count)).clamp(min=1)
+        """Number of masks to divide by, the mean over processes: all instances of the batch.
+
+        The base class counts one for an image without any, so that the others' would count less.
+        """
+        return reduce_mean(like.new_full((1,), sum(truth.counts))).clamp(min=1)
 
     @torch.no_grad()
     def _costs(

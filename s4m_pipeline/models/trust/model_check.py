@@ -14,13 +14,15 @@ from s4m_pipeline.models.trust.model_list import (
     UNREAD,
     WITHOUT_TYPE,
 )
+from s4m_pipeline.models.trust.number_bounds import longest, most
 
 SCOPE = "mmdet."
 WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """What a text in a model may look like: never a path, an address or an expression."""
+LARGEST_SCALE = 2048
+"""Pixels of the shorter side; that of Cityscapes is 1024."""
 MOST_PARTS = 20_000
 DEEPEST = 30
-LARGEST = 1 << 20
 """Bounds far above those of any real model; lists that share their content multiply."""
 
 
@@ -76,7 +78,22 @@ def check_listed(model: Any) -> None:
     model = _copied(model, UNREAD, iter(range(MOST_PARTS)), 0)
     if not isinstance(model, dict):
         raise NotListedError(f"the model is a {type(model).__name__}")
-    _check(model, "model", "model")
+    _check(model, "", "model", "model")
+
+
+def is_usual_scale(scale: tuple[int, int]) -> bool:
+    """Whether a scale of testing is one that `check_scale` lets through."""
+    return min(scale) <= LARGEST_SCALE
+
+
+def check_scale(scale: tuple[int, int]) -> None:
+    """Refuse a scale of testing at which one image takes more memory than any model needs.
+
+    Raises:
+        NotListedError: Both sides are larger than that of any model that ships, twice over.
+    """
+    if not is_usual_scale(scale):
+        raise NotListedError(f"its scale of testing is {scale[0]} x {scale[1]}")
 
 
 def _copied(
@@ -101,19 +118,21 @@ def _copied(
     return value
 
 
-def _check(value: Any, place: str, path: str) -> None:
-    """Check a value that stands under the name ``place``."""
+def _check(value: Any, part: str, place: str, path: str) -> None:
+    """Check a value that stands under the name ``place`` in the dictionary under ``part``."""
     if isinstance(value, dict):
         _check_part(value, place, path)
     elif isinstance(value, (list, tuple)):
+        if len(value) > longest(place):
+            raise NotListedError(f"{path} is a list of {len(value)}")
         for inner in value:
-            _check(inner, place, path)
+            _check(inner, part, place, path)
     elif isinstance(value, str):
         if not WORD.fullmatch(value):
             raise NotListedError(f"{path} is {_shown(value)}")
     elif isinstance(value, (bool, int, float)):
-        if not abs(value) <= LARGEST:  # which no NaN is
-            raise NotListedError(f"{path} is {value}")
+        if not abs(value) <= most(part, place):  # which no NaN is
+            raise NotListedError(f"{path} is {_number(value)}")
     elif value is not None:
         raise NotListedError(f"{path} is a {type(value).__name__}")
 
@@ -135,7 +154,14 @@ def _check_part(part: dict[Any, Any], place: str, path: str) -> None:
         if key not in known.split():
             owner = f"{path} ({name})" if "type" in part else path
             raise NotListedError(f"{owner} has the argument {_shown(key)}")
-        _check(inner, key, f"{path}.{key}")
+        _check(inner, place, key, f"{path}.{key}")
+
+
+def _number(value: float) -> str:
+    """A number as a message may show it: Python writes none of more than some 4000 digits."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    return str(value)
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.devices.placement import Place, settle
@@ -135,7 +136,7 @@ class CalibrateWorker(ShardWorker):
             yield name, masks
 
 
-def _row(pair: Pair, policy: str, decision: str, after: float) -> dict[str, Any]:
+def _row(pair: Pair, policy: str, decision: Decision, after: float) -> dict[str, Any]:
     names = ("image_id", "instance_id", "category_id", "score", "area")
     return {name: pair.row[name] for name in names} | {
         "policy": policy,

@@ -137,9 +137,12 @@ class CrossFit(ShardedStage):
 
 
 def fold_section(config: RunConfig) -> TeacherSection:
-    """The settings of a fold's teacher: the teacher's, with the calibration's iterations."""
+    """The settings of a fold's teacher: the teacher's, with the calibration's iterations.
+
+    It is not validated, so its last weights are kept.
+    """
     iterations = config.calibration.iterations or config.teacher.iterations
-    return config.teacher.model_copy(update={"iterations": iterations})
+    return config.teacher.model_copy(update={"iterations": iterations, "keep": "last"})
 
 
 def fold_folder(folder: Path, number: int) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from s4m_pipeline.artifacts.seeds import rng
-from s4m_pipeline.refinement.sizes import SIZES, size_of
+from s4m_pipeline.object_sizes import SIZES, size_of
 
 ENOUGH = 10
 """Instances that a class or size needs for a decision of its own."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.data.image_set import ImageRecord
@@ -115,11 +116,9 @@ def likely_masks(
 
 def decided_counts(tables: Mapping[str, Sequence[Row]]) -> dict[str, int]:
     """Labels (refined, kept, both), dropped predictions and images set aside."""
-    decisions = Counter(str(row["decision"]) for row in tables["refined"])
+    decisions = Counter(Decision(row["decision"]) for row in tables["refined"])
     return {
-        "instances": decisions["refined"] + decisions["kept"],
-        "refined": decisions["refined"],
-        "kept": decisions["kept"],
-        "dropped": decisions["dropped"],
+        "instances": decisions[Decision.REFINED] + decisions[Decision.KEPT],
+        **{decision.value: decisions[decision] for decision in Decision},
         "quarantined": len(tables["quarantine"]),
     }

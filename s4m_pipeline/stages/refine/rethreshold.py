@@ -76,7 +76,8 @@ class StoredMasks:
                 continue
             request = run.store.requested(name, fingerprint)
             if (
-                _other_than(request["config"], THRESHOLD_SETTINGS) == settings
+                request
+                and _other_than(request["config"], THRESHOLD_SETTINGS) == settings
                 and _other_than(request["inputs"], THRESHOLD_INPUTS) == inputs
                 and _has_these_inputs(stage, run, fingerprint)
             ):

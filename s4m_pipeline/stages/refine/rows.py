@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, teacher_mask
 from s4m_pipeline.refinement.reasons import Cause
 from s4m_pipeline.refinement.soft_masks import decode_soft_mask
@@ -35,7 +36,7 @@ def teacher_instance(row: Mapping[str, Any], is_neighbour: bool = True) -> Teach
 def unrefined(row: Mapping[str, Any], cause: Cause) -> Row:
     """A row of ``refined`` of a prediction that becomes no label and was not refined."""
     bbox = tuple(row["bbox"])
-    return refined(row, teacher_mask(row["mask_rle"], bbox, row["area"], "dropped", cause))
+    return refined(row, teacher_mask(row["mask_rle"], bbox, row["area"], Decision.DROPPED, cause))
 
 
 def refined(row: Mapping[str, Any], mask: RefinedMask) -> Row:

@@ -7,8 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from s4m_pipeline.config import RefineSection
+from s4m_pipeline.object_sizes import SIZES
 from s4m_pipeline.refinement.policies import ConflictRules, RefinePolicy
-from s4m_pipeline.refinement.sizes import SIZES
 
 _SETTINGS = {"prompts": "policy", "fuse_prompts": "fuse_policies"}
 """Fields of a policy whose setting has another name; what is prompted is ``refine.policy``."""

@@ -24,7 +24,7 @@ LEVELS = {"deep-image", "few-levels", "no-common-levels"}
 """Kinds of pictures of more than 8 bits; test_picture_levels.py has them."""
 OF_THE_FILE = {"no-images", "no-list", "no-annotations", "no-categories", "panoptic", "only-crowds"}
 """Kinds that go with no other; test_entries.py has most of them."""
-OTHERS = {"normalised-polygon", "outside-name", "image-left-out"}
+OTHERS = {"normalised-polygon", "outside-name", "image-left-out", "several-frames"}
 NOT_PLANTED = {*OTHER_SET, *LEVELS, *EXIF, *OF_THE_FILE, *OTHERS}
 
 

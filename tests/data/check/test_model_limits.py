@@ -145,6 +145,7 @@ def test_data_check_names_both(crowded, s4m):
     assert code == 0  # notes, no faults
     assert "the model finds at most 30 (num_queries)" in out
     assert "3 x 3 cells" in out
+    assert "\n  and " not in out  # the lines are figures and advice, no examples
     assert "num_queries" not in s4m(*given)[1]
     code, _, err = s4m(*given, "--model", "mask2former_lite")
     assert code == 2

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import operator
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as mask_api
 
-from s4m_pipeline.config import LabelledSet
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.clean.clean import Cleaned, clean
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.split.split import SplitSource
@@ -149,7 +151,7 @@ def test_what_is_plain_is_mended(small_set: Files) -> None:
     content["categories"][0] |= {"id": "3", "name": 7}
     cleaned, written, _ = _clean(small_set, content)
     assert cleaned.left_out == []
-    assert cleaned.mended == 6 + len(content["annotations"])
+    assert cleaned.mended == 6 + len(content["annotations"]) + 1  # images, annotations, a class
     assert written["categories"][0] == {"id": 3, "name": "7"}
     written["categories"][0]["name"] = "disc"
     assert json.dumps(written, sort_keys=True) == wanted
@@ -174,6 +176,48 @@ def test_what_cannot_be_cleaned_is_refused(
     with pytest.raises(UsageError, match=said):
         clean(*small_set, out)
     assert not out.exists()
+
+
+def test_a_size_that_is_not_there_is_the_pictures(small_set: Files) -> None:
+    content = coco_content()
+    for n, (height, width) in enumerate([(0, 0), (None, None), (0, None), (0.0, "0")]):
+        content["images"][n] |= {"height": height, "width": width}
+    for side in ("height", "width"):
+        del content["images"][4][side]
+    cleaned, written, out = _clean(small_set, content)
+    assert (cleaned.left_out, cleaned.mended) == ([], 5)
+    key = operator.itemgetter("id")
+    assert sorted(written["images"], key=key) == coco_content()["images"]
+    sizes = [Image.open(image.path).size[::-1] for image in coco.load(*out).images]
+    assert sizes == [(image["height"], image["width"]) for image in written["images"]]
+
+
+def test_a_size_that_the_picture_does_not_tell_is_left_out(small_set: Files) -> None:
+    content = coco_content()
+    for n in range(3):
+        content["images"][n] |= {"height": 0, "width": 0}
+    content["images"][3] |= {"height": 0}  # one side is there: the picture may be another
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown on its side: labels may have been drawn on it either way
+    Image.new("RGB", (60, 40)).save(small_set[1] / "picture 0.png", exif=exif)
+    (small_set[1] / "picture 1.png").write_text("no picture")
+    (small_set[1] / "picture 2.png").unlink()
+    cleaned, written, _ = _clean(small_set, content)
+    assert _counts(cleaned)["bad-image-entry"] == 4
+    assert written["images"] == content["images"][4:]
+
+
+def test_a_missing_file_is_told_with_the_one_that_it_may_be(small_set: Files) -> None:
+    content = coco_content()
+    content["images"][0]["file_name"] = "images\\PICTURE 0.PNG"
+    (fault, _) = _clean(small_set, content)[0].left_out
+    assert fault.kind == "missing-image"
+    assert fault.examples[0].endswith("; there is one named picture 0.png")
+    for image in content["images"]:
+        image["file_name"] = image["file_name"].replace(" ", "\\ ").upper()
+    write_json(small_set[0], content)
+    with pytest.raises(UsageError, match="6, the first is image 0"):
+        clean(*small_set, small_set[0].with_name("clean.json"))
 
 
 def test_the_wrong_folder_is_told_by_its_cause(small_set: Files, tmp_path: Path) -> None:

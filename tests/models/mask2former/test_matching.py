@@ -1,4 +1,8 @@
-"""Matching and losses of all layers together, against MMDetection's own head."""
+"""Matching and losses of all layers together, against MMDetection's own head.
+
+The mask losses are divided as the released code of Mask2Former divides them, which MMDetection does
+not where an image has no instance or more than there are queries.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ from s4m_pipeline.models.mask2former.matching import Matches, match  # noqa: E40
 from s4m_pipeline.models.model_config import read_model_config  # noqa: E402
 
 SIDE, QUERIES, CLASSES, LAYERS = 48, 6, 3, 3
-BATCHES = ((2, 3), (0, 2), (1,), (0, 0), (8, 1))
+BATCHES = ((2, 3), (0, 2), (1,), (0, 0), (8, 1), (3, 0, 0, 0))
 """Instances of each image; eight are more than there are queries."""
 
 
@@ -81,14 +85,25 @@ def losses_of(head: Any, predicted: Any, samples: list[DetDataSample]) -> dict[s
     return losses
 
 
+def with_released_divisor(losses: dict[str, Tensor], counts: tuple[int, ...]) -> dict[str, Tensor]:
+    """MMDetection's losses as they are with Mask2Former's own number of masks.
+
+    MMDetection counts at least one mask an image, and no more than there are queries.
+    """
+    theirs = sum(max(min(count, QUERIES), 1) for count in counts)
+    factor = theirs / max(sum(counts), 1)
+    return {n: v * (1.0 if n.endswith("loss_cls") else factor) for n, v in losses.items()}
+
+
 @pytest.mark.parametrize("counts", BATCHES)
-def test_losses_and_gradients_are_mmdetections(
+def test_losses_and_gradients_are_mmdetections_but_for_the_divisor(
     head: Any, peer: Any, counts: tuple[int, ...]
 ) -> None:
     samples = samples_of(counts, 0)
     predicted = predictions(len(counts), 1)
     ours, theirs = losses_of(head, predicted, samples), losses_of(peer, predicted, samples)
     assert list(ours) == list(theirs)
+    theirs = with_released_divisor(theirs, counts)
     for name in theirs:
         torch.testing.assert_close(ours[name].sum(), theirs[name].sum(), rtol=1e-6, atol=1e-7)
     wanted = [*predicted[0], *predicted[1]]
@@ -98,6 +113,22 @@ def test_losses_and_gradients_are_mmdetections(
         strict=True,
     ):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("counts", "masks"), [((3, 0, 0, 0), 3), ((1, 2), 3), ((8, 0), 8)])
+def test_mask_losses_are_a_mean_over_all_instances_of_the_batch(
+    head: Any, counts: tuple[int, ...], masks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same logit at all points of instances that cover them, by the formulas."""
+    logit, area = 0.7, head.num_points
+    pairs = sum(min(count, QUERIES) for count in counts)
+    at_points = (torch.full((pairs, area), logit), torch.ones(pairs, area))
+    monkeypatch.setattr(head, "_at_points", lambda *_: at_points)
+    losses = losses_of(head, predictions(len(counts), 1), samples_of(counts, 0))
+    entropy, chance = np.log1p(np.exp(-logit)), 1 / (1 + np.exp(-logit))
+    dice = 1 - (2 * chance * area + 1) / (chance * area + area + 1)
+    assert losses["loss_mask"].item() == pytest.approx(5 * entropy * pairs / masks, rel=1e-5)
+    assert losses["loss_dice"].item() == pytest.approx(5 * dice * pairs / masks, rel=1e-5)
 
 
 @pytest.mark.parametrize("counts", BATCHES)

@@ -38,7 +38,7 @@ def trained(
         labelled=scenes,
         log_file=folder / "log.jsonl",
         iterations=1,
-        batch_size=2,
+        labelled_batch=2,
     )
     return train(spec).checkpoint
 

@@ -14,8 +14,14 @@ from s4m_pipeline.configs import model_names
 from s4m_pipeline.models.checkpoints import plain
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
-from s4m_pipeline.models.trust.model_check import as_configured, check_listed, for_prediction
+from s4m_pipeline.models.trust.model_check import (
+    as_configured,
+    check_listed,
+    check_scale,
+    for_prediction,
+)
 from s4m_pipeline.models.trust.model_list import ARGUMENTS, TYPES, UNREAD, WITHOUT_TYPE
+from s4m_pipeline.models.trust.number_bounds import bounded
 
 PLACES_BY_HAND = (
     *("norm_cfg", "act_cfg", "conv_cfg", "upsample_cfg", "predictor_cfg", "cls_predictor_cfg"),
@@ -47,6 +53,7 @@ def test_every_model_that_ships_is_on_the_list(name: str) -> None:
         MODELS.build(model)  # as a training does, before it stores what the build has changed
     stored = plain(model.to_dict())
     check_listed(stored)
+    check_scale(read_model_config(name, 3).test_scale)
     assert "Assigner" not in str(for_prediction(stored))
     own = plain(read_model_config(name, 3).model.to_dict())
     assert as_configured(stored) == as_configured(own)
@@ -74,3 +81,8 @@ def test_no_argument_names_a_file_or_an_address() -> None:
     told = set(" ".join([*ARGUMENTS.values(), *WITHOUT_TYPE.values()]).split())
     assert not told & {*UNREAD, "checkpoint", "checkpoint_path", "plugins", "_scope_", "dcn"}
     assert not [name for name in told if "file" in name or "url" in name]
+
+
+def test_each_bound_is_of_an_argument() -> None:
+    told = set(" ".join([*ARGUMENTS.values(), *WITHOUT_TYPE.values()]).split())
+    assert bounded() <= told

@@ -1,4 +1,4 @@
-"""Cityscapes' recipe: short sides from 512 to 2048, crops of 512 x 1024, a polynomial schedule."""
+"""Cityscapes' recipe: short sides from 512 to 2048, crops of 512 x 1024, SSD's colour changes."""
 
 _base_ = ["./mask2former.py"]
 
@@ -20,6 +20,10 @@ train_pipeline = [
         recompute_bbox=True,
         allow_negative_crop=True,
     ),
+]
+# Labelled images alone: the colour changes of the SSD detector.
+weak_pipeline = [
+    dict(type="SsdColours", brightness=32, contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=18),
 ]
 # Short side 1024, long side at most 2048.
 test_scale = (2048, 1024)

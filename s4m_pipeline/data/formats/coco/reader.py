@@ -23,6 +23,7 @@ from s4m_pipeline.data.formats.coco.values import (
     file_bbox,
     image_key,
     is_panoptic,
+    lacks_size,
     picture_name,
     reference,
     size_fault,
@@ -34,10 +35,12 @@ from s4m_pipeline.data.image_set import (
     ImageSet,
     Instance,
 )
+from s4m_pipeline.data.images import header_size
+from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 
 
-def load(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
+def load(annotations: Path, images: Path, masks: bool = True, reading: Reading = PLAIN) -> ImageSet:
     """Read a COCO instance file.
 
     Polygons, compressed and uncompressed RLE are read. Roboflow adds a class that is only the
@@ -46,17 +49,23 @@ def load(annotations: Path, images: Path, masks: bool = True) -> ImageSet:
     Args:
         annotations: The COCO JSON file.
         images: The folder that the file names are relative to.
-        masks: False for unlabelled images: the file's annotations are then never looked at.
+        masks: False for unlabelled images: the file's annotations are then never looked at, and
+            the sizes that it lacks are taken from the images' headers, as of a folder.
+        reading: How headers are read.
 
     Raises:
         UsageError: The file is missing, not JSON, not COCO, or an entry in it is wrong; the
             message names the image or annotation id.
     """
-    return from_coco_dict(load_coco_json(annotations), annotations, images, masks)
+    return from_coco_dict(load_coco_json(annotations), annotations, images, masks, reading)
 
 
 def from_coco_dict(
-    content: Mapping[str, Any], source: Path, images: Path, masks: bool = True
+    content: Mapping[str, Any],
+    source: Path,
+    images: Path,
+    masks: bool = True,
+    reading: Reading = PLAIN,
 ) -> ImageSet:
     """Check a COCO file's content and turn it into an image set.
 
@@ -65,12 +74,13 @@ def from_coco_dict(
         source: What messages name as its file.
         images: The folder that the file names are relative to.
         masks: See ``load``.
+        reading: Likewise.
 
     Raises:
         UsageError: An entry is wrong; the message names the command that leaves such entries out.
     """
     try:
-        return _image_set(content, source, images, masks)
+        return _image_set(content, source, images, masks, reading)
     except EntryError as error:
         raise UsageError(f"{error}\n{cleaning(source, images)}" if masks else str(error)) from error
 
@@ -83,8 +93,10 @@ def cleaning(source: Path, images: Path) -> str:
     return f"Leave out what cannot be used with: s4m data clean {options}"
 
 
-def _image_set(content: Mapping[str, Any], source: Path, images: Path, masks: bool) -> ImageSet:
-    records = read_images(content["images"], source, images)
+def _image_set(
+    content: Mapping[str, Any], source: Path, images: Path, masks: bool, reading: Reading
+) -> ImageSet:
+    records = read_images(content["images"], source, images, None if masks else reading)
     entries = _list_under(content, "annotations", source) if masks else None
     used = {reference(entry, "category_id") for entry in entries or () if isinstance(entry, dict)}
     categories = read_categories(content.get("categories", []), source, used)
@@ -121,13 +133,16 @@ def _list_under(content: Mapping[str, Any], key: str, source: Path) -> list[Any]
     return entries
 
 
-def read_images(entries: Sequence[Any], source: Path, folder: Path) -> dict[int, ImageRecord]:
+def read_images(
+    entries: Sequence[Any], source: Path, folder: Path, headers: Reading | None = None
+) -> dict[int, ImageRecord]:
     """Read a file's image entries, by id.
 
     Args:
         entries: The entries.
         source: The file, for messages.
         folder: The folder that the file names are relative to.
+        headers: How to read the headers of images without a size; None refuses such entries.
 
     Raises:
         UsageError: An entry cannot be used, or an id or a file occurs twice.
@@ -142,9 +157,12 @@ def read_images(entries: Sequence[Any], source: Path, folder: Path) -> dict[int,
         if first != image_id:
             raise EntryError(f"{source}: {name} occurs twice (images {first}, {image_id})")
         fault = size_fault(entry)
-        if fault is not None:
+        if fault is None:
+            height, width = entry["height"], entry["width"]
+        elif headers is not None and lacks_size(entry):
+            height, width = header_size(folder / name, headers.upright)
+        else:
             raise EntryError(f"{source}: image {image_id} ({name}) {fault}")
-        height, width = entry["height"], entry["width"]
         records[image_id] = ImageRecord(image_id, name, folder / name, height, width)
     return records
 

@@ -106,6 +106,11 @@ def size_fault(entry: Mapping[str, Any]) -> str | None:
     return f"has no valid {told}" + ("" if bad else f": more than {MOST_PIXELS:,} pixels")
 
 
+def lacks_size(entry: Mapping[str, Any]) -> bool:
+    """Whether an image's entry says nothing of its size: no height and width, null or 0."""
+    return all(entry.get(side) is None or shown(entry[side]) == "0" for side in ("height", "width"))
+
+
 def name_fault(entry: Mapping[str, Any]) -> str | None:
     """Say why an image's file name cannot be used, or None when it can."""
     name = entry.get("file_name")

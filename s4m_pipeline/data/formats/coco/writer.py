@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet, Instance
 from s4m_pipeline.errors import UsageError
 
@@ -79,6 +80,11 @@ def _as_annotation(image: ImageRecord, instance: Instance) -> dict[str, Any]:
     }
 
 
+LOOKED_AT = 1 << 16
+"""Bytes of each end of a file by which it is told whether it is a COCO file."""
+KEYS = (b'"images"', b'"annotations"', b'"categories"')
+
+
 def write_text(path: Path, parts: Iterable[str]) -> None:
     """Write a file from pieces of text, complete or not at all.
 
@@ -87,16 +93,36 @@ def write_text(path: Path, parts: Iterable[str]) -> None:
         parts: The pieces.
 
     Raises:
-        UsageError: The file cannot be written.
+        UsageError: The file cannot be written, or another kind of file is there.
     """
+    refuse_another_kind(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # a lone surrogate becomes backslash, u and its number, which is JSON's way to write it
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with clear_the_way(partial).open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(parts)
         partial.replace(path)
     except FileExistsError as error:
         raise UsageError(f"{error.filename} is a file, not a folder") from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
+
+
+def refuse_another_kind(path: Path) -> None:
+    """Refuse to write a COCO file over a file that is none.
+
+    Raises:
+        UsageError: There is such a file.
+    """
+    if not path.exists():
+        return
+    head = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(LOOKED_AT)
+            file.seek(max(0, path.stat().st_size - LOOKED_AT))
+            tail = file.read()
+        if not head or (head.lstrip()[:1] == b"{" and any(key in head + tail for key in KEYS)):
+            return
+    raise UsageError(f"{path} is there already and is no COCO file; it is not overwritten")

@@ -7,7 +7,7 @@ from pathlib import Path
 from s4m_pipeline.data.folders import require_folder
 from s4m_pipeline.data.formats.image_folder.listing import Listing, list_folder
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet
-from s4m_pipeline.data.images import image_size
+from s4m_pipeline.data.images import header_size
 from s4m_pipeline.errors import UsageError
 
 
@@ -22,10 +22,7 @@ def load(images: Path, upright: bool = True) -> ImageSet:
     """
     records = []
     for number, name in enumerate(list_images(images), start=1):
-        try:
-            height, width = image_size(images / name, upright)
-        except UsageError:
-            height, width = 0, 0
+        height, width = header_size(images / name, upright)
         records.append(ImageRecord(number, name, images / name, height, width))
     return ImageSet(categories=[], images=records)
 

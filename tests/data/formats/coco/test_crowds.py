@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s4m_pipeline.config import LabelledSet
+from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.check.check import check_coco
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.formats.coco.values import crowd_of

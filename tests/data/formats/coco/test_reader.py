@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as mask_api
 
 from s4m_pipeline.data.formats import coco
 from s4m_pipeline.data.image_set import require_images, require_instances
+from s4m_pipeline.data.reading import Reading
 from s4m_pipeline.errors import UsageError
-from tests.small_sets import boxes_of, coco_content, rectangle, write_json
+from tests.small_sets import SIZES, boxes_of, coco_content, rectangle, write_json
 
 
 def test_masks_boxes_and_areas_come_from_the_shapes(small_set: tuple[Path, Path]) -> None:
@@ -42,6 +44,35 @@ def test_unlabelled_reading_never_looks_at_annotations(small_set: tuple[Path, Pa
     assert found.instances == {}
     with pytest.raises(UsageError, match="annotations"):
         coco.load(*small_set)
+
+
+def test_unlabelled_images_without_a_size_have_that_of_their_header(
+    small_set: tuple[Path, Path],
+) -> None:
+    content = coco_content()
+    for image, size in zip(content["images"], [None, 0, ...] * 2, strict=True):
+        image |= {"height": size, "width": size}
+        if size is ...:
+            del image["height"], image["width"]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(small_set[1] / "picture 1.png", exif=exif)
+    (small_set[1] / "picture 5.png").write_text("no picture")
+    write_json(small_set[0], content)
+    for upright in (True, False):
+        found = coco.load(*small_set, masks=False, reading=Reading(upright=upright)).images
+        turned = (60, 40) if upright else (40, 60)
+        wanted = [SIZES[0], turned, *SIZES[2:5], (0, 0)]  # as of a folder without a list
+        assert [(image.height, image.width) for image in found] == wanted
+    with pytest.raises(UsageError, match="no valid height"):
+        coco.load(*small_set)
+    content["images"][0] |= {"height": "40", "width": "60"}
+    write_json(small_set[0], content)
+    with pytest.raises(UsageError, match='no valid height \\("40"\\)'):
+        coco.load(*small_set, masks=False)
+    content["images"][0] |= {"height": 40, "width": None}  # a half is a fault
+    with pytest.raises(UsageError, match="no valid width"):
+        coco.load(write_json(small_set[0], content), small_set[1], masks=False)
 
 
 def test_uncompressed_rle_and_crowds(small_set: tuple[Path, Path]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pycocotools.cocoeval import Params
 
-from s4m_pipeline.refinement.sizes import SIZES, size_of
+from s4m_pipeline.object_sizes import SIZES, size_of
 
 
 @pytest.mark.parametrize(
