@@ -154,9 +154,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sets", type=int, default=len(SETS), help="only the first so many")
-    parser.add_argument("--cells", type=int, default=RefinePolicy.view_cells)
-    parser.add_argument("--context", type=float, default=RefinePolicy.view_context)
-    parser.add_argument("--passes", type=int, default=RefinePolicy.view_passes)
+    parser.add_argument("--cells", type=int, default=16)
+    parser.add_argument("--context", type=float, default=1.5)
+    parser.add_argument("--passes", type=int, default=6)
     args = parser.parse_args()
     segmenter = build_segmenter("mobilesam", str(args.mobilesam), None, "cpu")
     limits = {"view_cells": args.cells, "view_context": args.context, "view_passes": args.passes}
