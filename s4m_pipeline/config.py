@@ -126,6 +126,12 @@ class RefineSection(Section):
     that several masks claim to the highest score, and drops a mask of which less than
     ``min_agreement`` is left. Predictions from ``min_score`` up are refined even if they become no
     label, so that ``s4m rethreshold`` can lower a threshold that far without the segmenter.
+
+    ``view`` says what the segmenter looks at: the whole ``image``, overlapping ``tiles``,
+    ``windows`` about the instances (neighbours share one), or with ``auto`` windows about those
+    alone that have fewer than ``view_cells`` cells along a side of the segmenter's mask. A closer
+    view holds ``view_context`` times an instance's box, and there are at most ``view_passes``
+    encoder passes an image.
     """
 
     policy: Annotated[str, prompt_name("none", "auto")] = "points"
@@ -142,6 +148,10 @@ class RefineSection(Section):
     min_agreement: Share = 0.3
     max_area_ratio: Annotated[float, Field(gt=1)] | None = None
     gate: Literal["keep", "drop"] = "keep"
+    view: Literal["image", "tiles", "windows", "auto"] = "image"
+    view_cells: Positive = 16
+    view_context: Annotated[float, Field(ge=1)] = 1.5
+    view_passes: Positive = 6
     overlaps: Literal["leave", "score"] = "leave"
     duplicate_iou: Share = 1.0
     duplicate_containment: Share = 1.0

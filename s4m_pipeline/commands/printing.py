@@ -148,9 +148,10 @@ def print_forecast(run: Run, stage: Stage, force: bool = False) -> None:
             echo(f"no forecast: {why}", err=True)
         return
     workers = run.config.execution.workers
+    passes = f", {expected.passes:.2g} encoder passes an image" if expected.passes else ""
     echo(
         f"forecast from {expected.probed} images on {expected.device}: "
         f"{expected.image_seconds:.3g} s an image after {expected.start_seconds:.3g} s to start; "
         f"{expected.left} images with {counted(workers, 'worker', 'workers')}: "
-        f"{human_seconds(expected.seconds)}, {human_bytes(expected.disk_bytes)}"
+        f"{human_seconds(expected.seconds)}, {human_bytes(expected.disk_bytes)}{passes}"
     )

@@ -33,6 +33,7 @@ class Forecast:
             processor.
         seconds: Time for all images that are left, with the run's workers.
         disk_bytes: Size of the whole artifact.
+        passes: The segmenter's encoder passes an image; None for a stage that counts none.
     """
 
     device: str
@@ -42,6 +43,7 @@ class Forecast:
     image_seconds: float
     seconds: float
     disk_bytes: int
+    passes: float | None = None
 
 
 def obstacle(run: Run, stage: Stage, force: bool = False) -> str:
@@ -88,7 +90,7 @@ def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
     device = stage.device(run)
     warn_of_idle_gpus(run, device)
     workers = max(1, min(run.config.execution.workers, len(shards) - len(done)))
-    start, image, size = _measure(run, stage, ids, Place(0, workers))
+    start, image, size, passes = _measure(run, stage, ids, Place(0, workers))
     return Forecast(
         device=device,
         probed=len(ids),
@@ -97,13 +99,14 @@ def forecast(run: Run, stage: Stage, force: bool = False) -> Forecast | None:
         image_seconds=image,
         seconds=start + image * left / side_by_side(device, workers),
         disk_bytes=int(size * len(images)),
+        passes=passes,
     )
 
 
 def _measure(
     run: Run, stage: ShardedStage, ids: list[int], place: Place
-) -> tuple[float, float, float]:
-    """Seconds to start, seconds an image and bytes an image of a worker in its place.
+) -> tuple[float, float, float, float | None]:
+    """Seconds to start, then seconds, bytes and encoder passes an image, of a worker in its place.
 
     The images are processed twice. The first time includes the start. The second has batches of
     the same sizes, so that it compiles nothing.
@@ -119,7 +122,7 @@ def _measure(
 
 def _timed(
     run: Run, stage: ShardedStage, ids: list[int], place: Place
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float | None]:
     def ignore(count: int) -> None:
         del count
 
@@ -133,4 +136,7 @@ def _timed(
         marker = write_shard(job.folder, shard, worker.process(shard, ignore), job.categories)
         seconds = time.perf_counter() - second_start
     size = sum(file.bytes for file in marker.files)
-    return max(0.0, second_start - start - seconds), seconds / len(ids), size / len(ids)
+    passes = marker.counts.get("encoder_passes")
+    begun = max(0.0, second_start - start - seconds)
+    each = None if passes is None else passes / len(ids)
+    return begun, seconds / len(ids), size / len(ids), each

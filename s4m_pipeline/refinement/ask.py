@@ -14,23 +14,33 @@ from s4m_pipeline.refinement.choice import choose, wants_multimask
 from s4m_pipeline.refinement.decisions import Answers, decide
 from s4m_pipeline.refinement.instances import RefinedMask, TeacherInstance, kept_mask
 from s4m_pipeline.refinement.negatives import negative_points
-from s4m_pipeline.refinement.policies import PolicyChoice, RefinePolicy, policy_of
+from s4m_pipeline.refinement.policies import PolicyChoice, RefinePolicy
 from s4m_pipeline.refinement.prompts import build_prompts, parts_of, teacher_frame_logits
 from s4m_pipeline.refinement.reasons import Cause, Reason
+from s4m_pipeline.refinement.resampling import Window
+from s4m_pipeline.refinement.view_plan import EncodedViews, ViewPlan, plan_batch, whole
 from s4m_pipeline.segmenter.base import Embeddings, Frame, Prompts, Segmenter
 
-__all__ = ["Asked", "RefinePolicy", "RefinedMask", "TeacherInstance", "ask", "refine_images"]
+__all__ = [
+    "Asked",
+    "RefinePolicy",
+    "RefinedMask",
+    "TeacherInstance",
+    "ask",
+    "ask_whole",
+    "refine_images",
+]
 
 MASK_PROMPT_LIMIT = 32.0  # SAM 2's predictor clamps the logits that it prompts with again
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Those instances of each image that share a policy, and what was answered for them."""
+    """Those instances of each view that share a policy, and what was answered for them."""
 
     policy: RefinePolicy
-    rows: list[list[int]]  # B entries, their places among the image's instances
-    answers: list[list[Answers]]  # one entry for each of its prompts, and in it B entries
+    rows: list[Sequence[int]]  # V entries, their places among the image's instances
+    answers: list[list[Answers]]  # one entry for each of its prompts, and in it V entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +50,9 @@ class Asked:
     A GPU may still be working on the answers: only `masks` waits for them.
     """
 
-    frames: tuple[Frame, ...]
-    instances: Sequence[Sequence[TeacherInstance]]
+    frames: tuple[Frame, ...]  # of V views
+    images: Sequence[int]  # the image of each view
+    instances: Sequence[Sequence[TeacherInstance]]  # of B images
     image_size: int
     groups: list[_Group]
 
@@ -50,10 +61,11 @@ class Asked:
         no_policy = Cause.of(Reason.NOT_HELPED)
         out = [[kept_mask(instance, no_policy) for instance in some] for some in self.instances]
         for group in self.groups:
-            for image, numbers in enumerate(group.rows):
+            for view, numbers in enumerate(group.rows):
+                image = self.images[view]
                 chosen = [self.instances[image][n] for n in numbers]
-                answers = [kind[image] for kind in group.answers]
-                frame = self.frames[image]
+                answers = [kind[view] for kind in group.answers]
+                frame = self.frames[view]
                 masks = decide(chosen, frame, answers, self.image_size, group.policy)
                 for n, mask in zip(numbers, masks, strict=True):
                     out[image][n] = mask
@@ -66,7 +78,7 @@ def refine_images(
     instances: Sequence[Sequence[TeacherInstance]],
     policy: PolicyChoice,
 ) -> list[list[RefinedMask]]:
-    """Refine the instances of a batch of encoded images.
+    """Refine the instances of a batch of images that are encoded whole.
 
     Args:
         segmenter: The segmenter that encoded them.
@@ -81,31 +93,55 @@ def refine_images(
 
     Raises:
         UsageError: A policy names what does not exist, or wants more points than are stored.
-        ValueError: There are not as many entries as images.
+        ValueError: There are not as many entries as images, or a policy wants closer views.
     """
-    return ask(segmenter, embeddings, instances, policy).masks()
+    return ask_whole(segmenter, embeddings, instances, policy).masks()
 
 
-def ask(
+def ask_whole(
     segmenter: Segmenter,
     embeddings: Embeddings,
     instances: Sequence[Sequence[TeacherInstance]],
     policy: PolicyChoice,
 ) -> Asked:
-    """The first half of `refine_images`, which does not wait for a GPU.
-
-    So the next batch can be given to the device before this one's masks are made on the host.
-    """
+    """The first half of `refine_images`, with its arguments, which does not wait for a GPU."""
     if len(instances) != len(embeddings.frames):
         raise ValueError(f"{len(instances)} entries for {len(embeddings.frames)} images")
-    choice = policy_of(policy)
-    policies = [[choice(instance) for instance in some] for some in instances]
+    sizes = [(frame.height, frame.width) for frame in embeddings.frames]
+    plan = plan_batch(segmenter, instances, sizes, policy)
+    places = [whole(image, *size) for image, size in enumerate(sizes)]
+    if not plan.places() <= set(places):
+        raise ValueError("closer views need the images, not what was made of them whole")
+    return ask(segmenter, EncodedViews(embeddings, places), instances, plan)
+
+
+def ask(
+    segmenter: Segmenter,
+    encoded: EncodedViews,
+    instances: Sequence[Sequence[TeacherInstance]],
+    plan: ViewPlan,
+) -> Asked:
+    """Prompt the segmenter for the instances of a batch of images, without waiting for a GPU.
+
+    So the next batch can be given to the device before this one's masks are made on the host.
+
+    Args:
+        segmenter: The segmenter.
+        encoded: At least the views of the plan.
+        instances: B entries, each the teacher's instances of that image.
+        plan: Who is prompted how, and in which view.
+
+    Raises:
+        UsageError: A policy names what does not exist, or wants more points than are stored.
+    """
+    images = [image for image, _ in encoded.places]
+    of_views = [instances[image] for image in images]
     groups = []
-    for rules in dict.fromkeys(p for some in policies for p in some if p is not None):
-        rows = [[n for n, p in enumerate(some) if p == rules] for some in policies]
-        answers = _ask_group(segmenter, embeddings, instances, rows, rules)
+    for rules, members in plan.groups:
+        rows = [members.get(place, ()) for place in encoded.places]
+        answers = _ask_group(segmenter, encoded.embeddings, of_views, rows, rules)
         groups.append(_Group(rules, rows, answers))
-    return Asked(embeddings.frames, instances, segmenter.image_size, groups)
+    return Asked(encoded.embeddings.frames, images, instances, segmenter.image_size, groups)
 
 
 def _ask_group(
@@ -115,7 +151,7 @@ def _ask_group(
     rows: Sequence[Sequence[int]],
     policy: RefinePolicy,
 ) -> list[list[Answers]]:
-    """Prompt for those instances of each image that share a policy."""
+    """Prompt for those instances of each view that share a policy."""
     frames = embeddings.frames
     size = 4 * embeddings.image.shape[-1]
     masks = any(parts_of(prompts).mask for prompts in policy.all_prompts)
@@ -144,7 +180,8 @@ def _negatives(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     if not count:
         return None
-    points, labels = negative_points(instances, count, frame.height, frame.width)
+    view = Window(frame.x, frame.y, frame.view_width, frame.view_height)
+    points, labels = negative_points(instances, count, frame.height, frame.width, view)
     return points[list(rows)], labels[list(rows)]
 
 

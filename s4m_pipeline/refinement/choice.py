@@ -74,11 +74,12 @@ def cell_rates(frame: Frame, image_size: int, size: int) -> tuple[float, float]:
         size: Side of the mask logits in cells.
     """
     cells = size / image_size
-    return cells * frame.valid_height / frame.height, cells * frame.valid_width / frame.width
+    valid = frame.valid_height, frame.valid_width
+    return cells * valid[0] / frame.view_height, cells * valid[1] / frame.view_width
 
 
 def segmenter_mask(logits: np.ndarray, frame: Frame, image_size: int) -> bytes:
-    """The segmenter's mask at the image's pixels: bilinear logits above 0.
+    """The segmenter's mask at the image's pixels: bilinear logits above 0, within the view.
 
     Args:
         logits: float32 (4h, 4w) in the model's frame.
@@ -89,9 +90,10 @@ def segmenter_mask(logits: np.ndarray, frame: Frame, image_size: int) -> bytes:
         COCO's compressed counts, equal to those of resizing the whole map.
     """
     rates = cell_rates(frame, image_size, len(logits))
-    window = reach(logits > 0, *rates, frame.height, frame.width)
+    window = reach(logits > 0, *rates, frame.view_height, frame.view_width)
     mask = bilinear_above(logits, *_positions(rates, window), 0)
-    return encode_crop(mask, window.x, window.y, frame.height, frame.width)
+    x, y = frame.x + window.x, frame.y + window.y
+    return encode_crop(mask, x, y, frame.height, frame.width)
 
 
 def logits_on(logits: np.ndarray, rates: tuple[float, float], window: Window) -> np.ndarray:
@@ -100,7 +102,7 @@ def logits_on(logits: np.ndarray, rates: tuple[float, float], window: Window) ->
     Args:
         logits: float32 (4h, 4w) in the model's frame.
         rates: Mask cells per original pixel along y and x.
-        window: The pixels wanted.
+        window: The pixels wanted, counted from the view's first.
 
     Returns:
         float32, the window's (height, width), column-major.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit, logit
@@ -33,7 +34,8 @@ def fused_mask(
     In space "probabilities" the segmenter's value at a pixel is the mean of its K masks'
     probabilities, weighted by ``shares``. In "logits" it is the mean of their logits, the
     teacher's is the logit of its probability, held half a stored level away from 0 and 1, and the
-    threshold is the probability's logit. The teacher's probability outside its crop is 0.
+    threshold is the probability's logit. The teacher's probability outside its crop is 0. The mask
+    ends where the view does.
 
     Args:
         maps: float32 (K, 4h, 4w), mask logits of K prompts in the model's frame.
@@ -57,7 +59,8 @@ def fused_mask(
     window = _window(maps, instance, frame, rates, weight, threshold, in_logits)
     soft = (instance.soft_mask, instance.soft_mask_box, instance.stride)
     theirs = soft_mask_to_pixels(*soft, height, width, window)
-    total = _ours(maps, rates, window, in_logits, parts)
+    seen = replace(window, x=window.x - frame.x, y=window.y - frame.y)
+    total = _ours(maps, rates, seen, in_logits, parts)
     if in_logits:
         theirs = _logit(theirs)
     total *= 1 - weight
@@ -103,6 +106,7 @@ def _window(
     cannot make up for it.
     """
     height, width = frame.height, frame.width
+    view = Window(frame.x, frame.y, frame.view_width, frame.view_height)
     theirs = instance.soft_mask / np.float32(LEVELS)
     ours = maps[0] if len(maps) == 1 else maps.max(0)
     level, outside, their_most, our_most = threshold, 0.0, 1.0, 1.0
@@ -120,15 +124,16 @@ def _window(
     def where_ours(bound: float) -> Window:
         limit = bound if in_logits else float(logit(np.clip(bound, 0, 1)))
         if limit == -np.inf:
-            return Window(0, 0, width, height)
-        return reach(ours > limit, *rates, height, width)
+            return view
+        seen = reach(ours > limit, *rates, view.height, view.width)
+        return replace(seen, x=view.x + seen.x, y=view.y + seen.y)
 
     window = union(where_theirs(level), where_ours(level))
     if weight > 0:
         window = intersection(window, where_theirs((level - (1 - weight) * our_most) / weight))
     if weight < 1:
         window = intersection(window, where_ours((level - weight * their_most) / (1 - weight)))
-    return window
+    return intersection(window, view)
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from s4m_pipeline.refinement.instances import TeacherInstance
+from s4m_pipeline.refinement.resampling import Window
 from s4m_pipeline.refinement.rle import contains, pairwise_containment
 
 NEGATIVE, PADDING = 0, -1  # SAM's point labels
@@ -15,7 +16,11 @@ SAME_OBJECT = 0.5
 
 
 def negative_points(
-    instances: Sequence[TeacherInstance], count: int, height: int, width: int
+    instances: Sequence[TeacherInstance],
+    count: int,
+    height: int,
+    width: int,
+    view: Window | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Take points of each instance's neighbours that lie outside its own mask.
 
@@ -29,6 +34,7 @@ def negative_points(
         count: At most how many points an instance.
         height: The image's height in pixels.
         width: The image's width in pixels.
+        view: Only points within it are taken; the whole image by default.
 
     Returns:
         float32 (N, count, 2), x and y in pixels, and int32 (N, count) labels: 0, or -1 (at the
@@ -49,10 +55,17 @@ def negative_points(
         if not near:
             continue
         theirs = _in_turns(near)
+        if view is not None:
+            theirs = theirs[_within(view, theirs)]
         outside = theirs[~contains(instance.mask_rle, theirs, height, width)][:count]
         points[row, : len(outside)] = outside
         labels[row, : len(outside)] = NEGATIVE
     return points, labels
+
+
+def _within(view: Window, points: np.ndarray) -> np.ndarray:
+    x, y = points[:, 0] - view.x, points[:, 1] - view.y
+    return (x >= 0) & (y >= 0) & (x < view.width) & (y < view.height)
 
 
 def box_gaps(boxes: np.ndarray) -> np.ndarray:

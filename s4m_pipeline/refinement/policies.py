@@ -12,6 +12,7 @@ from s4m_pipeline.refinement.instances import TeacherInstance
 FUSE_SPACES = ("probabilities", "logits")
 GATES = ("keep", "drop")
 OVERLAPS = ("leave", "score")
+VIEWS = ("image", "tiles", "windows", "auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,16 @@ class RefinePolicy:
             smaller than the teacher's; None for any size.
         gate: What becomes of an instance whose new mask is not taken: keep (the teacher's mask)
             or drop.
+        view: What the segmenter looks at: the whole image, overlapping tiles, windows about the
+            instances, or (auto) windows about those that are too small on the whole image.
+        view_cells: The least side of an instance in cells of the segmenter's mask, the square root
+            of its area, that is close enough.
+        view_context: A closer view holds at least so many times an instance's box.
+        view_passes: The most encoder passes an image that closer views may take.
 
     Raises:
-        UsageError: ``fuse_space`` or ``gate`` does not exist, or ``fuse_prompt_weights`` are not
-            one for each prompt, or all 0.
+        UsageError: ``fuse_space``, ``gate`` or ``view`` does not exist, or ``fuse_prompt_weights``
+            are not one for each prompt, or all 0.
     """
 
     prompts: str
@@ -55,6 +62,10 @@ class RefinePolicy:
     second_pass: bool = False
     max_area_ratio: float | None = None
     gate: str = "keep"
+    view: str = "image"
+    view_cells: int = 16
+    view_context: float = 1.5
+    view_passes: int = 6
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fuse_prompts", tuple(self.fuse_prompts))
@@ -70,6 +81,8 @@ class RefinePolicy:
             raise UsageError(
                 f"unknown refine.fuse_space {self.fuse_space!r}; there are {', '.join(FUSE_SPACES)}"
             )
+        if self.view not in VIEWS:
+            raise UsageError(f"unknown refine.view {self.view!r}; there are {', '.join(VIEWS)}")
         if self.gate not in GATES:
             raise UsageError(f"unknown refine.gate {self.gate!r}; there are {', '.join(GATES)}")
 

@@ -104,8 +104,9 @@ def teacher_frame_logits(
         one half.
     """
     centres = (np.arange(size, dtype=np.float32) + 0.5) * (image_size / size)
-    ys = centres[centres < frame.valid_height] * (frame.height / frame.valid_height)
-    xs = centres[centres < frame.valid_width] * (frame.width / frame.valid_width)
+    ys = centres[centres < frame.valid_height] * (frame.view_height / frame.valid_height)
+    xs = centres[centres < frame.valid_width] * (frame.view_width / frame.valid_width)
+    ys, xs = ys + np.float32(frame.y), xs + np.float32(frame.x)
     prob = np.zeros((len(instances), 1, size, size), np.float32)
     for out, instance in zip(prob, instances, strict=True):
         grid = grid_shape(instance.stride, frame.height, frame.width)

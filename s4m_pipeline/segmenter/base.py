@@ -13,19 +13,43 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How an image lies in the model's square input.
+    """How an image, or a view of it, lies in the model's square input.
 
     Attributes:
         height: Height of the original image in pixels.
         width: Width of the original image in pixels.
-        valid_height: Rows of the model's input that the image covers; the rest is padding.
-        valid_width: Columns of the model's input that the image covers.
+        valid_height: Rows of the model's input that the view covers; the rest is padding.
+        valid_width: Columns of the model's input that the view covers.
+        x: The view's first column in the image.
+        y: The view's first row in the image.
+        view_height: Height of the view in pixels; 0 stands for the image's.
+        view_width: Width of the view in pixels; 0 stands for the image's.
     """
 
     height: int
     width: int
     valid_height: int
     valid_width: int
+    x: int = 0
+    y: int = 0
+    view_height: int = 0
+    view_width: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "view_height", self.view_height or self.height)
+        object.__setattr__(self, "view_width", self.view_width or self.width)
+
+    def placed(self, x: int, y: int, height: int, width: int) -> Frame:
+        """The frame of a view that was cut out and encoded like an image, put where it belongs.
+
+        Args:
+            x: The view's first column in the image.
+            y: The view's first row in the image.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+        """
+        valid = self.valid_height, self.valid_width
+        return Frame(height, width, *valid, x, y, self.height, self.width)
 
     def to_model(self, points: np.ndarray) -> np.ndarray:
         """Carry coordinates from the original image to the model's input.
@@ -34,11 +58,13 @@ class Frame:
             points: float (..., 2), x and y in original pixels.
 
         Returns:
-            float32 (..., 2), x and y in model pixels.
+            float32 (..., 2), x and y in model pixels; outside the input for points outside the
+            view.
         """
-        size = np.array([self.width, self.height], np.float32)
+        origin = np.array([self.x, self.y], np.float32)
+        size = np.array([self.view_width, self.view_height], np.float32)
         valid = np.array([self.valid_width, self.valid_height], np.float32)
-        return np.asarray(points, np.float32) / size * valid
+        return (np.asarray(points, np.float32) - origin) / size * valid
 
 
 @dataclass(slots=True)
@@ -152,6 +178,20 @@ class Segmenter(ABC):
             batch: How many images `encode` will get at a time.
         """
         self.proved = True
+
+    def frame(self, height: int, width: int) -> Frame:
+        """How an image lies in the model's input: stretched to the square, unless overridden.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+        """
+        return Frame(height, width, self.image_size, self.image_size)
+
+    @property
+    def mask_cells(self) -> int:
+        """Cells along each side of the mask logits: a quarter of the input's, as SAM has them."""
+        return self.image_size // 4
 
     @abstractmethod
     def encode(self, images: Sequence[np.ndarray]) -> Embeddings:

@@ -64,6 +64,10 @@ class MobileSam(DecodingSegmenter):
             pad_boxes=False,
         )
 
+    def frame(self, height: int, width: int) -> Frame:
+        """The long side fits, the rest is padding: see `Segmenter.frame`."""
+        return frame_of(height, width)
+
     def encode(self, images: Sequence[np.ndarray]) -> Embeddings:
         """See `Segmenter.encode`."""
         frames = tuple(frame_of(*image.shape[:2]) for image in images)

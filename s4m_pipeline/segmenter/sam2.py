@@ -19,7 +19,7 @@ from s4m_pipeline.config import RANDOM
 from s4m_pipeline.devices.memory import attempt
 from s4m_pipeline.devices.transfers import upload
 from s4m_pipeline.errors import UsageError
-from s4m_pipeline.segmenter.base import Embeddings, Frame
+from s4m_pipeline.segmenter.base import Embeddings
 from s4m_pipeline.segmenter.decoder import DecodingSegmenter, PromptDecoder, prompts_in_a_pass
 from s4m_pipeline.segmenter.proof import LEAST_IOU, PROOF_IMAGES, lattice_masks, mean_iou
 from s4m_pipeline.segmenter.sam2_spec import SAM2_CONFIGS
@@ -120,7 +120,7 @@ class Sam2Segmenter(DecodingSegmenter):
         levels = parts[0]
         if len(parts) > 1:
             levels = [torch.cat(level) for level in zip(*parts, strict=True)]
-        frames = tuple(self._frame(*image.shape[:2]) for image in images)
+        frames = tuple(self.frame(*image.shape[:2]) for image in images)
         return Embeddings(levels[-1], tuple(levels[:-1]), frames)
 
     def prove(self, images: Sequence[np.ndarray], batch: int) -> None:
@@ -165,9 +165,6 @@ class Sam2Segmenter(DecodingSegmenter):
         if self.model.directly_add_no_mem_embed:
             levels[-1] = levels[-1] + self.model.no_mem_embed.reshape(1, -1, 1, 1)
         return levels
-
-    def _frame(self, height: int, width: int) -> Frame:
-        return Frame(height, width, self.image_size, self.image_size)
 
 
 def build_sam2_segmenter(choice: SegmenterChoice, device: str) -> Sam2Segmenter:

@@ -15,7 +15,7 @@ from s4m_pipeline.refinement.ask import (
     RefinedMask,
     RefinePolicy,
     TeacherInstance,
-    ask,
+    ask_whole,
     refine_images,
 )
 from s4m_pipeline.refinement.prompts import teacher_frame_logits
@@ -251,7 +251,7 @@ def test_a_batchs_masks_can_wait_until_the_next_batch_is_asked_for(real: Segment
         for image, some in zip(images, instances, strict=True)
     ]
     begun = [
-        ask(real, real.encode([image]), [some], rules)
+        ask_whole(real, real.encode([image]), [some], rules)
         for image, some in zip(images, instances, strict=True)
     ]
     assert [asked.masks() for asked in begun] == at_once

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.shards import Shard, ShardResult
@@ -13,9 +15,16 @@ from s4m_pipeline.artifacts.tables import read_rows
 from s4m_pipeline.devices.placement import Place, settle
 from s4m_pipeline.engine.reading import in_batches, load_images
 from s4m_pipeline.execution.base import Advance, ShardWorker
-from s4m_pipeline.refinement.ask import refine_images
+from s4m_pipeline.refinement.ask import ask
+from s4m_pipeline.refinement.instances import RefinedMask
 from s4m_pipeline.refinement.rle import iou
-from s4m_pipeline.segmenter.base import Embeddings
+from s4m_pipeline.refinement.view_plan import (
+    ViewPlace,
+    ViewPlan,
+    encode_views,
+    in_views_alone,
+    plan_batch,
+)
 from s4m_pipeline.stages.calibration.calibrate import CalibrateTask
 from s4m_pipeline.stages.calibration.pairs import Pair, overlapping
 from s4m_pipeline.stages.refine.rows import teacher_instance
@@ -57,8 +66,8 @@ class CalibrateWorker(ShardWorker):
         images = load_images(records, self._stage, unreadable, self.decoded_bytes)
         size = self._task.segmenter.batch_size
         for batch in in_batches(images, size, self.decoded_bytes):
-            embeddings = self._segmenter.encode([image for _, image in batch])
-            rows += self._measure(embeddings, [measurable[record.id] for record, _ in batch])
+            pixels = [image for _, image in batch]
+            rows += self._measure(pixels, [measurable[record.id] for record, _ in batch])
             advance(len(batch))
             done += len(batch)
         advance(len(unreadable))
@@ -88,22 +97,43 @@ class CalibrateWorker(ShardWorker):
         return {key: image for key, image in images.items() if image.pairs}
 
     def _measure(
-        self, embeddings: Embeddings, images: Sequence[_Measurable]
+        self, images: Sequence[np.ndarray], measurable: Sequence[_Measurable]
     ) -> list[dict[str, Any]]:
-        """Rows of ``calibration`` of a batch of encoded images."""
+        """Rows of ``calibration`` of a batch of images."""
         rows = []
-        instances = [[teacher_instance(row) for row in image.rows] for image in images]
-        for name, policy in self._task.policies.items():
-            for image, masks in zip(
-                images, refine_images(self._segmenter, embeddings, instances, policy), strict=True
-            ):
-                of_row = dict(zip((row["instance_id"] for row in image.rows), masks, strict=True))
+        for name, masks in self._refined(images, measurable):
+            for image, theirs in zip(measurable, masks, strict=True):
+                of_row = dict(zip((row["instance_id"] for row in image.rows), theirs, strict=True))
                 for pair in image.pairs:
                     mask = of_row[pair.row["instance_id"]]
                     size = (pair.row["height"], pair.row["width"])
                     after = iou(mask.mask_rle, pair.truth.rle, *size)
                     rows.append(_row(pair, name, mask.decision, after))
         return rows
+
+    def _refined(
+        self, images: Sequence[np.ndarray], measurable: Sequence[_Measurable]
+    ) -> Iterator[tuple[str, list[list[RefinedMask]]]]:
+        """The masks of a batch's instances by each policy, from one pass of the encoder a view.
+
+        Policies that differ in their view alone ask the segmenter once where the views are equal.
+        """
+        instances = [[teacher_instance(row) for row in image.rows] for image in measurable]
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        plans = {
+            name: plan_batch(self._segmenter, instances, sizes, policy)
+            for name, policy in self._task.policies.items()
+        }
+        places = set[ViewPlace]().union(*(plan.places() for plan in plans.values()))
+        encoded = encode_views(self._segmenter, images, places, self._task.segmenter.batch_size)
+        known: list[tuple[ViewPlan, list[list[RefinedMask]]]] = []
+        for name, plan in plans.items():
+            plan = in_views_alone(plan)
+            masks = next((masks for other, masks in known if other == plan), None)
+            if masks is None:
+                masks = ask(self._segmenter, encoded, instances, plan).masks()
+                known.append((plan, masks))
+            yield name, masks
 
 
 def _row(pair: Pair, policy: str, decision: Decision, after: float) -> dict[str, Any]:

@@ -9,7 +9,15 @@ import numpy as np
 
 from s4m_pipeline.refinement.ask import Asked, ask
 from s4m_pipeline.refinement.instances import RefinedMask
-from s4m_pipeline.segmenter.base import Embeddings, Segmenter
+from s4m_pipeline.refinement.view_plan import (
+    EncodedViews,
+    ViewPlace,
+    ViewPlan,
+    encode_views,
+    plan_batch,
+    whole,
+)
+from s4m_pipeline.segmenter.base import Segmenter
 from s4m_pipeline.stages.refine.labels import ImagePredictions, decided_rows, likely_masks
 from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.rows import Row
@@ -24,10 +32,12 @@ class DecidedBatch:
     Attributes:
         rows: The rows of each of B images by table, without ``structure``.
         maps: Their rows of ``structure``; empty where these are not wanted.
+        passes: Encoder passes that they took.
     """
 
     rows: Sequence[dict[str, list[Row]]]
     maps: Sequence[BegunRow]
+    passes: int
 
     def tables(self) -> Iterator[dict[str, list[Row]]]:
         """The rows of each image by table, once its maps have arrived."""
@@ -45,14 +55,14 @@ class BegunBatch:
     Attributes:
         task: What is refined, and how.
         segmenter: The segmenter.
-        embeddings: The features of B images.
+        encoded: The views that were encoded; all images whole where maps are made.
         images: Their predictions, and their pixels: uint8 (H, W, 3), RGB.
         asked: The answers to their prompts; None where the policy is none.
     """
 
     task: RefineTask
     segmenter: Segmenter
-    embeddings: Embeddings
+    encoded: EncodedViews
     images: Sequence[tuple[ImagePredictions, np.ndarray]]
     asked: Asked | None
 
@@ -71,7 +81,7 @@ class BegunBatch:
             rows.append(decided_rows(self.task, predictions, masks))
             if self.task.targets is not None:
                 maps.append(self._begin_maps(index, predictions, image, masks, self.task.targets))
-        return DecidedBatch(rows, maps)
+        return DecidedBatch(rows, maps, len(self.encoded.places))
 
     def _begin_maps(
         self,
@@ -83,8 +93,9 @@ class BegunBatch:
     ) -> BegunRow:
         size = (image.shape[0], image.shape[1])
         rles = likely_masks(self.task, predictions, masks)
-        record = predictions.record
-        return begin_row(self.segmenter, self.embeddings, index, record, size, rles, targets)
+        place = self.encoded.index(whole(index, *size))
+        embeddings, record = self.encoded.embeddings, predictions.record
+        return begin_row(self.segmenter, embeddings, place, record, size, rles, targets)
 
 
 def begin_batch(
@@ -99,9 +110,16 @@ def begin_batch(
         segmenter: The segmenter.
         images: Predictions and pixels of B images.
     """
-    embeddings = segmenter.encode([image for _, image in images])
-    asked = None
+    pixels = [image for _, image in images]
+    sizes = [(image.shape[0], image.shape[1]) for image in pixels]
+    places: set[ViewPlace] = set()
+    plan: ViewPlan | None = None
+    instances = [predictions.instances for predictions, _ in images]
     if task.policy is not None:
-        instances = [predictions.instances for predictions, _ in images]
-        asked = ask(segmenter, embeddings, instances, task.policy)
-    return BegunBatch(task, segmenter, embeddings, images, asked)
+        plan = plan_batch(segmenter, instances, sizes, task.policy)
+        places = plan.places()
+    if task.targets is not None:
+        places |= {whole(number, *size) for number, size in enumerate(sizes)}
+    encoded = encode_views(segmenter, pixels, places, task.views_a_pass)
+    asked = None if plan is None else ask(segmenter, encoded, instances, plan)
+    return BegunBatch(task, segmenter, encoded, images, asked)

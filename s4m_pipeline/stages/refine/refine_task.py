@@ -42,6 +42,11 @@ class RefineTask:
     targets: TargetSettings | None
     stored_masks: Path | None = None
 
+    @property
+    def views_a_pass(self) -> int:
+        """Views in an encoder pass at most: as many as images in a batch."""
+        return self.segmenter.batch_size if self.segmenter else 1
+
     def score_of(self, category_id: int) -> float:
         """The score that a label of a class must be above.
 

@@ -28,6 +28,7 @@ from s4m_pipeline.stages.refine.rows import Row
 @dataclass(slots=True)
 class _OpenShard(OpenShard):
     images: Mapping[int, ImagePredictions]
+    passes: int = 0
 
 
 class RefineWorker(StreamingWorker[_OpenShard, np.ndarray]):
@@ -81,6 +82,7 @@ class RefineWorker(StreamingWorker[_OpenShard, np.ndarray]):
             if batch is None:
                 yield open_shard, 0
                 continue
+            open_shard.passes += batch.passes
             for rows in batch.tables():
                 open_shard.add(rows)
             yield open_shard, len(batch.rows)
@@ -92,6 +94,7 @@ class RefineWorker(StreamingWorker[_OpenShard, np.ndarray]):
             tables.get(name, []).sort(key=lambda row: (row["image_id"], row["instance_id"]))
         counts = decided_counts(tables)
         counts["images"] = len(open_shard.shard.image_ids) - counts["quarantined"]
+        counts["encoder_passes"] = open_shard.passes
         warnings = list(self._segmenter.warnings) if self._segmenter else []
         open_shard.images = {}  # a pipeline may hold the shard a while longer
         return ShardResult(tables, counts, warnings=warnings)

@@ -41,8 +41,11 @@ def test_refine_prompts_with_what_the_row_says(added, finished, tmp_path, s4m, m
 
 def test_a_row_is_compared_with_its_own_candidates_and_can_be_fused(added, finished):
     policies = calibration_policies(finished.run().config)
-    own = [policy.candidate for name, policy in policies.items() if policy.prompts == added]
-    assert own == ["single", "fuse"]  # without points no candidate is the closest
+    own = [policy for policy in policies.values() if policy.prompts == added]
+    whole = [policy.candidate for policy in own if policy.view == "image"]
+    assert whole == ["single", "fuse"]  # without points no candidate is the closest
+    closer = [policy.view for policy in own if policy.view != "image"]
+    assert closer == ["tiles", "windows", "auto"]
     config = finished.run(f"refine.fuse_policies=[{added}]").config
     assert calibration_policies(config)["points with mask, fuse"].all_prompts == ("points", "mask")
 

@@ -19,8 +19,9 @@ from s4m_pipeline.stages.refine import batch as refine_batch
 from s4m_pipeline.stages.refine.batch import BegunBatch, begin_batch
 from s4m_pipeline.stages.refine.labels import ImagePredictions
 from s4m_pipeline.stages.refine.refine_task import RefineTask
+from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from s4m_pipeline.stages.structure_settings import TargetSettings
-from tests.segmenter.fakes import ToldSegmenter, encode_mask
+from tests.segmenter.fakes import ToldSegmenter, encode_mask, teacher_instance
 from tests.stages.noting import Event, NotingSegmenter, note_copies
 
 HEIGHT, WIDTH, GRID = 40, 60, 8
@@ -46,8 +47,8 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
             noted.extend(("masks", number) for number in self.numbers)
             return [[SimpleNamespace(mask_rle=encode_mask(_mask(n)))] for n in self.numbers]
 
-    def ask(segmenter: Any, embeddings: Any, instances: Sequence[Any], policy: Any) -> Asked:
-        return Asked([int(value) for value in embeddings.image[:, 0, 0, 0]])
+    def ask(segmenter: Any, encoded: Any, instances: Sequence[Any], plan: Any) -> Asked:
+        return Asked([int(value) for value in encoded.embeddings.image[:, 0, 0, 0]])
 
     def decided(task: Any, image: ImagePredictions, masks: Any = None) -> dict[str, Any]:
         return {"refined": [{"image_id": image.record.id}]}
@@ -61,7 +62,7 @@ def _task(policy: bool = True, targets: bool = True) -> RefineTask:
     return RefineTask(
         predictions=Path(),
         records={},
-        segmenter=None,
+        segmenter=SegmenterSettings("told", None, None, 16, "cpu"),
         policy=RefinePolicy("points", 3, "single", 0.0) if policy else None,
         rules=ConflictRules(),
         scores={},
@@ -79,7 +80,8 @@ def _batch(numbers: Sequence[int]) -> list[tuple[ImagePredictions, np.ndarray]]:
         teachers[30:, 30:] = True
         rows = [{"score": 0.9, "mask_rle": encode_mask(teachers)}]
         image = np.full((HEIGHT, WIDTH, 3), number, np.uint8)
-        out.append((ImagePredictions(record, rows=rows), image))
+        instances = [teacher_instance(HEIGHT, WIDTH, (5, 7), 2)]
+        out.append((ImagePredictions(record, rows, instances), image))
     return out
 
 

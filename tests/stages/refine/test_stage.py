@@ -137,6 +137,7 @@ def test_scores_are_per_class_and_spare_masks_are_kept(task: RefineTask, tmp_pat
         "dropped": 3,
         "quarantined": 0,
         "images": 3,
+        "encoder_passes": 2,
     }
     for name in ("refined", "segmented"):
         write_table(tmp_path / "out" / name / "0.parquet", name, tables[name], [])
@@ -226,3 +227,17 @@ def test_a_section_becomes_a_policy_and_rules() -> None:
     assert conflict_rules(section) == ConflictRules(
         "score", duplicate_containment=0.8, min_agreement=0.3
     )
+
+
+def test_closer_views_are_counted_and_change_masks_alone(task: RefineTask) -> None:
+    policy = RefinePolicy("points", 2, "fuse", 0.0)
+    whole, counts = _tables(task)
+    assert counts["encoder_passes"] == 2
+    closer = replace(policy, view="windows", view_cells=30)
+    tables, counted = _tables(replace(task, policy=closer))
+    assert counted["encoder_passes"] > 2
+    assert counted["images"] == counts["images"] == 3
+    for before, after in zip(whole["refined"], tables["refined"], strict=True):
+        names = ("image_id", "instance_id", "category_id", "score", "teacher_mask_rle")
+        assert [before[name] for name in names] == [after[name] for name in names]
+    assert whole["segmented"] != tables["segmented"]
