@@ -41,6 +41,8 @@ class StageRow:
     rule: str = "this version of s4m counts differently"
 
 
+LOSSES = "this version of s4m computes the losses of a training differently"
+
 _ROWS = (
     StageRow(
         "structure",
@@ -52,9 +54,10 @@ _ROWS = (
         "s4m_pipeline.stages.train_teacher:TrainTeacher",
         "Train the teacher on the labelled images; resumes from its last checkpoint.",
         "-c run.yaml teacher.iterations=20000",
+        rule=LOSSES,
         page="s4m_pipeline.stages.training_page:write_training_page",
     ),
-    StageRow("cross-fit", "s4m_pipeline.stages.calibration.cross_fit:CrossFit"),
+    StageRow("cross-fit", "s4m_pipeline.stages.calibration.cross_fit:CrossFit", rule=LOSSES),
     StageRow(
         "calibrate",
         "s4m_pipeline.stages.calibration.calibrate:Calibrate",
@@ -80,6 +83,7 @@ _ROWS = (
         "s4m_pipeline.stages.train_student:TrainStudent",
         "Train the student on labelled images and refined labels.",
         "-c run.yaml student.iterations=20000",
+        rule=LOSSES,
         page="s4m_pipeline.stages.training_page:write_training_page",
     ),
     StageRow(
