@@ -184,6 +184,9 @@ class StudentSection(TrainingSection):
     ``start`` says whose weights the student starts from, the ``teacher``'s or the ``model``
     config's; ``auto`` takes the teacher's where both have the same model and the student names no
     weights of its own.
+    From ``refresh`` above 0 on, the averaged weights label the unlabelled images anew each so many
+    iterations, and the same training goes on with these labels; first at iteration ``burn_in``
+    (None takes ``refresh``).
     """
 
     labelled_batch: Positive = 8
@@ -199,6 +202,14 @@ class StudentSection(TrainingSection):
     unlabelled_weight: Weight = 2.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9996
     start: Literal["auto", "teacher", "model"] = "auto"
+    refresh: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    burn_in: Positive | None = None
+
+    @property
+    def refreshes(self) -> list[int]:
+        """The iterations at which labels are made anew, all before the training's end."""
+        first = self.burn_in or self.refresh
+        return list(range(first, self.iterations, self.refresh)) if self.refresh else []
 
 
 class ExecutionSection(Section):

@@ -42,6 +42,7 @@ def build_app() -> typer.Typer:
         "calibrate": refine_commands.calibrate,
         "refine": refine_commands.refine,
         "evaluate": evaluate_commands.evaluate,
+        "train-student": stage_commands.train_student,
     }
     stage_commands.add_to(app, own)
     refine_commands.add_to(app)

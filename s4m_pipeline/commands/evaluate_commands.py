@@ -13,6 +13,7 @@ from s4m_pipeline.commands.options import (
     Force,
     Json,
     Overrides,
+    Refresh,
     example,
     open_run,
     tell_new_name,
@@ -21,7 +22,10 @@ from s4m_pipeline.commands.performing import finish
 from s4m_pipeline.errors import UsageError
 
 OfOption = Annotated[
-    str, typer.Option(help="student, teacher, student-2 (a round's), all, or a folder or file.")
+    str,
+    typer.Option(
+        help="student, teacher, student-2 (a round's), student-refresh-1, all, a folder or file."
+    ),
 ]
 CompareOption = Annotated[
     bool,
@@ -72,7 +76,7 @@ def evaluate(
         raise UsageError("--round goes with --labels; a round's student is --of student-2")
     if labels:
         tell_new_name("evaluate --labels", "label-quality")
-        label_quality(config, overrides, annotations, 1 if number is None else number, as_json)
+        label_quality(config, overrides, annotations, 1 if number is None else number, 0, as_json)
         return
     run = open_run(config, overrides)
     split, source = evaluated_set(split, images, annotations)
@@ -95,6 +99,7 @@ def label_quality(
         Path | None, typer.Option(help="COCO file with the true masks of the unlabelled images.")
     ] = None,
     number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
+    refresh: Refresh = 0,
     as_json: Json = False,
 ) -> None:
     """Compare the pseudo-labels with true masks, before and after refinement."""
@@ -102,7 +107,7 @@ def label_quality(
     from s4m_pipeline.workflow.label_quality import label_quality_of_run
 
     run = open_run(config, overrides)
-    print_quality(label_quality_of_run(run, annotations, number), as_json)
+    print_quality(label_quality_of_run(run, annotations, number, refresh), as_json)
 
 
 def add_to(app: typer.Typer) -> None:

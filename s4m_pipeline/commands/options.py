@@ -28,6 +28,7 @@ DryRun = Annotated[
         help="Say what would run; one inference stage also forecasts its time from ten images.",
     ),
 ]
+Refresh = Annotated[int, typer.Option(help="Of which refresh (student.refresh); 0 is none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -32,6 +32,15 @@ def perform_and_print(run: Run, stages: Sequence[Stage], force: bool, dry_run: b
     finish(manifests.values())
 
 
+def refreshed_stage(run: Run, name: str, refresh: int) -> Stage:
+    """The stage that ``--refresh`` names (UsageError where the run has no such refresh)."""
+    from s4m_pipeline.engine.registry import stage_named
+    from s4m_pipeline.stages.legs import check_refresh
+
+    check_refresh(run.config, refresh)
+    return stage_named(name, refresh=refresh)
+
+
 def finish(manifests: Iterable[Manifest]) -> None:
     """Exit with the highest exit code of some artifacts, where that is not 0."""
     from s4m_pipeline.engine.perform import exit_code

@@ -12,12 +12,12 @@ from s4m_pipeline.commands.options import (
     Force,
     Json,
     Overrides,
+    Refresh,
     example,
     open_run,
     tell_new_name,
 )
-from s4m_pipeline.commands.performing import finish, perform_and_print
-from s4m_pipeline.engine.registry import stage_named
+from s4m_pipeline.commands.performing import finish, perform_and_print, refreshed_stage
 from s4m_pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def refine(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; with --calibrate only.")
     ] = False,
+    refresh: Refresh = 0,
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
@@ -46,6 +47,8 @@ def refine(
         raise UsageError("--rethreshold has nothing to force: it makes only what is not there yet")
     if as_json and not calibrate:
         raise UsageError("--json goes with --calibrate")
+    if refresh and (calibrate or rethreshold):
+        raise UsageError("--refresh goes without --calibrate and --rethreshold")
     run = open_run(config, overrides)
     if calibrate:
         tell_new_name("refine --calibrate", "calibrate")
@@ -54,7 +57,7 @@ def refine(
         tell_new_name("refine --rethreshold", "rethreshold")
         _rethreshold(run, dry_run)
     else:
-        perform_and_print(run, [stage_named("refine")], force, dry_run)
+        perform_and_print(run, [refreshed_stage(run, "refine", refresh)], force, dry_run)
 
 
 def calibrate(

@@ -14,6 +14,7 @@ from s4m_pipeline.commands.options import (
     Force,
     Json,
     Overrides,
+    Refresh,
     example,
     open_run,
 )
@@ -36,7 +37,7 @@ def run_command(
     from s4m_pipeline.engine.paths import check_paths
     from s4m_pipeline.stages.evaluate import Evaluate
     from s4m_pipeline.workflow.pipeline import stages_of_rounds
-    from s4m_pipeline.workflow.rounds import planned_stages, run_rounds, tell_start
+    from s4m_pipeline.workflow.rounds import planned_stages, refresh_costs, run_rounds, tell_start
 
     run = open_run(config, overrides)
     check_paths(run.config)
@@ -44,6 +45,8 @@ def run_command(
     if dry_run:
         tell_start(run, rounds)
         perform_and_print(run, planned_stages(run.config, rounds), force, dry_run)
+        if costs := refresh_costs(run, rounds):
+            echo(costs)
         return
     manifests = run_rounds(run, rounds, force, on_round=lambda result: echo(str(result)))
     for stage in stages:
@@ -78,11 +81,12 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     limit: Annotated[int, typer.Option(min=1, help="Images to show at most.")] = 24,
     number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
+    refresh: Refresh = 0,
 ) -> None:
     """Write a page about a stage's artifact: figures, and the teacher's and the refined masks."""
     from s4m_pipeline.workflow.report import write_stage_report
 
-    write_stage_report(open_run(config, overrides), stage, out, limit, number)
+    write_stage_report(open_run(config, overrides), stage, out, limit, number, refresh)
     echo(out)
 
 

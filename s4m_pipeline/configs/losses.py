@@ -14,6 +14,8 @@ from s4m_pipeline.config import TrainingSection
 from s4m_pipeline.configs import names_module
 from s4m_pipeline.configs.limits import MASK2FORMER_HEAD
 
+RULE = 2
+"""Number of the rule by which Mask2Former's losses are computed; every change of it raises it."""
 IGNORE_SCORE = 0.3
 """What ``student.ignore_score: auto`` stands for where the model is a Mask2Former."""
 OFF = {"class_weight": "0", "quality_weight": "false", "ignore_score": "null"}

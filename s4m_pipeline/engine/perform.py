@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +38,20 @@ class Freshness:
     why: str
 
 
-def freshness(run: Run, stage: Stage) -> Freshness:
-    """Whether a stage's artifact is what the configuration asks for, and why not."""
+def freshness(run: Run, stage: Stage, answers: dict[str, str] | None = None) -> Freshness:
+    """Whether a stage's artifact is what the configuration asks for, and why not.
+
+    Args:
+        run: The run.
+        stage: The stage.
+        answers: What was found out about inputs a moment ago, for whoever asks about many stages;
+            more is added.
+    """
     fingerprint = run.fingerprint(stage)
     if run.store.is_complete(stage.name, fingerprint):
         try:
             run.glance_at(stage)
-            changed = _changed_input(run, stage, {})
+            changed = _changed_input(run, stage, {} if answers is None else answers)
         except ArtifactError as error:
             return Freshness("damaged", fingerprint, str(error).splitlines()[0])
         return Freshness("stale" if changed else "fresh", fingerprint, changed)
@@ -68,9 +76,40 @@ def _changed_input(run: Run, stage: Stage, answers: dict[str, str]) -> str:
         answers: The answers so far by the stages' titles: many stages share their inputs, and each
             input is looked at once.
     """
-    if stage.title not in answers:
-        answers[stage.title] = _first_change(run, stage, answers)
+    for one in _inputs_first(run, stage, answers):
+        answers[one.title] = _first_change(run, one, answers)
     return answers[stage.title]
+
+
+def _inputs_first(run: Run, stage: Stage, answers: Mapping[str, str]) -> list[Stage]:
+    """The stages without an answer that one is made of, each after its inputs, itself the last.
+
+    Left out is what is not there or cannot be read: nothing is asked about its inputs.
+    """
+    ordered: dict[str, Stage] = {}
+    seen, pending = set(answers), [stage]
+    while pending:
+        first = pending[-1]
+        if first.title in seen:
+            pending.pop()
+            if first.title not in answers:
+                ordered.setdefault(first.title, first)
+            continue
+        seen.add(first.title)
+        inputs = first.upstream(run.config).values()
+        pending += [one for one in inputs if one.title not in seen and _is_readable(run, one)]
+    return list(ordered.values())
+
+
+def _is_readable(run: Run, stage: Stage) -> bool:
+    fingerprint = run.fingerprint(stage)
+    if not run.store.is_complete(stage.name, fingerprint):
+        return False
+    try:
+        run.store.manifest(stage.name, fingerprint)
+    except ArtifactError:
+        return False
+    return True
 
 
 def _first_change(run: Run, stage: Stage, answers: dict[str, str]) -> str:
@@ -85,7 +124,7 @@ def _first_change(run: Run, stage: Stage, answers: dict[str, str]) -> str:
             return f"its input {name} is damaged: {str(error).splitlines()[0]}"
         if name in contents and contents[name] not in manifest.contents:
             return f"its input {name} was made again, with another result, at {manifest.created}"
-        change = _changed_input(run, upstream, answers)
+        change = answers.get(upstream.title, "")
         if change:
             return f"its input {name} is stale: {change}"
     return ""

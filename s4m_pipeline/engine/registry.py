@@ -29,6 +29,7 @@ class StageRow:
         page: What writes the page of ``report`` about it, as ``package.module:function``: it takes
             the run, the artifact's folder, the file to write and the most images to show. Empty
             for a stage without a page.
+        refreshed: Whether a refresh of a round has one of its own, which ``--refresh`` names.
         rule: The reason to give where an artifact has another number in its setting ``rule``.
     """
 
@@ -38,8 +39,11 @@ class StageRow:
     example: str = "-c run.yaml"
     resumes: bool = True
     page: str = ""
+    refreshed: bool = False
     rule: str = "this version of s4m counts differently"
 
+
+LOSSES = "this version of s4m computes the losses of a training differently"
 
 _ROWS = (
     StageRow(
@@ -52,9 +56,10 @@ _ROWS = (
         "s4m_pipeline.stages.train_teacher:TrainTeacher",
         "Train the teacher on the labelled images; resumes from its last checkpoint.",
         "-c run.yaml teacher.iterations=20000",
+        rule=LOSSES,
         page="s4m_pipeline.stages.training_page:write_training_page",
     ),
-    StageRow("cross-fit", "s4m_pipeline.stages.calibration.cross_fit:CrossFit"),
+    StageRow("cross-fit", "s4m_pipeline.stages.calibration.cross_fit:CrossFit", rule=LOSSES),
     StageRow(
         "calibrate",
         "s4m_pipeline.stages.calibration.calibrate:Calibrate",
@@ -67,6 +72,7 @@ _ROWS = (
         "Let the teacher predict the unlabelled images; all above a low score is kept.",
         "-c run.yaml --dry-run",
         page="s4m_pipeline.labels.page:write_prediction_page",
+        refreshed=True,
     ),
     StageRow(
         "refine",
@@ -74,12 +80,15 @@ _ROWS = (
         "Let the segmenter redraw the teacher's masks, one encoder pass an image.",
         "-c run.yaml refine.policy=box",
         page="s4m_pipeline.labels.page:write_label_page",
+        refreshed=True,
     ),
     StageRow(
         "train-student",
         "s4m_pipeline.stages.train_student:TrainStudent",
         "Train the student on labelled images and refined labels.",
         "-c run.yaml student.iterations=20000",
+        refreshed=True,
+        rule=LOSSES,
         page="s4m_pipeline.stages.training_page:write_training_page",
     ),
     StageRow(
@@ -89,7 +98,20 @@ _ROWS = (
         "-c run.yaml --compare",
         resumes=False,
     ),
-    StageRow("held-out", "s4m_pipeline.stages.calibration.held_out:HeldOut"),
+    StageRow(
+        "held-out",
+        "s4m_pipeline.stages.calibration.held_out:HeldOut",
+        "Measure the labels of the model that labels, on the validation images.",
+        refreshed=True,
+    ),
+    StageRow(
+        "compare-labels",
+        "s4m_pipeline.stages.comparison.stage:CompareLabels",
+        "Compare the labels of a refresh with those before, and decide whether they are taken.",
+        "-c run.yaml --refresh 1",
+        rule="this version of s4m compares differently",
+        refreshed=True,
+    ),
 )
 
 STAGES: dict[str, StageRow] = {row.name: row for row in _ROWS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ class StageLike(Protocol):
 
     def settings(self, config: RunConfig) -> dict[str, Any]: ...  # noqa: D102
     def inputs(self, run: Run) -> dict[str, str]: ...  # noqa: D102
+    def upstream(self, config: RunConfig) -> Mapping[str, StageLike]: ...  # noqa: D102
 
 
 def _check_work_dir(work_dir: Path) -> None:
@@ -84,12 +86,23 @@ class Run:
         return placement.resolve_device(self.config.device)
 
     def fingerprint(self, stage: StageLike) -> str:
-        """The fingerprint of the artifact that this configuration asks of a stage."""
-        if stage.title not in self._fingerprints:
-            self._fingerprints[stage.title] = digests.fingerprint(
-                stage.name, stage.settings(self.config), stage.inputs(self)
-            )
-        return self._fingerprints[stage.title]
+        """The fingerprint of the artifact that this configuration asks of a stage.
+
+        A training with many refreshes has a long line of inputs, so the stack is of our own.
+        """
+        known, pending = self._fingerprints, [stage]
+        while pending:
+            first = pending[-1]
+            inputs = () if first.title in known else first.upstream(self.config).values()
+            if missing := [one for one in inputs if one.title not in known]:
+                pending += missing
+                continue
+            pending.pop()
+            if first.title not in known:
+                known[first.title] = digests.fingerprint(
+                    first.name, first.settings(self.config), first.inputs(self)
+                )
+        return known[stage.title]
 
     def folder(self, stage: StageLike) -> Path:
         """The folder of the artifact that this configuration asks of a stage."""

@@ -61,6 +61,8 @@ class Stage(ABC):
             student learns; in round r + 1 the student of round r (its averaged weights) labels, and
             another student learns. A round is no setting: it changes a fingerprint only through
             the inputs.
+        refresh: Which refresh of its round it belongs to, where the student's training is cut by
+            refreshes; 0 for what belongs to none. It is no setting either.
     """
 
     name: ClassVar[str]
@@ -70,6 +72,7 @@ class Stage(ABC):
     """Whether a damaged artifact's whole shards are kept when it is made again."""
 
     round: int = field(default=1, kw_only=True)
+    refresh: int = field(default=0, kw_only=True)
 
     @classmethod
     def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
@@ -80,7 +83,8 @@ class Stage(ABC):
     @property
     def title(self) -> str:
         """Its name in messages and tables, which no other stage of the run has."""
-        return self.name if self.round == 1 else f"{self.name} round-{self.round}"
+        number = "" if self.round == 1 else f" round-{self.round}"
+        return f"{self.name}{number}" + (f" refresh-{self.refresh}" if self.refresh else "")
 
     @property
     def pointer(self) -> str:
@@ -90,7 +94,9 @@ class Stage(ABC):
     @property
     def command(self) -> str:
         """What follows ``s4m`` on the command line that makes it (``run`` for later rounds)."""
-        return self.name if self.round == 1 else f"run --rounds {self.round}"
+        if self.round > 1:
+            return f"run --rounds {self.round}"
+        return f"{self.name} --refresh {self.refresh}" if self.refresh else self.name
 
     @property
     def made_alone(self) -> bool:

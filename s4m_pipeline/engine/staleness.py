@@ -48,7 +48,7 @@ def describe_difference(
     """
     reasons = []
     for key, old, new in _changes(before["config"], wanted["config"]):
-        if key == "rule":
+        if key.rpartition(".")[2] == "rule":
             reasons.append(STAGES[stage].rule)
         elif key.endswith(".model"):
             reasons.append(_describe_model(key, old, new, config))

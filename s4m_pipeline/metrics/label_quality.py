@@ -112,7 +112,7 @@ def _tally_image(
         best = float(ious[:, place].max(initial=0.0))
         if best > min_overlap:
             tallies[instance.category_id].best_ious.append(best)
-    flags, matched = match_labels(ranked, instances, ious, min_iou)
+    flags, matched, _ = match_labels(ranked, instances, ious, min_iou)
     for label, flag, iou in zip(ranked, flags.tolist(), matched.tolist(), strict=True):
         if flag == TRUE:
             tallies[label.category_id].matched_ious.append(iou)

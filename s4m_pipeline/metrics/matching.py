@@ -43,10 +43,12 @@ class Matches(NamedTuple):
     Attributes:
         flags: int64 (labels,) of ``TRUE``, ``FALSE`` and ``IGNORED``.
         ious: float64 (labels,), mask IoU with the matched instance; 0 where there is none.
+        partners: int64 (labels,), the matched instance's place; -1 where there is none.
     """
 
     flags: np.ndarray
     ious: np.ndarray
+    partners: np.ndarray
 
 
 def match_labels(
@@ -68,7 +70,7 @@ def match_labels(
         min_iou: A match needs more than this.
     """
     flags = np.full(len(labels), FALSE, np.int64)
-    matched = np.zeros(len(labels))
+    matched, partners = np.zeros(len(labels)), np.full(len(labels), -1, np.int64)
     crowd = np.array([instance.iscrowd for instance in truth], bool)
     classes = np.array([instance.category_id for instance in truth], np.int64)
     free = ~crowd
@@ -76,11 +78,12 @@ def match_labels(
         own = classes == labels[place].category_id
         usable = np.where(free & own, ious[place], -1.0)
         if usable.max(initial=-1.0) > min_iou:
-            free[usable.argmax()] = False
+            partners[place] = usable.argmax()
+            free[partners[place]] = False
             flags[place], matched[place] = TRUE, usable.max()
         elif ious[place][crowd & own].max(initial=0.0) > MIN_IN_CROWD:
             flags[place] = IGNORED
-    return Matches(flags, matched)
+    return Matches(flags, matched, partners)
 
 
 def overlaps(

@@ -50,7 +50,7 @@ class JsonLinesHook(Hook):
         """Cut off what comes after the iteration that the training starts from."""
         self._folder = _place_of(self.path.parent)
         lines = [x for x in read_log(self.path) if x["iteration"] <= runner.iter]
-        if runner.iter >= runner.max_iters and runner.val_loop is not None:
+        if runner.iter >= runner.train_loop.end and runner.val_loop is not None:
             # Only the last validation is left to do: see PositionedTrainLoop.
             lines = [x for x in lines if x["iteration"] < runner.iter or "learning_rate" in x]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
@@ -79,7 +79,7 @@ class JsonLinesHook(Hook):
         for name, value in losses.items():
             self._sums[name] += value
         self._steps += 1
-        if iteration % LOG_INTERVAL == 0 or iteration == runner.max_iters:
+        if iteration % LOG_INTERVAL == 0 or iteration == runner.train_loop.end:
             self._write_losses(runner, iteration)
         if self.on_step is not None:
             self.on_step(iteration, losses)
@@ -116,7 +116,14 @@ class JsonLinesHook(Hook):
 
 @HOOKS.register_module()
 class DigestedCheckpointHook(CheckpointHook):
-    """MMEngine's checkpoints, each with a digest beside it, which a resumed training compares."""
+    """MMEngine's checkpoints, each with a digest beside it, which a resumed training compares.
+
+    The last is written where the loop stops, be it before the training's end.
+    """
+
+    def is_last_train_iter(self, runner: Any) -> bool:
+        """Whether the loop stops after this iteration."""
+        return bool(runner.iter + 1 == runner.train_loop.end)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)

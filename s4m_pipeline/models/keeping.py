@@ -55,7 +55,7 @@ class KeepBestHook(Hook):
         Raises:
             ArtifactError: The best weights so far are lost.
         """
-        start, end = runner.iter, runner.max_iters
+        start, end = runner.iter, runner.train_loop.end
         log = read_log(self._log_file)
         seen = [line["iteration"] for line in log if "learning_rate" not in line]
         if not start:

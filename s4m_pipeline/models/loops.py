@@ -67,26 +67,35 @@ class PositionedTrainLoop(IterBasedTrainLoop):
         dataloader: A :class:`LazyDataLoader` whose sampler has an attribute ``start``: how many
             items were taken already.
         seed: Seeds the random numbers of each step.
+        until: The iteration to stop at, before the training's end; None to go to the end.
         **kwargs: As of ``IterBasedTrainLoop``.
     """
 
-    def __init__(self, runner: Any, dataloader: Any, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, runner: Any, dataloader: Any, seed: int = 0, until: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(runner, dataloader, **kwargs)
-        self.seed = seed
+        self.seed, self.until = seed, until
         self.dataloader_iterator: Any = self.dataloader_iterator
+
+    @property
+    def end(self) -> int:
+        """The iteration that it stops at."""
+        return self._max_iters if self.until is None else self.until
 
     def run(self) -> Any:
         """Train from the iteration that the runner was resumed at.
 
         The last checkpoint is written before the last validation. A training that was stopped in
-        between has nothing left to train, and only validates.
+        between has nothing left to train, and only validates, where a validation was due.
         """
-        trained = self._iter >= self._max_iters
+        trained = self.stop_training = self._iter >= self.end
         self.dataloader.sampler.start = self._iter * self.dataloader.batch_size
         # IterBasedTrainLoop takes as many batches as were trained on before and drops them.
         self.dataloader_iterator = _Batches(self.dataloader_iterator, self._iter)
         model = super().run()
-        if trained and self.runner.val_loop is not None:
+        due = self.end == self._max_iters or self.end % self.val_interval == 0
+        if trained and due and self.runner.val_loop is not None:
             self.runner.val_loop.run()
         return model
 
@@ -106,3 +115,4 @@ class PositionedTrainLoop(IterBasedTrainLoop):
             raise DivergedError(
                 f"training diverged at iteration {self._iter + 1} ({error})"
             ) from error
+        self.stop_training = self._iter >= self.end

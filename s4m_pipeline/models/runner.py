@@ -78,7 +78,7 @@ def build_runner(
         UsageError: The data cannot be used.
     """
     init_default_scope("mmdet")
-    newest = newest_checkpoint(folder, spec.iterations)
+    newest = newest_checkpoint(folder, spec.end)
     runner = ResumingRunner(
         model=_model(spec, config),
         work_dir=str(folder),
@@ -88,6 +88,7 @@ def build_runner(
         train_cfg=dict(
             type="PositionedTrainLoop",
             max_iters=spec.iterations,
+            until=spec.until,
             val_interval=spec.validation_interval,
             seed=spec.seed,
         ),

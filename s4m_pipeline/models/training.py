@@ -16,16 +16,18 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from s4m_pipeline.artifacts.digest_beside import is_whole_archive, remove_with_digest, write_digest
-from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST, STATE
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.keeping import BEST, KEPT, KeepBestHook, keep_both
+from s4m_pipeline.models.legs import has_state, keep_state
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import device_in_use, prepare
 from s4m_pipeline.models.precision import resolved_precision
 from s4m_pipeline.models.runner import LABELS, build_runner
 from s4m_pipeline.models.training_spec import (
+    WORK_FOLDER,
     TrainingSpec,
     damaged_checkpoints,
     iteration_of,
@@ -42,7 +44,6 @@ __all__ = [
     "train",
 ]
 
-WORK_FOLDER = "mmengine"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 PREFIX = "network."
 """What the training wrapper puts before the names of the network's tensors."""
@@ -54,7 +55,7 @@ class TrainingResult:
 
     Attributes:
         checkpoint: The self-contained checkpoint.
-        iterations: Its length.
+        iterations: How many it has done.
         precision: What it was computed in, "float32" or "bfloat16".
         losses: Means of the last logged iterations, with the learning rate and their time.
         metrics: The last validation's figures, such as ``coco/segm_mAP``.
@@ -87,21 +88,30 @@ def train(spec: TrainingSpec, resume: bool = True) -> TrainingResult:
     path = spec.folder / CHECKPOINT
     if not resume:
         _start_anew(spec)
-    if not is_whole_archive(path) or read_checkpoint(path).iterations != spec.iterations:
+    if not _is_trained(spec, path):
         _train(spec, path)
     info = read_checkpoint(path).info
+    if spec.until is not None:
+        keep_state(spec.folder, spec.folder / WORK_FOLDER, spec.until)
     shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
     log = read_log(spec.log_file)
     steps = [line for line in log if "learning_rate" in line]
     validations = [line for line in log if "learning_rate" not in line]
     return TrainingResult(
         path,
-        spec.iterations,
+        spec.end,
         info.get("precision", "float32"),
         _last(steps),
         _last(validations),
         info.get(KEPT, {}),
     )
+
+
+def _is_trained(spec: TrainingSpec, path: Path) -> bool:
+    """Whether nothing is left to train, and nothing of what is to be kept was lost since."""
+    if not is_whole_archive(path) or read_checkpoint(path).iterations != spec.end:
+        return False
+    return spec.until is None or has_state(spec.folder, spec.folder / WORK_FOLDER, spec.until)
 
 
 def resume_iteration(folder: Path) -> int:
@@ -144,8 +154,8 @@ def _train(spec: TrainingSpec, path: Path) -> None:
             runner.train()
     except S4MError as error:
         raise unwrap(error) from error
-    last = _checkpoint(spec, config, runner)
-    if spec.keep == "best":
+    last = _checkpoint(spec, config, runner, spec.end)
+    if spec.keep == "best" and spec.until is None:
         keep_both(spec.folder, work / BEST, last)
         return
     write_checkpoint(path, last)
@@ -158,7 +168,7 @@ def _keeping(spec: TrainingSpec, config: Config, work: Path) -> list[KeepBestHoo
         return []
 
     def make(runner: Runner, choice: Mapping[str, Any]) -> Checkpoint:
-        return _checkpoint(spec, config, runner, {KEPT: dict(choice)})
+        return _checkpoint(spec, config, runner, spec.iterations, {KEPT: dict(choice)})
 
     return [KeepBestHook(work / BEST, spec.log_file, make)]
 
@@ -167,9 +177,10 @@ def _checkpoint(
     spec: TrainingSpec,
     config: Config,
     runner: Runner,
+    iterations: int,
     more: Mapping[str, Any] = NOTHING,
 ) -> Checkpoint:
-    """Collect what a runner has come to, ``more`` in its info."""
+    """Collect what a runner has come to, as that of so many iterations, ``more`` in its info."""
     weights = _network_weights(runner.model.state_dict())
     source = None
     for hook in runner.hooks:
@@ -182,7 +193,7 @@ def _checkpoint(
         model=config.model.to_dict(),
         categories=spec.categories,
         test_scale=tuple(config.test_scale),
-        iterations=spec.iterations,
+        iterations=iterations,
         info={
             "config": str(spec.model),
             "seed": spec.seed,
@@ -201,7 +212,8 @@ def _network_weights(state: dict[str, Any]) -> dict[str, Any]:
 
 def _start_anew(spec: TrainingSpec) -> None:
     """Remove what an earlier training left."""
-    shutil.rmtree(spec.folder / WORK_FOLDER, ignore_errors=True)
+    for name in (WORK_FOLDER, STATE):
+        shutil.rmtree(spec.folder / name, ignore_errors=True)
     for path in (spec.folder / CHECKPOINT, spec.folder / LAST, spec.log_file):
         remove_with_digest(path)
 

@@ -12,6 +12,9 @@ from s4m_pipeline.artifacts.digest_beside import is_whole_archive
 from s4m_pipeline.configs.losses import StudentLosses
 from s4m_pipeline.models.trust.resumed import LAST, iteration_named
 
+WORK_FOLDER = "mmengine"
+"""Where MMEngine keeps its files, in a training's folder."""
+
 
 @dataclass(frozen=True)
 class TrainingSpec:
@@ -24,6 +27,7 @@ class TrainingSpec:
         labelled: Dataset config of the labelled images, without a pipeline.
         log_file: JSON lines.
         iterations: Length of the training.
+        until: Where to stop before that, and leave the state to go on from; None to go to the end.
         labelled_batch: Labelled images a step.
         unlabelled_batch: Pseudo-labelled images a step; 0 for a teacher.
         unlabelled: Dataset config of the pseudo-labelled images; None for a teacher.
@@ -54,6 +58,7 @@ class TrainingSpec:
     log_file: Path
     iterations: int
     labelled_batch: int
+    until: int | None = None
     unlabelled: dict[str, Any] | None = None
     unlabelled_batch: int = 0
     repeat_threshold: float = 0.0
@@ -72,6 +77,11 @@ class TrainingSpec:
     ema: float | None = None
     init_checkpoint: Path | None = None
     on_step: Callable[[int, dict[str, float]], None] | None = None
+
+    @property
+    def end(self) -> int:
+        """The iteration that it stops at."""
+        return self.iterations if self.until is None else self.until
 
     @property
     def batch_size(self) -> int:

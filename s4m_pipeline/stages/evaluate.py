@@ -15,11 +15,13 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageSet, check_same_categories
 from s4m_pipeline.engine.image_sets import read_labelled
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.detections import has_stored_detections
+from s4m_pipeline.stages.legs import refresh_numbers
 from s4m_pipeline.stages.trainings import training_named, training_of_round
 
 DETECT_AND_SCORE = "s4m_pipeline.stages.detect_and_score:evaluate"
@@ -55,15 +57,23 @@ class Evaluate(Stage):
 
     @classmethod
     def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
-        """The round's student, after the first round's teacher; none without validation images."""
+        """The round's student and what it is at refreshes, after the first round's teacher.
+
+        None without validation images.
+        """
         if config.data.validation is None:
             return []
-        return [*([cls("teacher")] if number == 1 else []), cls("student", round=number)]
+        stages = [cls("teacher")] if number == 1 else []
+        numbers = (*refresh_numbers(config), 0)
+        return stages + [cls("student", round=number, refresh=refresh) for refresh in numbers]
 
     @property
     def model(self) -> str:
-        """What is evaluated, as ``--of`` names it: ``student-2`` is the second round's student."""
-        return self.of if self.of != "student" or self.round == 1 else f"{self.of}-{self.round}"
+        """What is evaluated, as ``--of`` names it, such as ``student-2-refresh-1``."""
+        if self.of != "student":
+            return self.of
+        number = "" if self.round == 1 else f"-{self.round}"
+        return f"{self.of}{number}" + (f"-refresh-{self.refresh}" if self.refresh else "")
 
     @property
     def label(self) -> str:
@@ -128,7 +138,9 @@ class Evaluate(Stage):
         """The training, where it is one of this run."""
         if self.of == "teacher":
             return {self.model: training_of_round(0)}
-        return {self.model: training_of_round(self.round)} if self.of == "student" else {}
+        if self.of != "student":
+            return {}
+        return {self.model: stage_named("train-student", self.round, refresh=self.refresh)}
 
     def section(self, config: RunConfig) -> LabelledSet:
         """The image set that the model is evaluated on (UsageError where there is none)."""
@@ -221,13 +233,13 @@ def evaluation_of(name: str, like: Evaluate) -> Evaluate:
     """The evaluation of what ``--of`` names.
 
     Args:
-        name: ``teacher``, ``student``, ``student-2`` (of round 2), or a path.
+        name: ``teacher``, ``student``, ``student-2`` (of round 2), ``student-refresh-1``, a path.
         like: An evaluation that has the same image set, metric and other choices.
     """
     training = training_named(name)
-    if training is not None and training.round > 1:
-        return replace(like, of="student", round=training.round)
-    return replace(like, of=name, round=1)
+    if training is not None and name != "teacher":
+        return replace(like, of="student", round=training.round, refresh=training.refresh)
+    return replace(like, of=name, round=1, refresh=0)
 
 
 def evaluated_set(

@@ -7,6 +7,7 @@ softmax of the mask logits (docs/method.md, "Pseudo-label refinement").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,9 +18,10 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.engine.stage import Outcome, Stage
 from s4m_pipeline.late import load
+from s4m_pipeline.stages.legs import refresh_numbers
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction_settings
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
-from s4m_pipeline.stages.trainings import training_of_round
+from s4m_pipeline.stages.trainings import labeller
 
 WARN_OF_NO_LABEL = "s4m_pipeline.labels.none_left:warn_of_no_label"
 
@@ -28,20 +30,26 @@ WARN_OF_NO_LABEL = "s4m_pipeline.labels.none_left:warn_of_no_label"
 class PseudoLabel(ShardedStage):
     """The teacher's predictions on the unlabelled images.
 
-    From the second round on the teacher is the student of the round before.
+    From the second round on the teacher is the student of the round before, and at a refresh it is
+    the student as it stands.
     """
 
     name: ClassVar[str] = "pseudo-label"
     images = UNLABELLED
     worker = PREDICTION_WORKER
 
+    @classmethod
+    def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
+        """The round's first labels, and those of its refreshes."""
+        return [cls(round=number, refresh=refresh) for refresh in (0, *refresh_numbers(config))]
+
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """What decides which predictions are stored; ``score`` and ``min_area`` act later."""
         return prediction_settings(config)
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """The teacher: this run's, or the student of the round before."""
-        return {"teacher": training_of_round(self.round - 1)}
+        """The teacher: this run's, the student of the round before, or the student at a refresh."""
+        return {"teacher": labeller(self.round, self.refresh)}
 
     def bytes_per_image(self, run: Run) -> int:
         """About 20 KB."""
@@ -55,4 +63,4 @@ class PseudoLabel(ShardedStage):
 
     def task(self, run: Run) -> PredictionTask:
         """The teacher's checkpoint, the images and the settings."""
-        return PredictionTask.of(run, self, training_of_round(self.round - 1))
+        return PredictionTask.of(run, self, labeller(self.round, self.refresh))

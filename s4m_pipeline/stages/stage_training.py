@@ -8,7 +8,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.tables import write_table
-from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST, LOG
+from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST, LOG, STATE
 from s4m_pipeline.config import MEGABYTE, StudentSection, TrainingSection
 from s4m_pipeline.config_data import LabelledSet
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet, reading_of, require_instances
@@ -107,7 +107,8 @@ def train_stage(
         run.reporter.warn(
             f"{stage.name}: {path} is damaged and passed over; going on from iteration {start}"
         )
-    with run.reporter.progress(stage.name, section.iterations, start, "iterations") as advance:
+    end = extra.get("until") or section.iterations
+    with run.reporter.progress(stage.name, end, start, "iterations") as advance:
         spec = TrainingSpec(
             folder=folder,
             model=section.model,
@@ -198,6 +199,7 @@ def training_outcome(
     """The outcome of a training, with the files that it left in the artifact's folder."""
     names = [name for name in (CHECKPOINT, LAST, LOG) if (folder / name).is_file()]
     files = [file_entry(folder, folder / name) for name in names]
+    files += [file_entry(folder, path) for path in sorted((folder / STATE).glob("*.pth"))]
     labelled = run.images.labelled
     if aside:
         path = folder / "quarantine" / "00000.parquet"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
+from s4m_pipeline.stages.legs import leg_of, refresh_numbers
 from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
@@ -32,32 +34,57 @@ WRITE_PAGE = "s4m_pipeline.stages.student_training:write_page"
 
 @dataclass(frozen=True)
 class TrainStudent(Stage):
-    """The student; its averaged weights (EMA) are what is evaluated."""
+    """The student; its averaged weights (EMA) are what is evaluated.
+
+    With a ``refresh``, it is the training up to there (`s4m_pipeline.stages.legs`).
+    """
 
     name: ClassVar[str] = "train-student"
 
+    @classmethod
+    def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
+        """The legs up to each refresh, and the last one."""
+        legs = [cls(round=number, refresh=refresh) for refresh in refresh_numbers(config)]
+        return [*legs, cls(round=number)]
+
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """The student's section, its model config's content and the seed."""
+        """The student's section, its model config's content, the seed, and where a leg ends.
+
+        When there are refreshes is no setting by itself: it says where legs end.
+        """
         student = training_settings(config.student)
+        for name in ("refresh", "burn_in"):
+            del student[name]
         student["ignore_score"] = StudentLosses.of(config.student).ignore_score
         student["start"] = "teacher" if starts_from_teacher(config) else "model"
-        return {"seed": config.seed, "student": student}
+        until = leg_of(config, self.refresh).until
+        ends = {} if until is None else {"ends_at": until}
+        return {"seed": config.seed, "student": student, **ends}
 
     def sources(self, run: Run) -> dict[str, str]:
-        """The image sets, and the weights to start from."""
+        """The image sets, and the weights that the first leg starts from."""
+        goes_on = leg_of(run.config, self.refresh).before is not None
         return {
             "labelled": run.images.labelled_digest(),
             "unlabelled": run.images.unlabelled_digest(),
-            **weights_source(run.config.student, run),
+            **({} if goes_on else weights_source(run.config.student, run)),
             **choosing_source(run.config.student, run),
         }
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """Refined labels; structural targets and the teacher where they are used."""
-        upstream = {"refined": stage_named("refine", self.round)}
+        """Refined labels; structural targets and the teacher where they are used.
+
+        After a refresh, also the comparison that says whose labels are taken, and the leg before.
+        """
+        leg = leg_of(config, self.refresh)
+        upstream = {"refined": stage_named("refine", self.round, refresh=leg.labels)}
+        if leg.labels:
+            upstream["compared"] = stage_named("compare-labels", self.round, refresh=leg.labels)
         if config.student.structure_weight > 0:
             upstream["structure"] = stage_named("structure")
-        if starts_from_teacher(config):
+        if leg.before is not None:
+            upstream["before"] = replace(self, refresh=leg.before)
+        elif starts_from_teacher(config):
             upstream["teacher"] = training_of_round(self.round - 1)
         return upstream
 
@@ -65,6 +92,11 @@ class TrainStudent(Stage):
         """Refuse wrong settings and image sets that cannot be used."""
         section = run.config.student
         check_training(section, run, has_start=starts_from_teacher(run.config))
+        if section.refresh and not section.refreshes:
+            run.reporter.warn_once(
+                f"student.refresh: there is no refresh, the first would be at iteration "
+                f"{section.burn_in or section.refresh} of {section.iterations}"
+            )
         wanted = StudentLosses.of(section).for_mask2former()
         if wanted and not may_have(section.model, MASK2FORMER_HEAD):
             raise UsageError(
@@ -76,19 +108,22 @@ class TrainStudent(Stage):
                 "raise student.unlabelled_batch"
             )
         run.images.load_unlabelled_set()
-        if not starts_from_teacher(run.config):
+        goes_on = leg_of(run.config, self.refresh).before is not None
+        if not goes_on and not starts_from_teacher(run.config):
             check_weights(self, section, run)
 
     def plan(self, run: Run) -> Plan:
         """Iterations and checkpoints."""
         images = len(run.images.labelled.images) + len(run.images.unlabelled.images)
-        steps = run.config.student.iterations
-        checkpoints = 4 if run.config.student.keep == "last" else 6
+        leg, section = leg_of(run.config, self.refresh), run.config.student
+        steps = (leg.until or section.iterations) - leg.start
+        checkpoints = (4 if section.keep == "last" else 6) + (0 if leg.until is None else 4)
         return Plan(images=images, disk_bytes=checkpoints * CHECKPOINT_BYTES, steps=steps)
 
     def progress(self, run: Run) -> str:
         """Iterations done of all."""
-        return iterations_done(run.folder(self), run.config.student.iterations)
+        end = leg_of(run.config, self.refresh).until or run.config.student.iterations
+        return iterations_done(run.folder(self), end)
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Train on labelled images and refined labels."""

@@ -12,8 +12,8 @@ from s4m_pipeline.artifacts.fingerprint import content_digest
 from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.config import RANDOM, RunConfig, StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.config_section import result_settings
-from s4m_pipeline.configs import expects_weights, model_config_digest, start_weights
-from s4m_pipeline.configs.losses import StudentLosses
+from s4m_pipeline.configs import expects_weights, may_have, model_config_digest, start_weights
+from s4m_pipeline.configs.losses import MASK2FORMER_HEAD, RULE, StudentLosses
 from s4m_pipeline.data.check.model_limits import misfits
 from s4m_pipeline.data.image_set import require_instances
 from s4m_pipeline.engine.perform import freshness
@@ -33,9 +33,12 @@ def training_settings(section: TrainingSection) -> dict[str, Any]:
 
     The batch size changes a training's result, so it is included. A precision is included unless it
     is ``auto``, which follows the device. A file of weights to start from is among the inputs
-    instead (`weights_source`). Validations count where they choose the weights.
+    instead (`weights_source`). Validations count where they choose the weights, and the number of
+    the losses' rule where the losses are Mask2Former's.
     """
     settings = result_settings(section) | {"model": model_config_digest(section.model)}
+    if may_have(section.model, MASK2FORMER_HEAD):
+        settings["rule"] = RULE
     settings["weights"] = RANDOM if section.weights == RANDOM else None
     if section.precision == "auto":
         del settings["precision"]

@@ -17,6 +17,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics.label_quality import label_quality
 from s4m_pipeline.metrics.matching import Label
+from s4m_pipeline.stages.legs import check_refresh
 
 _SIZE = ["file_name", "height", "width"]
 _COLUMNS = [
@@ -30,7 +31,7 @@ _COLUMNS = [
 
 
 def label_quality_of_run(
-    run: Run, annotations: Path | None, round_number: int = 1
+    run: Run, annotations: Path | None, round_number: int = 1, refresh: int = 0
 ) -> dict[str, dict[str, Any]]:
     """Compare a run's labels with the truth, before and after refinement.
 
@@ -38,19 +39,21 @@ def label_quality_of_run(
         run: The run, with its ``refine`` artifact.
         annotations: COCO file with the masks of the unlabelled images; other images are ignored.
         round_number: The round whose labels are judged, from 1.
+        refresh: The refresh in it; 0 for the round's first labels.
 
     Returns:
         ``{"teacher": figures, "refined": figures}``, both of the same instances: with the teacher's
         masks and with the final ones. ``metrics.label_quality`` describes the figures.
 
     Raises:
-        UsageError: There is no such round or no truth, or the truth has other classes, none of the
-            images, or one in another size.
+        UsageError: There is no such round, refresh or truth, or the truth has other classes, none
+            of the images, or one in another size.
     """
     if annotations is None:
         raise UsageError("label quality needs --annotations: the COCO file with the true masks")
     check_round(round_number)
-    folder = run.require(stage_named("refine", round_number))
+    check_refresh(run.config, refresh)
+    folder = run.require(stage_named("refine", round_number, refresh=refresh))
     images = run.images.unlabelled
     section = run.config.data.unlabelled
     if section is None:

@@ -20,8 +20,24 @@ def stages_of(config: RunConfig) -> list[Stage]:
 
 
 def stages_of_round(config: RunConfig, number: int) -> list[Stage]:
-    """The stages of a round, in order. Some belong to the first round alone."""
-    return [stage for name in STAGES for stage in stage_class(name).of_round(config, number)]
+    """The stages of a round, in order. Some belong to the first round alone.
+
+    It is the registry's order, but what a stage is made of comes before it: the labels of a refresh
+    follow the part of the training whose weights make them.
+    """
+    found = [stage for name in STAGES for stage in stage_class(name).of_round(config, number)]
+    wanted, placed = {stage.title for stage in found}, dict[str, Stage]()
+
+    def place(stage: Stage) -> None:
+        if stage.title not in placed:
+            for upstream in stage.upstream(config).values():
+                if upstream.title in wanted:
+                    place(upstream)
+            placed[stage.title] = stage
+
+    for stage in found:
+        place(stage)
+    return list(placed.values())
 
 
 def stages_of_rounds(config: RunConfig, rounds: int) -> list[Stage]:
@@ -66,8 +82,9 @@ def status(run: Run) -> list[dict[str, Any]]:
     stages = stages_of(run.config)
     for number in begun_rounds(run):
         stages += stages_of_round(run.config, number)
+    answers: dict[str, str] = {}
     for stage in stages:
-        standing = freshness(run, stage)
+        standing = freshness(run, stage, answers)
         rows.append(
             {
                 "stage": stage.title,

@@ -18,9 +18,12 @@ from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.review.page import is_page
+from s4m_pipeline.stages.legs import check_refresh
 
 
-def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int = 1) -> None:
+def write_stage_report(
+    run: Run, name: str, out: Path, limit: int, number: int = 1, refresh: int = 0
+) -> None:
     """Write the page about a stage's artifact, as the run's configuration asks for it.
 
     Args:
@@ -29,12 +32,13 @@ def write_stage_report(run: Run, name: str, out: Path, limit: int, number: int =
         out: The HTML file to write.
         limit: Images to show at most.
         number: The round, from 1.
+        refresh: The refresh in it; 0 for what belongs to none.
 
     Raises:
-        UsageError: There is no page about such a stage or round, its artifact is not there, or
-            ``out`` is a file of another kind.
+        UsageError: There is no page about such a stage, round or refresh, its artifact is not
+            there, or ``out`` is a file of another kind.
     """
-    stage = _stage(run, name, number)
+    stage = _stage(run, name, number, refresh)
     check_out(out)
     folder = run.require(stage)
     _look_at_log(run, stage)
@@ -61,7 +65,7 @@ def _look_at_log(run: Run, stage: Stage) -> None:
             run.reporter.warn(f"{folder}/{fault}; its curves may be wrong")
 
 
-def _stage(run: Run, name: str, number: int) -> Stage:
+def _stage(run: Run, name: str, number: int, refresh: int) -> Stage:
     """The stage of a round (UsageError where there is no page about it)."""
     check_round(number)
     if name not in stages_with_page():
@@ -69,4 +73,7 @@ def _stage(run: Run, name: str, number: int) -> Stage:
         raise UsageError(f"there is no report of '{name}', only of {names}")
     if not stage_class(name).of_round(run.config, number):
         raise UsageError(f"a round's teacher is the last one's student: there is one {name}")
-    return stage_named(name, number)
+    if refresh and not STAGES[name].refreshed:
+        raise UsageError(f"there is no {name} of a refresh")
+    check_refresh(run.config, refresh)
+    return stage_named(name, number, refresh=refresh)

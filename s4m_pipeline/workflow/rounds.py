@@ -16,6 +16,7 @@ from s4m_pipeline.engine.perform import check_stage, perform
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
+from s4m_pipeline.wording import counted
 from s4m_pipeline.workflow.pipeline import run_all, stages_of_round, stages_of_rounds
 
 
@@ -113,7 +114,20 @@ def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
     stages = stages_of_rounds(config, rounds)
     if rounds > 1 and config.data.validation is not None:
         stages += [stage_named("held-out", number) for number in range(1, rounds + 2)]
-    return stages
+    return list({stage.title: stage for stage in stages}.values())
+
+
+def refresh_costs(run: Run, rounds: int) -> str:
+    """How many images refreshes label and refine again, in words; empty where there are none."""
+    refreshes = rounds * len(run.config.student.refreshes)
+    if not refreshes:
+        return ""
+    images = len(run.images.unlabelled.images)
+    found = counted(refreshes, "refresh", "refreshes")
+    return (
+        f"{found}, each a pass of the student and of the segmenter over {images:,} images: "
+        f"{refreshes * images:,} images more than without"
+    )
 
 
 def _report_end(run: Run, result: RoundResult, rounds: int) -> None:
@@ -137,7 +151,8 @@ def _measure(run: Run, number: int, manifests: dict[str, Manifest], force: bool)
     """Measure label quality before and after a round."""
     if run.config.data.validation is None:
         return RoundResult(number)
-    before = perform(run, stage_named("held-out", number), force and number == 1)
+    first = stage_named("held-out", number)
+    before = perform(run, first, force and number == 1 and first.title not in manifests)
     after = perform(run, stage_named("held-out", number + 1), force)
     labels = after.metrics["labels"]
     evaluation = manifests[stage_named("evaluate", number).title]

@@ -13,10 +13,11 @@ from s4m_pipeline.artifacts.digest_beside import write_digest
 from s4m_pipeline.config import StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.engine.stage import Outcome
 from s4m_pipeline.models.training import TrainingResult, TrainingSpec
-from s4m_pipeline.stages import stage_training
+from s4m_pipeline.stages import stage_training, training
 from s4m_pipeline.stages.stage_training import train_stage
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.stages.training import teacher_extra, training_settings
+from s4m_pipeline.workflow.pipeline import status
 from tests.workshop import Workshop
 
 
@@ -30,6 +31,29 @@ def test_only_a_precision_that_is_asked_for_is_in_the_fingerprint(
         section = kind(model="mask2former_demo", precision=precision)
         assert training_settings(section) == default | {"precision": precision}
     assert training_settings(kind(model="mask2former_demo", precision="auto")) == default
+
+
+@pytest.mark.parametrize("kind", [TeacherSection, StudentSection])
+def test_the_losses_rule_is_in_the_fingerprint_of_the_models_that_have_them(
+    kind: type[TrainingSection],
+) -> None:
+    """Of trainings made before rules were counted (rule 1), only Mask2Former's are stale."""
+    for model, rule in (("mask2former_demo", 2), ("mask_rcnn_lite0", None)):
+        assert training_settings(kind(model=model)).get("rule") == rule
+
+
+@pytest.mark.parametrize("stage", ["train-teacher", "train-student"])
+def test_a_training_by_another_rule_of_its_losses_is_stale(
+    finished: Workshop, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "RULE", 3)
+    states = {row["stage"]: row for row in status(finished.run())}
+    assert states[stage]["state"] == "stale"
+    assert (
+        "this version of s4m computes the losses of a training differently"
+        in (states[stage]["why"])
+    )
+    assert states["structure"]["state"] == "fresh"
 
 
 @pytest.mark.parametrize("precision", ["auto", "bfloat16"])

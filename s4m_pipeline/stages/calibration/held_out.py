@@ -22,16 +22,17 @@ from s4m_pipeline.labels.threshold_settings import (
     threshold_upstream,
 )
 from s4m_pipeline.late import load
+from s4m_pipeline.stages.legs import refresh_numbers
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction_settings
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
-from s4m_pipeline.stages.trainings import training_of_round
+from s4m_pipeline.stages.trainings import labeller
 
 QUALITY = "s4m_pipeline.stages.calibration.held_out_quality:held_out_quality"
 
 
 @dataclass(frozen=True)
 class HeldOut(ShardedStage):
-    """Label quality of the model that labels in a round: of the teacher in round 1."""
+    """Label quality of the model that labels in a round, or at a refresh: at first the teacher."""
 
     name: ClassVar[str] = "held-out"
     images = VALIDATION
@@ -39,18 +40,17 @@ class HeldOut(ShardedStage):
 
     @classmethod
     def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
-        """None: it is measured between rounds, where there are several."""
-        return []
+        """Where labels are made anew, of each model that labels; it is also between rounds."""
+        if config.data.validation is None or not config.student.refreshes:
+            return []
+        return [cls(round=number, refresh=refresh) for refresh in (0, *refresh_numbers(config))]
 
     @property
     def command(self) -> str:
         """Of several rounds, round r measures its student, the model that labels in round r + 1."""
+        if self.round == 1:
+            return super().command
         return f"run --rounds {max(2, self.round - 1)}"
-
-    @property
-    def made_alone(self) -> bool:
-        """No: ``run`` makes all stages of all rounds."""
-        return False
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """What decides which predictions are stored, and which become labels."""
@@ -69,7 +69,7 @@ class HeldOut(ShardedStage):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """The model, and the artifacts that the thresholds depend on."""
-        return {"teacher": training_of_round(self.round - 1), **threshold_upstream(config)}
+        return {"teacher": labeller(self.round, self.refresh), **threshold_upstream(config)}
 
     def bytes_per_image(self, run: Run) -> int:
         """About 20 KB."""
@@ -77,7 +77,7 @@ class HeldOut(ShardedStage):
 
     def task(self, run: Run) -> PredictionTask:
         """The model's checkpoint, the images and the settings."""
-        return PredictionTask.of(run, self, training_of_round(self.round - 1))
+        return PredictionTask.of(run, self, labeller(self.round, self.refresh))
 
     def make(self, run: Run, folder: Path) -> Outcome:
         """Predict, then compare the labels with the truth."""

@@ -10,6 +10,7 @@ same encoder pass, where the student learns from them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -27,6 +28,7 @@ from s4m_pipeline.labels.threshold_settings import (
     threshold_upstream,
 )
 from s4m_pipeline.late import load
+from s4m_pipeline.stages.legs import refresh_numbers
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES
 from s4m_pipeline.stages.refine.refine_task import RefineTask
 from s4m_pipeline.stages.refine.settings import conflict_rules, policies_by_class, refine_policy
@@ -116,6 +118,11 @@ class Refine(ShardedStage):
 
     masks: MaskSource = field(default=SegmenterMasks(), kw_only=True, compare=False)
 
+    @classmethod
+    def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
+        """The round's first labels, and those of its refreshes."""
+        return [cls(round=number, refresh=refresh) for refresh in (0, *refresh_numbers(config))]
+
     @property
     def worker(self) -> str:
         """The worker of its masks."""
@@ -144,7 +151,7 @@ class Refine(ShardedStage):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """The teacher's predictions, and the artifacts that policy and thresholds depend on."""
-        upstream = {"predictions": stage_named("pseudo-label", self.round)}
+        upstream = {"predictions": stage_named("pseudo-label", self.round, refresh=self.refresh)}
         if config.refine.policy == "auto":
             upstream["calibration"] = stage_named("calibrate")
         return upstream | threshold_upstream(config)

@@ -1,0 +1,1 @@
+"""The labels of a refresh beside those before: what changed, and whether they are taken."""
