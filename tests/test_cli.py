@@ -110,9 +110,9 @@ def imported_by(*arguments, packages=HEAVY):
 def small_run(folder):
     from PIL import Image
 
-    for name in ("photos", "unlabelled"):
+    for name, colour in (("photos", "red"), ("unlabelled", "blue")):
         (folder / name).mkdir()
-        Image.new("RGB", (32, 32)).save(folder / name / "a.png")
+        Image.new("RGB", (32, 32), colour).save(folder / name / "a.png")
     annotation = {
         "id": 1,
         "image_id": 1,
