@@ -125,6 +125,8 @@ def _plan_row(run: Run, stage: Stage, force: bool) -> dict[str, Any]:
         todo, idle = ("made again (--force)", False) if force else ("nothing, it is fresh", True)
     elif standing.state == "unfinished" and force:
         todo = "begun anew (--force)"
+    if plan.passes > 1 and not idle:
+        todo = f"{todo}; {plan.passes} passes of a network an image".removeprefix("; ")
     return {
         "stage": stage.title,
         "state": standing.state,

@@ -15,11 +15,17 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.image_sources import UNLABELLED
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
-from s4m_pipeline.engine.stage import Outcome, Stage
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction_settings
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
-from s4m_pipeline.stages.trainings import training_of_round
+from s4m_pipeline.stages.teachers import (
+    check_teachers,
+    own_teacher,
+    passes_of,
+    teacher_sources,
+    teacher_stages,
+)
 
 WARN_OF_NO_LABEL = "s4m_pipeline.labels.none_left:warn_of_no_label"
 
@@ -28,7 +34,8 @@ WARN_OF_NO_LABEL = "s4m_pipeline.labels.none_left:warn_of_no_label"
 class PseudoLabel(ShardedStage):
     """The teacher's predictions on the unlabelled images.
 
-    From the second round on the teacher is the student of the round before.
+    From the second round on the teacher is the student of the round before. Where there are several
+    teachers or views, what they see becomes one table (`models.labeller`).
     """
 
     name: ClassVar[str] = "pseudo-label"
@@ -39,9 +46,24 @@ class PseudoLabel(ShardedStage):
         """What decides which predictions are stored; ``score`` and ``min_area`` act later."""
         return prediction_settings(config)
 
+    def sources(self, run: Run) -> dict[str, str]:
+        """The images, and further teachers that are given by path."""
+        return {**super().sources(run), **teacher_sources(run)}
+
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """The teacher: this run's, or the student of the round before."""
-        return {"teacher": training_of_round(self.round - 1)}
+        """The teacher, this run's or the student of the round before, and the run's others."""
+        return {"teacher": own_teacher(self.round), **teacher_stages(config, self.round)}
+
+    def check(self, run: Run) -> None:
+        """Refuse images that cannot be used, and teachers that cannot label together."""
+        super().check(run)
+        check_teachers(run, self)
+
+    def plan(self, run: Run) -> Plan:
+        """Images, shards, disk, and how often networks look at an image."""
+        plan = super().plan(run)
+        plan.passes = passes_of(run.config, self.round)
+        return plan
 
     def bytes_per_image(self, run: Run) -> int:
         """About 20 KB."""
@@ -54,5 +76,5 @@ class PseudoLabel(ShardedStage):
         return outcome
 
     def task(self, run: Run) -> PredictionTask:
-        """The teacher's checkpoint, the images and the settings."""
-        return PredictionTask.of(run, self, training_of_round(self.round - 1))
+        """The teachers' checkpoints, the images and the settings."""
+        return PredictionTask.of(run, self)
