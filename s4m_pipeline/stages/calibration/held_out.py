@@ -62,7 +62,12 @@ class HeldOut(ShardedStage):
 
     @property
     def command(self) -> str:
-        """Of several rounds, round r measures its student, the model that labels in round r + 1."""
+        """Of several rounds, round r measures its student, the model that labels in round r + 1.
+
+        That of one view is made to be compared.
+        """
+        if self.alone:
+            return f"label-quality --views --round {self.round}"
         return f"run --rounds {max(2, self.round - 1)}"
 
     @property
