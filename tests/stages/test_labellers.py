@@ -122,6 +122,21 @@ def test_labels_of_views_do_not_depend_on_batches_or_workers(
     assert predictions(run).equals(table)
 
 
+def test_labels_of_views_do_not_depend_on_where_a_run_was_stopped(
+    viewed: tuple[Workshop, pa.Table],
+) -> None:
+    """Without its manifest and a shard's marker it is what a stopped stage leaves."""
+    workshop, table = viewed
+    run = workshop.run(VIEWS)
+    folder = run.folder(PseudoLabel())
+    (folder / "manifest.json").unlink()
+    markers = sorted((folder / "shards").glob("*.json"))
+    markers[0].unlink()
+    manifest = perform(run, PseudoLabel())
+    assert predictions(workshop.run(VIEWS)).equals(table)
+    assert manifest.counts["passes"] == 3 * manifest.counts["images"]
+
+
 def test_a_view_more_is_another_artifact_and_the_same_views_in_another_order_are_not(
     finished: Workshop,
 ) -> None:
