@@ -20,10 +20,13 @@ from pydantic import (
 from s4m_pipeline.config_data import DataSection
 from s4m_pipeline.config_prompts import prompt_name
 from s4m_pipeline.config_section import PLACE, Section
+from s4m_pipeline.config_views import IMAGE, view_words
 
 MEGABYTE = 1 << 20
 RANDOM = "random"
 """Given instead of a file of weights: start from random ones."""
+CROSS_FIT, ROUNDS = "cross-fit", "rounds"
+"""Given instead of a checkpoint in ``pseudo_label.teachers``: models of the run itself."""
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -93,6 +96,11 @@ class PseudoLabelSection(Section):
     that pseudo-instances an image follow the labelled set's rate) or ``precision`` (the lowest
     score that reaches ``precision`` on the labelled images, predicted by teachers that did not
     see them).
+
+    Each of ``views`` is a pass of the network over the picture: ``image`` is the picture as it is,
+    ``flip`` mirrors it, a number is a scale, ``flip 1.35`` both. ``teachers`` label beside the
+    round's own: checkpoints or folders of trainings, ``cross-fit`` for the calibration's teachers,
+    ``rounds`` for the models of all rounds before. What all of them see becomes one table.
     """
 
     min_score: Share = 0.05
@@ -101,7 +109,19 @@ class PseudoLabelSection(Section):
     precision: Share = 0.8
     min_area: Weight = 5.0
     points: Positive = 16
+    views: Annotated[list[str], view_words()] = Field(default_factory=lambda: [IMAGE])
+    teachers: list[str] = Field(default_factory=list)
     batch_size: Positive = Field(4, json_schema_extra=PLACE)
+
+    @field_validator("teachers")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        for place, name in enumerate(value):
+            if not name.strip():
+                raise ValueError("names nothing")
+            if name in value[:place]:
+                raise ValueError(f"lists '{name}' twice")
+        return value
 
 
 class RefineSection(Section):

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from s4m_pipeline.config import RANDOM, RunConfig
+from s4m_pipeline.config import CROSS_FIT, RANDOM, ROUNDS, RunConfig
 from s4m_pipeline.config_faults import LONGEST_VALUE, describe_faults, readable
 from s4m_pipeline.config_yaml import YamlError, read_yaml
 from s4m_pipeline.errors import UsageError
@@ -90,6 +90,8 @@ def _absolute(config: RunConfig, base: Path) -> RunConfig:
     checkpoint = config.segmenter.checkpoint
     if checkpoint is not None:
         config.segmenter.checkpoint = _checkpoint(checkpoint, base)
+    named = config.pseudo_label.teachers
+    config.pseudo_label.teachers = [_teacher(name, base, config.work_dir) for name in named]
     for name in ("teacher", "student"):
         training = getattr(config, name)
         if training.model.endswith(".py"):
@@ -105,6 +107,16 @@ def _located(path: str | Path, base: Path, setting: str) -> Path:
         return base / Path(path).expanduser()
     except RuntimeError as error:  # ~name of somebody whom this machine does not know
         raise UsageError(f"{setting}: nobody's home folder is known for {str(path)!r}") from error
+
+
+def _teacher(name: str, base: Path, work_dir: Path) -> str:
+    """One of ``pseudo_label.teachers``: a word, a path, or an artifact of the work folder."""
+    if name in (CROSS_FIT, ROUNDS):
+        return name
+    path = _located(name, base, "pseudo_label.teachers")
+    if re.fullmatch(r"[a-z-]+/[0-9a-f]{16}", name) and not path.exists():
+        return str(work_dir / name)
+    return str(path)
 
 
 def _checkpoint(checkpoint: str, base: Path) -> str:

@@ -34,6 +34,8 @@ class Section(BaseModel):
         alternatives = _alternatives(cls.model_fields[str(info.field_name)].annotation)
         if isinstance(value, str):
             return _sound(value)
+        if isinstance(value, list):
+            value = [_sound(item) if isinstance(item, str) else item for item in value]
         if not isinstance(value, bool):
             return _plain(value) if alternatives & {int, float} else value
         if bool in alternatives:

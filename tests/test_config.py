@@ -135,6 +135,79 @@ def test_faults_are_told_in_the_words_of_the_run_file(run_file, override, told):
         assert word not in message
 
 
+@pytest.mark.parametrize(
+    ("given", "views"),
+    [
+        ("[image]", ["image"]),
+        ("[1]", ["image"]),
+        ("[image, flip, 1.35, flip 1.35]", ["image", "flip", "1.35", "flip 1.35"]),
+        ("[flip 1.350, 2, 1, flip 1]", ["image", "flip", "flip 1.35", "2"]),
+        ("[0.75, image]", ["image", "0.75"]),
+    ],
+)
+def test_views_are_brought_to_one_spelling_and_order(run_file, given, views):
+    config = load_config(run_file(), [f"pseudo_label.views={given}"])
+    assert config.pseudo_label.views == views
+    shown = f"[{', '.join(config.pseudo_label.views)}]"
+    assert load_config(run_file(), [f"pseudo_label.views={shown}"]) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("flip", r"expected a list of views, such as \[image, flip, 1\.35, flip 1\.35\]"),
+        ("{flip: true}", "expected a list of views"),
+        ("true", "expected a list of views|cannot be true or false"),
+        ("[]", "has no 'image'"),
+        ("[flip]", "has no 'image'"),
+        ("[image, flop]", "'flop' is no view"),
+        ("[image, true]", "'True' is no view"),
+        ("[image, ' ']", "' ' is no view"),
+        ("[image, -2]", "'-2' is no view"),
+        ("[image, .nan]", r"'\.nan' is no view"),
+        ("[image, flip1.35]", "'flip1.35' is no view"),
+        ("[image, 0.1]", r"the scale of view '0\.1' is not from 0\.25 to 4"),
+        ("[image, flip 9]", "the scale of view 'flip 9'"),
+        ("[image, 1.0]", "lists view 'image' twice"),
+        ("[image, flip, flip 1]", "lists view 'flip' twice"),
+        (f"[image, {', '.join(f'1.{n:02}' for n in range(1, 17))}]", "has 17 views; 16 are"),
+    ],
+)
+def test_views_that_are_none_are_refused(run_file, given, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        load_config(run_file(), [f"pseudo_label.views={given}"])
+    assert "pseudo_label.views" in str(caught.value)
+
+
+def test_teachers_are_words_paths_and_artifacts_of_the_work_folder(run_file, tmp_path):
+    (tmp_path / "train-teacher" / ("a" * 16)).mkdir(parents=True)
+    names = ["cross-fit", "rounds", "../seed 1/checkpoint.pth"]
+    names += [f"train-teacher/{'a' * 16}", f"train-student/{'b' * 16}"]
+    config = load_config(run_file(), [f"pseudo_label.teachers=[{', '.join(names)}]"])
+    assert config.pseudo_label.teachers == [
+        "cross-fit",
+        "rounds",
+        str(tmp_path / "../seed 1/checkpoint.pth"),
+        str(tmp_path / "train-teacher" / ("a" * 16)),
+        str(tmp_path / "work" / "train-student" / ("b" * 16)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("[a.pth, b.pth, a.pth]", "lists 'a.pth' twice"),
+        ("[' ']", "names nothing"),
+        ("a.pth", "expected a list"),
+        ("[3]", "expected text"),
+        ('["a\\0b"]', "holds a zero character"),
+    ],
+)
+def test_teachers_that_are_none_are_refused(run_file, given, message):
+    with pytest.raises(UsageError, match=message):
+        load_config(run_file(), [f"pseudo_label.teachers={given}"])
+
+
 def test_the_place_in_a_list_is_told(run_file):
     with pytest.raises(UsageError, match=r"refine\.fuse_policies\.1: expected 'points'.*'no-such'"):
         load_config(run_file(), ["refine.fuse_policies=[box, no-such]"])

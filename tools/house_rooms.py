@@ -35,6 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "config_data",
         "config_prompts",
         "config_section",
+        "config_views",
         "config_yaml",
         "errors",
         "late",

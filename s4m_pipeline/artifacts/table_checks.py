@@ -39,6 +39,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "prompt_points": (-_LARGE, _LARGE),
     "soft_mask_box": (0, _LARGE),
     "soft_mask_stride": (1e-6, _LARGE),
+    "views_seen": (1, 255),
     "candidate_ious": (-_LARGE, _LARGE),
     "candidate": (-1, _LARGE),
     "agreement": (0, 1 + _SLACK),
@@ -65,12 +66,14 @@ def check_schema_of(path: Path, table: str, schema: pa.Schema) -> None:
     Args:
         path: The table's file, for the message.
         table: A name in ``table_definitions.TABLES``.
-        schema: The file's, which has all columns.
+        schema: The file's, which has all columns but those that it may lack.
 
     Raises:
         ArtifactError: With what is wrong.
     """
     for field in TABLES[table].schema:
+        if field.name not in schema.names:
+            continue  # it has a value for files without it
         found = schema.field(field.name).type
         if found != field.type:
             raise damaged(path, f"{field.name} is {found}, not {field.type}")

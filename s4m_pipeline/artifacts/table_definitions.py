@@ -32,12 +32,16 @@ class Column:
             smaller; for any other it is a second page to read.
         statistics: Store the smallest and largest value of each row group. For a mask's bytes they
             are of no use.
+        default: The value of rows that do not say, and of files that were written before there was
+            such a column; None where every row says. With one, a column is added without another
+            format version.
     """
 
     name: str
     type: pa.DataType
     dictionary: bool = False
     statistics: bool = True
+    default: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,11 @@ class Table:
                 "categories": json.dumps(list(categories)),
             }
         )
+
+    @property
+    def defaults(self) -> dict[str, int]:
+        """The values of columns that a row, or a whole file, may lack."""
+        return {c.name: c.default for c in self.columns if c.default is not None}
 
     @property
     def with_dictionary(self) -> list[str]:
@@ -113,6 +122,7 @@ _PREDICTION = (
     Column("soft_mask", pa.binary(), statistics=False),
     Column("soft_mask_box", pa.list_(pa.int32(), 4)),
     Column("soft_mask_stride", pa.float32(), dictionary=True),
+    Column("views_seen", pa.uint8(), dictionary=True, default=1),
 )
 _REFINEMENT = (
     Column("candidate_ious", _FLOATS),

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from s4m_pipeline.artifacts.file_facts import FileState, state_of
 from s4m_pipeline.artifacts.fingerprint import check_format_version
@@ -20,6 +20,8 @@ from s4m_pipeline.errors import ArtifactError
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+Rows = TypeVar("Rows", "pa.Table", "pa.RecordBatch")
 
 
 def check_schema(path: Path, table: str) -> pa.Schema:
@@ -55,7 +57,8 @@ def open_table(path: Path, table: str, ahead: bool = True) -> pq.ParquetFile:
     metadata = schema.metadata or {}
     version = metadata.get(b"format_version", b"none").decode("utf-8", "backslashreplace")
     check_format_version(version, path, path.parent.parent)
-    missing = [name for name in TABLES[table].schema.names if name not in schema.names]
+    may_lack = TABLES[table].defaults
+    missing = [n for n in TABLES[table].schema.names if n not in schema.names and n not in may_lack]
     if missing:
         raise ArtifactError(f"{path}: no {table} table, columns missing: {', '.join(missing)}")
     check_schema_of(path, table, schema)
@@ -81,6 +84,7 @@ def read_file(
     names = None if columns is None else list(columns)
     with arrow_faults(path), open_table(path, table, ahead) as file:
         rows = file.read(columns=names, use_threads=ahead)
+    rows = with_defaults(rows, table, names)
     check_rows(path, rows)
     return rows
 
@@ -107,9 +111,41 @@ def read_some(
     _check_columns(path, table, filtered, state_of(path))
     names = None if columns is None else list(columns)
     with arrow_faults(path):
-        rows = pq.read_table(path, columns=names, filters=list(filters), partitioning=None)
+        there = None if names is None else _those_in(path, names)
+        rows = pq.read_table(path, columns=there, filters=list(filters), partitioning=None)
+    rows = with_defaults(rows, table, names)
     check_rows(path, rows)
     return rows
+
+
+def _those_in(path: Path, names: Sequence[str]) -> list[str]:
+    """Those of some columns that a file has; it was looked at before."""
+    import pyarrow.parquet as pq
+
+    stored = pq.read_schema(path).names
+    return [name for name in names if name in stored]
+
+
+def with_defaults(rows: Rows, table: str, columns: Sequence[str] | None = None) -> Rows:
+    """Add the columns that a file written before there were such ones lacks.
+
+    Args:
+        rows: Rows of a file, with the columns that are wanted and there.
+        table: A name in ``table_definitions.TABLES``.
+        columns: The columns that are wanted; all when None.
+    """
+    import pyarrow as pa
+
+    from s4m_pipeline.artifacts.table_definitions import TABLES
+
+    definition = TABLES[table]
+    wanted = definition.schema.names if columns is None else list(columns)
+    absent = [n for n in definition.defaults if n in wanted and n not in rows.schema.names]
+    for name in absent:
+        field = definition.schema.field(name)
+        value = pa.scalar(definition.defaults[name], field.type)
+        rows = rows.append_column(field, pa.repeat(value, rows.num_rows))
+    return rows.select(wanted) if absent else rows
 
 
 @lru_cache(maxsize=4096)

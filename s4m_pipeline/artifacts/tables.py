@@ -16,7 +16,7 @@ from s4m_pipeline.artifacts.durable import make_folder, put_in_place
 from s4m_pipeline.artifacts.file_facts import FileState, state_of
 from s4m_pipeline.artifacts.listed import listed_files
 from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
-from s4m_pipeline.artifacts.table_file import open_table, read_file, read_some
+from s4m_pipeline.artifacts.table_file import open_table, read_file, read_some, with_defaults
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +58,8 @@ def write_table(
         write_statistics=definition.with_statistics,
     ) as writer:
         # one row group at a time, so that no second copy of all rows is in memory
-        while group := [dict(row) for row in islice(remaining, definition.row_group)]:
+        defaults = definition.defaults
+        while group := [{**defaults, **row} for row in islice(remaining, definition.row_group)]:
             arrow = pa.Table.from_pylist(group, schema=schema)
             writer.write_table(arrow, row_group_size=definition.row_group)
             count += len(group)
@@ -137,8 +138,9 @@ def table_rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[dic
     for path in table_files(folder, table, unfinished=True):
         with arrow_faults(path), open_table(path, table, ahead=False) as file:
             for batch in file.iter_batches(1024, columns=list(columns)):
-                check_rows(path, batch)
-                yield from batch.to_pylist()
+                rows = with_defaults(batch, table, columns)
+                check_rows(path, rows)
+                yield from rows.to_pylist()
 
 
 def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:

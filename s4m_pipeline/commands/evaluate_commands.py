@@ -101,12 +101,22 @@ def label_quality(
     number: Annotated[int, typer.Option("--round", help="Of which round.")] = 1,
     refresh: Refresh = 0,
     as_json: Json = False,
+    views: Annotated[
+        bool,
+        typer.Option("--views", help="All views and teachers against one, on data.validation."),
+    ] = False,
 ) -> None:
     """Compare the pseudo-labels with true masks, before and after refinement."""
-    from s4m_pipeline.commands.printing import print_quality
+    from s4m_pipeline.commands.printing import print_quality, print_views
     from s4m_pipeline.workflow.label_quality import label_quality_of_run
+    from s4m_pipeline.workflow.view_quality import views_against_one
 
     run = open_run(config, overrides)
+    if views:
+        if annotations is not None:
+            raise UsageError("--views compares on data.validation: leave out --annotations")
+        print_views(views_against_one(run, number), as_json)
+        return
     print_quality(label_quality_of_run(run, annotations, number, refresh), as_json)
 
 

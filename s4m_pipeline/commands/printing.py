@@ -89,6 +89,25 @@ def print_quality(figures: Mapping[str, Mapping[str, Any]], as_json: bool) -> No
     print_table(comparison_table(rows))
 
 
+def print_views(compared: Mapping[str, Any], as_json: bool) -> None:
+    """Print labels of all views against those of one, and where they lose."""
+    from s4m_pipeline.review.table import Table
+    from s4m_pipeline.review.terminal import print_table
+
+    if as_json:
+        echo(json.dumps(compared, indent=2))
+        return
+    heads = ["labels of", "score", "labels", "precision", "recall", "mean IoU", "best overlap"]
+    rows = []
+    for row in compared["rows"]:
+        score = "the run's" if row["score"] is None else f"{row['score']:.3g}"
+        rows.append([row["what"], score, *list(row.values())[2:]])
+    print_table(Table("", heads, rows))
+    losses = compared["losses"]
+    said = "all views lose against one view:" if losses else "all views lose nothing"
+    echo("\n".join([f"\n{said}", *losses]))
+
+
 def print_plan(
     run: Run, stages: Sequence[Stage], force: bool = False, as_json: bool = False
 ) -> None:
@@ -125,6 +144,8 @@ def _plan_row(run: Run, stage: Stage, force: bool) -> dict[str, Any]:
         todo, idle = ("made again (--force)", False) if force else ("nothing, it is fresh", True)
     elif standing.state == "unfinished" and force:
         todo = "begun anew (--force)"
+    if plan.passes > 1 and not idle:
+        todo = f"{todo}; {plan.passes} passes of a network an image".removeprefix("; ")
     return {
         "stage": stage.title,
         "state": standing.state,

@@ -39,6 +39,7 @@ class Plan:
         shards_done: Shards that an unfinished artifact already holds.
         disk_bytes: Forecast of the artifact's size.
         steps: Training iterations, 0 for an inference stage.
+        passes: How often networks look at an image.
     """
 
     images: int = 0
@@ -46,6 +47,7 @@ class Plan:
     shards_done: int = 0
     disk_bytes: int = 0
     steps: int = 0
+    passes: int = 1
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ CONTENTS = {
     "segmenter": "the segmenter's weights changed",
     "weights": "the weights to start from changed",
     "checkpoint": "the checkpoint changed",
+    "teachers": "the checkpoints of pseudo_label.teachers changed",
 }
 """What to say of an input whose digest changed."""
 

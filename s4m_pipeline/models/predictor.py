@@ -44,11 +44,15 @@ class InstancePredictions:
         mask_logits: float32 (N, h, w), one value a cell over the image, without padding. Cell
             (r, c) covers the pixels [c * stride, (c + 1) * stride) x [r * stride, ...).
         stride: Pixels of the original image a cell.
+        cell: Pixels of the network's picture a cell.
+        views_seen: uint8 (N,), how many views of a picture saw each, where there were several.
     """
 
     class_probs: np.ndarray
     mask_logits: np.ndarray
     stride: float
+    cell: float = STRIDE
+    views_seen: np.ndarray | None = None
 
 
 class Predictor:
@@ -104,13 +108,19 @@ class Predictor:
         self.device: torch.device = next(self._model.parameters()).device
         self._most_images = 1 << 30
 
-    def scaled(self, image: np.ndarray) -> ScaledImage:
+    def scaled(self, image: np.ndarray, factor: float = 1.0) -> ScaledImage:
         """Scale an image as `predict` and `detect` do first; any thread may do this ahead of them.
 
         Args:
             image: uint8 (H, W, 3) RGB.
+            factor: Times the scale of testing.
         """
-        return scale_image(image, self._scale)
+        return scale_image(image, self.scale_times(factor))
+
+    def scale_times(self, factor: float) -> tuple[int, int]:
+        """Width and height, in either order, within which images are scaled by `scaled`."""
+        first, second = (max(1, round(side * factor)) for side in self._scale)
+        return first, second
 
     def predict(
         self, images: Sequence[np.ndarray | ScaledImage], min_score: float = 0.0
@@ -202,7 +212,7 @@ class Predictor:
             for masks, rows, image in zip(all_masks[-1], kept, scaled, strict=True)
         ]
         return [
-            InstancePredictions(one[rows], copy.array(), _stride(image, stride))
+            InstancePredictions(one[rows], copy.array(), _stride(image, stride), stride)
             for one, rows, copy, image in zip(probs, kept, logits, scaled, strict=True)
         ]
 

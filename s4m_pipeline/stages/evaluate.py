@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.artifacts.fingerprint import content_digest
-from s4m_pipeline.artifacts.manifest import MANIFEST, check_listed, read_manifest
+from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_data import LabelledSet
@@ -21,6 +20,7 @@ from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.detections import has_stored_detections
+from s4m_pipeline.stages.given_checkpoints import given_checkpoint, trusted_digest
 from s4m_pipeline.stages.legs import refresh_numbers
 from s4m_pipeline.stages.trainings import training_named, training_of_round
 
@@ -129,9 +129,7 @@ class Evaluate(Stage):
         """The image set, and a checkpoint given by path."""
         sources = {self.split: run.images.digest(self.section(run.config))}
         if not self.upstream(run.config):
-            path = self._checkpoint_file()
-            sources["checkpoint"] = content_digest(path, run.store.facts)
-            check_listed(path, sources["checkpoint"])
+            sources["checkpoint"] = trusted_digest(run, self._checkpoint_file())
         return sources
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
@@ -156,19 +154,11 @@ class Evaluate(Stage):
 
     def _checkpoint_file(self) -> Path:
         """The checkpoint of ``of`` where that is a path."""
-        path = Path(self.of)
-        if path.is_dir():
-            if not (path / CHECKPOINT).is_file():
-                raise UsageError(
-                    f"{self.of} holds no {CHECKPOINT}: it is not a finished training's folder"
-                )
-            return path / CHECKPOINT
-        if not path.is_file():
-            raise UsageError(
-                f"there is no '{self.of}' to evaluate: --of is student, teacher, student-2 (a "
-                "round's), all,\nor the path of a checkpoint or of a training artifact's folder"
-            )
-        return path
+        return given_checkpoint(
+            self.of,
+            f"there is no '{self.of}' to evaluate: --of is student, teacher, student-2 (a "
+            "round's), all,\nor the path of a checkpoint or of a training artifact's folder",
+        )
 
     def checkpoint(self, run: Run) -> Path:
         """The file that is evaluated (UsageError where it is not there)."""

@@ -42,6 +42,7 @@ def prediction_rows(
     """
     if len(predictions.class_probs) == 0:
         return []
+    views_seen = predictions.views_seen
     labels = predictions.class_probs.argmax(axis=1)
     scores = predictions.class_probs.max(axis=1)
     rows: list[dict[str, Any]] = []
@@ -61,6 +62,7 @@ def prediction_rows(
             "category_id": category_ids[int(labels[query])],
             "score": float(scores[query]),
             "class_probs": predictions.class_probs[query],
+            "views_seen": 1 if views_seen is None else int(views_seen[query]),
             "prompt_points": _points(predictions, int(query), size, settings.points, generator),
         }
         rows.append(row)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
+from s4m_pipeline.config_views import View, read_views
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
-from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.stages.prediction_settings import PredictionSettings
+from s4m_pipeline.stages.teachers import own_teacher, teacher_files
 from s4m_pipeline.stages.training import own_models
 
 PREDICTION_WORKER = "s4m_pipeline.stages.prediction_worker:PredictionWorker"
@@ -20,7 +21,7 @@ PREDICTION_WORKER = "s4m_pipeline.stages.prediction_worker:PredictionWorker"
 
 @dataclass(frozen=True, slots=True)
 class PredictionTask:
-    """The images that a worker predicts, and the model that it predicts them with.
+    """The images that a worker predicts, and the models that it predicts them with.
 
     Attributes:
         checkpoint: The model's file.
@@ -29,6 +30,8 @@ class PredictionTask:
         settings: Which predictions are stored.
         batch_size: Images the network takes at a time.
         own_models: The model configs that the run's own file names.
+        others: The files of models that predict beside it.
+        views: What each model looks at.
     """
 
     checkpoint: Path
@@ -37,15 +40,30 @@ class PredictionTask:
     settings: PredictionSettings
     batch_size: int
     own_models: tuple[str, ...] = ()
+    others: tuple[Path, ...] = ()
+    views: tuple[View, ...] = (View(),)
+
+    @property
+    def passes(self) -> int:
+        """How often a network looks at an image."""
+        return (1 + len(self.others)) * len(self.views)
 
     @classmethod
-    def of(cls, run: Run, stage: ShardedStage, model: Stage) -> PredictionTask:
-        """The task of a stage whose images are predicted by the model of a training."""
+    def of(cls, run: Run, stage: ShardedStage, alone: bool = False) -> PredictionTask:
+        """The task of a stage whose images are predicted by those that label in its round.
+
+        Args:
+            run: The run.
+            stage: The stage.
+            alone: Whether the round's own model predicts by itself, in one view.
+        """
         return cls(
-            checkpoint=run.require(model) / CHECKPOINT,
+            checkpoint=run.require(own_teacher(stage.round, stage.refresh)) / CHECKPOINT,
             device=run.device,
             records={record.id: record for record in stage.records(run)},
             settings=PredictionSettings.of(run.config),
             batch_size=run.config.pseudo_label.batch_size,
             own_models=own_models(run.config),
+            others=() if alone else teacher_files(run, stage.round),
+            views=(View(),) if alone else read_views(run.config.pseudo_label.views),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from s4m_pipeline.devices.placement import Place, settle
 from s4m_pipeline.engine.streaming import Batch, OpenShard, StreamingWorker
 from s4m_pipeline.execution.ahead import done_ahead
 from s4m_pipeline.execution.base import Advance
-from s4m_pipeline.models.predictor import InstancePredictions, Predictor
+from s4m_pipeline.models.labeller.labeller import ViewedImage, open_labeller
+from s4m_pipeline.models.predictor import InstancePredictions
 from s4m_pipeline.models.scaled_image import ScaledImage
 from s4m_pipeline.stages.prediction_rows import count_reaching, prediction_rows
 from s4m_pipeline.stages.prediction_task import PredictionTask
@@ -25,22 +27,24 @@ class _OpenShard(OpenShard):
     """Predictions with empty masks, in images of which nothing is stored."""
 
 
-Predicted = tuple[Batch[_OpenShard, ScaledImage], list[InstancePredictions]]
+Shown = ScaledImage | ViewedImage
+Predicted = tuple[Batch[_OpenShard, Shown], list[InstancePredictions]]
 
 
-class PredictionWorker(StreamingWorker[_OpenShard, ScaledImage]):
-    """Has a model predict a stage's images.
+class PredictionWorker(StreamingWorker[_OpenShard, Shown]):
+    """Has a model, or several, predict a stage's images.
 
     Args:
         stage: The stage's name.
-        task: The images and the model.
+        task: The images and the models.
         place: Which worker this is.
     """
 
     def __init__(self, stage: str, task: PredictionTask, place: Place) -> None:
         self.stage, self._task = stage, task
         device = settle(task.device, place)
-        self._teacher = Predictor(task.checkpoint, device, own_models=task.own_models)
+        checkpoints = (task.checkpoint, *task.others)
+        self._teacher: Any = open_labeller(checkpoints, task.views, device, task.own_models)
         self._category_ids = [int(c["id"]) for c in self._teacher.categories]
         self.batch_size = task.batch_size
         self.streams = self._teacher.device.type != "cpu"
@@ -50,12 +54,13 @@ class PredictionWorker(StreamingWorker[_OpenShard, ScaledImage]):
         records = [self._task.records[image_id] for image_id in shard.image_ids]
         return _OpenShard(shard, records, {"predictions": [], "quarantine": []})
 
-    def prepare(self, image: np.ndarray) -> ScaledImage:
-        """Bring an image to the teacher's scale."""
-        return self._teacher.scaled(image)
+    def prepare(self, image: np.ndarray) -> Shown:
+        """Bring an image to the teacher's scale, or to those of all views."""
+        shown: Shown = self._teacher.scaled(image)
+        return shown
 
     def through(
-        self, batches: Iterator[Batch[_OpenShard, ScaledImage]]
+        self, batches: Iterator[Batch[_OpenShard, Shown]]
     ) -> Generator[tuple[_OpenShard, int], None, None]:
         """Make rows; with a GPU, a thread predicts the next batch at the same time.
 
@@ -79,19 +84,21 @@ class PredictionWorker(StreamingWorker[_OpenShard, ScaledImage]):
         instances, aside = len(tables["predictions"]), len(tables["quarantine"])
         images = len(open_shard.records) - aside
         counts = {"images": images, "instances": instances, "quarantined": aside}
+        if self._task.passes > 1:
+            counts["passes"] = images * self._task.passes
         if open_shard.without_pixel:
             counts["without_pixel"] = open_shard.without_pixel
         return ShardResult(tables, counts, warnings=list(self._teacher.warnings))
 
     def _predictions(
-        self, batches: Iterator[Batch[_OpenShard, ScaledImage]]
+        self, batches: Iterator[Batch[_OpenShard, Shown]]
     ) -> Generator[Predicted, None, None]:
         if self._teacher.device.type == "cpu":
             yield from map(self._predict, batches)
         else:
             yield from done_ahead(self._predict, batches, threads=1, ahead=2)
 
-    def _predict(self, batch: Batch[_OpenShard, ScaledImage]) -> Predicted:
+    def _predict(self, batch: Batch[_OpenShard, Shown]) -> Predicted:
         images = [image for _, image in batch[1]]
         if not images:
             return batch, []

@@ -16,12 +16,18 @@ from s4m_pipeline.config import RunConfig
 from s4m_pipeline.engine.image_sources import UNLABELLED
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
-from s4m_pipeline.engine.stage import Outcome, Stage
+from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.legs import refresh_numbers
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction_settings
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
-from s4m_pipeline.stages.trainings import labeller
+from s4m_pipeline.stages.teachers import (
+    check_teachers,
+    own_teacher,
+    passes_of,
+    teacher_sources,
+    teacher_stages,
+)
 
 WARN_OF_NO_LABEL = "s4m_pipeline.labels.none_left:warn_of_no_label"
 
@@ -31,7 +37,8 @@ class PseudoLabel(ShardedStage):
     """The teacher's predictions on the unlabelled images.
 
     From the second round on the teacher is the student of the round before, and at a refresh it is
-    the student as it stands.
+    the student as it stands. Where there are several teachers or views, what they see becomes one
+    table (`models.labeller`).
     """
 
     name: ClassVar[str] = "pseudo-label"
@@ -47,9 +54,25 @@ class PseudoLabel(ShardedStage):
         """What decides which predictions are stored; ``score`` and ``min_area`` act later."""
         return prediction_settings(config)
 
+    def sources(self, run: Run) -> dict[str, str]:
+        """The images, and further teachers that are given by path."""
+        return {**super().sources(run), **teacher_sources(run)}
+
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
-        """The teacher: this run's, the student of the round before, or the student at a refresh."""
-        return {"teacher": labeller(self.round, self.refresh)}
+        """The teacher (the run's, a student, or the student at a refresh), and the run's others."""
+        own = own_teacher(self.round, self.refresh)
+        return {"teacher": own, **teacher_stages(config, self.round)}
+
+    def check(self, run: Run) -> None:
+        """Refuse images that cannot be used, and teachers that cannot label together."""
+        super().check(run)
+        check_teachers(run, self)
+
+    def plan(self, run: Run) -> Plan:
+        """Images, shards, disk, and how often networks look at an image."""
+        plan = super().plan(run)
+        plan.passes = passes_of(run.config, self.round)
+        return plan
 
     def bytes_per_image(self, run: Run) -> int:
         """About 20 KB."""
@@ -62,5 +85,5 @@ class PseudoLabel(ShardedStage):
         return outcome
 
     def task(self, run: Run) -> PredictionTask:
-        """The teacher's checkpoint, the images and the settings."""
-        return PredictionTask.of(run, self, labeller(self.round, self.refresh))
+        """The teachers' checkpoints, the images and the settings."""
+        return PredictionTask.of(run, self)

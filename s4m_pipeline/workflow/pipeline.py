@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from s4m_pipeline.artifacts.manifest import Manifest
-from s4m_pipeline.config import RunConfig
+from s4m_pipeline.config import CROSS_FIT, RunConfig
 from s4m_pipeline.engine.perform import check_stage, freshness, perform
 from s4m_pipeline.engine.registry import STAGES, stage_class, stage_named
 from s4m_pipeline.engine.run import Run
@@ -50,7 +50,9 @@ def stages_of_rounds(config: RunConfig, rounds: int) -> list[Stage]:
 
 def calibration_stages(config: RunConfig) -> list[Stage]:
     """The stages of ``s4m calibrate``, whether or not the run needs them."""
-    if config.refine.policy == "none" and config.pseudo_label.thresholds == "precision":
+    section = config.pseudo_label
+    needed = section.thresholds == "precision" or CROSS_FIT in section.teachers
+    if config.refine.policy == "none" and needed:
         return [stage_named("cross-fit")]  # there is no policy to measure
     return [stage_named("cross-fit"), stage_named("calibrate")]
 

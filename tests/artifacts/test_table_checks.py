@@ -87,6 +87,7 @@ BAD = {
     "a shorter soft mask": dict(soft_mask=b"12345"),
     "a soft mask of negative sides": dict(soft_mask_box=[0, 0, -3, -2]),
     "a stride of 0": dict(soft_mask_stride=0.0),
+    "seen in no view": dict(views_seen=0),
     "a mask of other letters": dict(mask_rle=b"\x01\x02"),
     "a mask that is cut off": dict(mask_rle=encode(rectangle(80, 100, 2, 1, 4, 5))[:-3] + b"P"),
     "a mask of another size": dict(mask_rle=encode(rectangle(8, 11, 2, 1, 4, 5))),

@@ -9,7 +9,7 @@ import pytest
 from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.table_definitions import TABLES, Column, Table
 from s4m_pipeline.artifacts.table_file import categories_of
-from s4m_pipeline.artifacts.tables import read_rows, read_table, write_table
+from s4m_pipeline.artifacts.tables import read_rows, read_table, table_rows, write_table
 from s4m_pipeline.errors import ArtifactError
 from tests.small_sets import encode, rectangle
 
@@ -34,6 +34,7 @@ def prediction(image_id, instance_id=0):
         "soft_mask": bytes([7, 8]),
         "soft_mask_box": (0, 0, 2, 1),
         "soft_mask_stride": 2.0,
+        "views_seen": 1,
     }
 
 
@@ -226,3 +227,37 @@ def test_decisions_are_written_and_shown_as_their_values(tmp_path):
     assert found == ["refined", "kept", "dropped"]
     assert f"{Decision.KEPT} {Decision.KEPT!s}" == "kept kept"
     assert json.dumps([*Decision]) == '["refined", "kept", "dropped"]'
+
+
+def without(path, *names):
+    """Rewrite a file as it was written before there were some columns."""
+    rows = pq.read_table(path, partitioning=None)
+    pq.write_table(rows.drop_columns(list(names)), path)
+
+
+def test_a_file_from_before_there_were_views_reads_as_of_one(tmp_path):
+    path = tmp_path / "predictions/00000.parquet"
+    silent = prediction(2)
+    del silent["views_seen"]
+    write_table(path, "predictions", [prediction(1), silent], CATEGORIES)
+    whole = read_table(tmp_path, "predictions")
+    assert whole["views_seen"].to_pylist() == [1, 1]
+    without(path, "views_seen")
+    assert read_table(tmp_path, "predictions").equals(whole)
+    (row,) = read_rows(tmp_path, "predictions", [2])
+    assert list(row) == TABLES["predictions"].schema.names
+    assert row["views_seen"] == 1
+    assert read_rows(tmp_path, "predictions", [2], ["image_id", "views_seen", "score"]) == [
+        {"image_id": 2, "views_seen": 1, "score": 0.5}
+    ]
+    rows = list(table_rows(tmp_path, "predictions", ["views_seen", "image_id"]))
+    assert rows == [{"views_seen": 1, "image_id": 1}, {"views_seen": 1, "image_id": 2}]
+    assert read_table(tmp_path, "predictions", ["score"]).schema.names == ["score"]
+
+
+def test_a_file_without_a_column_that_every_row_has_is_refused(tmp_path):
+    path = tmp_path / "predictions/00000.parquet"
+    write_table(path, "predictions", [prediction(1)], CATEGORIES)
+    without(path, "score", "views_seen")
+    with pytest.raises(ArtifactError, match=r"columns missing: score$"):
+        read_table(tmp_path, "predictions")

@@ -17,7 +17,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.metrics.average_precision import coco_ap
-from s4m_pipeline.stages import pseudo_label
+from s4m_pipeline.stages import teachers
 from s4m_pipeline.stages.calibration.held_out import HeldOut
 from s4m_pipeline.stages.comparison import compare
 from s4m_pipeline.stages.comparison.stage import CompareLabels
@@ -97,7 +97,7 @@ def test_each_refresh_is_made_of_the_leg_before_and_has_its_lineage(refreshed):
 def test_refreshes_that_change_no_label_change_no_bit(finished, tmp_path, monkeypatch, keep):
     """Labels of the teacher at each refresh, which are those of the beginning, and are taken."""
     own = finished.copy(tmp_path / "run")
-    monkeypatch.setattr(pseudo_label, "labeller", lambda *_: TrainTeacher())
+    monkeypatch.setattr(teachers, "labeller", lambda *_: TrainTeacher())
     settings = (f"student.keep={keep}", "student.workers=1")
     plain, cut = own.run(*SIX, *settings), own.run(*SETTINGS, *settings)
     run_all(plain)

@@ -16,7 +16,8 @@ from s4m_pipeline.artifacts.digest_beside import remove_with_digest
 from s4m_pipeline.artifacts.manifest import file_entry
 from s4m_pipeline.artifacts.sealed import write_json
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LOG
-from s4m_pipeline.config import RunConfig, TeacherSection
+from s4m_pipeline.config import CROSS_FIT, RunConfig, TeacherSection
+from s4m_pipeline.config_views import IMAGE, View, read_views
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.image_sources import LABELLED
 from s4m_pipeline.engine.run import Run
@@ -25,6 +26,7 @@ from s4m_pipeline.engine.stage import Outcome, Plan, Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
 from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, PredictionSettings
+from s4m_pipeline.stages.teachers import FOLDS as FOLDER
 from s4m_pipeline.stages.training import (
     CHECKPOINT_BYTES,
     check_training,
@@ -52,9 +54,9 @@ class CrossFit(ShardedStage):
     @classmethod
     def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
         """Once, where the policy or the thresholds depend on it."""
-        by_precision = config.pseudo_label.thresholds == "precision"
-        wanted = config.refine.policy == "auto" or by_precision
-        return [cls()] if wanted and number == 1 else []
+        section = config.pseudo_label
+        wanted = config.refine.policy == "auto" or section.thresholds == "precision"
+        return [cls()] if (wanted or keeps_teachers(config)) and number == 1 else []
 
     @property
     def command(self) -> str:
@@ -67,13 +69,19 @@ class CrossFit(ShardedStage):
         return False
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """The folds, the teacher's settings and those of the stored predictions."""
+        """The folds, the teacher's settings and those of the stored predictions.
+
+        Its images are predicted in the run's views, so that scores mean what they mean there.
+        """
+        views = config.pseudo_label.views
         return {
             "seed": config.seed,
             "folds": config.calibration.folds,
             "teacher": training_settings(fold_section(config)),
             "min_score": config.pseudo_label.min_score,
             "points": config.pseudo_label.points,
+            **({} if views == [IMAGE] else {"views": list(views)}),
+            **({"weights": "kept"} if keeps_teachers(config) else {}),
         }
 
     def sources(self, run: Run) -> dict[str, str]:
@@ -105,6 +113,7 @@ class CrossFit(ShardedStage):
         folds = run.config.calibration.folds
         plan.steps = folds * fold_section(run.config).iterations
         plan.disk_bytes += folds * CHECKPOINT_BYTES
+        plan.passes = len(run.config.pseudo_label.views)
         return plan
 
     def task(self, run: Run) -> CrossFitTask:
@@ -118,10 +127,14 @@ class CrossFit(ShardedStage):
             settings=PredictionSettings.of(run.config),
             batch_size=run.config.pseudo_label.batch_size,
             own_models=own_models(run.config),
+            views=read_views(run.config.pseudo_label.views),
         )
 
     def make(self, run: Run, folder: Path) -> Outcome:
-        """Train each fold's teacher, then predict; their logs are kept, their weights are not."""
+        """Train each fold's teacher, then predict.
+
+        Their logs are kept, their weights only where they are to label.
+        """
         folds = range(run.config.calibration.folds)
         if len(self.whole_shards(run, folder)) < len(self.shards(run)):
             for number in folds:
@@ -131,9 +144,18 @@ class CrossFit(ShardedStage):
         write_json(folder / FOLDS, [[i for i, f in fold_of.items() if f == n] for n in folds])
         outcome.files.append(file_entry(folder, folder / FOLDS))
         for number in folds:
-            remove_with_digest(fold_folder(folder, number) / CHECKPOINT)
+            weights = fold_folder(folder, number) / CHECKPOINT
+            if keeps_teachers(run.config):
+                outcome.files.append(file_entry(folder, weights))
+            else:
+                remove_with_digest(weights)
             outcome.files.append(file_entry(folder, fold_folder(folder, number) / LOG))
         return outcome
+
+
+def keeps_teachers(config: RunConfig) -> bool:
+    """Whether the folds' teachers are to label unlabelled images, too."""
+    return CROSS_FIT in config.pseudo_label.teachers
 
 
 def fold_section(config: RunConfig) -> TeacherSection:
@@ -147,7 +169,7 @@ def fold_section(config: RunConfig) -> TeacherSection:
 
 def fold_folder(folder: Path, number: int) -> Path:
     """The folder, in the artifact's, where a fold's teacher is trained."""
-    return folder / "folds" / str(number)
+    return folder / FOLDER / str(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +184,7 @@ class CrossFitTask:
         settings: Which predictions are stored.
         batch_size: Images a network takes at a time.
         own_models: The model configs that the run's own file names.
+        views: What a network looks at.
     """
 
     checkpoints: tuple[Path, ...]
@@ -171,3 +194,4 @@ class CrossFitTask:
     settings: PredictionSettings
     batch_size: int
     own_models: tuple[str, ...] = ()
+    views: tuple[View, ...] = (View(),)

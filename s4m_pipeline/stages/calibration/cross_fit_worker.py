@@ -11,8 +11,7 @@ from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.devices.placement import Place, settle
 from s4m_pipeline.engine.reading import in_batches, load_prepared
 from s4m_pipeline.execution.base import Advance, ShardWorker
-from s4m_pipeline.models.predictor import Predictor
-from s4m_pipeline.models.scaled_image import ScaledImage
+from s4m_pipeline.models.labeller.labeller import open_labeller
 from s4m_pipeline.stages.calibration.cross_fit import CrossFitTask
 from s4m_pipeline.stages.prediction_rows import prediction_rows
 
@@ -29,8 +28,8 @@ class CrossFitWorker(ShardWorker):
     def __init__(self, stage: str, task: CrossFitTask, place: Place) -> None:
         self._stage, self._task = stage, task
         device = settle(task.device, place)
-        self._teachers = [
-            Predictor(path, device, own_models=task.own_models) for path in task.checkpoints
+        self._teachers: list[Any] = [
+            open_labeller([path], task.views, device, task.own_models) for path in task.checkpoints
         ]
         self._category_ids = [int(c["id"]) for c in self._teachers[0].categories]
 
@@ -51,13 +50,18 @@ class CrossFitWorker(ShardWorker):
         flat = [row for image_id in sorted(rows) for row in rows[image_id]]
         return ShardResult(
             {"predictions": flat, "quarantine": aside},
-            {"images": len(rows), "instances": len(flat), "quarantined": len(aside)},
+            self._counts(len(rows), len(flat), len(aside)),
             {"predict": time.perf_counter() - start},
             warnings=sorted({text for teacher in self._teachers for text in teacher.warnings}),
         )
 
+    def _counts(self, images: int, instances: int, aside: int) -> dict[str, int]:
+        counts = {"images": images, "instances": instances, "quarantined": aside}
+        passes = len(self._task.views)
+        return counts | ({"passes": images * passes} if passes > 1 else {})
+
     def _predict(
-        self, number: int, batch: Sequence[tuple[ImageRecord, ScaledImage]]
+        self, number: int, batch: Sequence[tuple[ImageRecord, Any]]
     ) -> dict[int, list[dict[str, Any]]]:
         images = [image for _, image in batch]
         predictions = self._teachers[number].predict(images, self._task.settings.min_score)

@@ -34,8 +34,8 @@ def calibrated(finished, workshop_once):
 def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
     finished, tmp_path, monkeypatch
 ):
+    from s4m_pipeline.models.labeller import labeller
     from s4m_pipeline.stages import stage_training
-    from s4m_pipeline.stages.calibration import cross_fit_worker
 
     seen, asked = {}, {}
     real_train = stage_training.train
@@ -44,7 +44,7 @@ def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
         seen[spec.folder.name] = set(spec.labelled["exclude"])
         return real_train(spec)
 
-    class Noting(cross_fit_worker.Predictor):
+    class Noting(labeller.Predictor):
         def __init__(self, checkpoint, device, **options):
             super().__init__(checkpoint, device, **options)
             self.fold = checkpoint.parent.name
@@ -54,7 +54,7 @@ def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
             return super().predict(images, min_score)
 
     monkeypatch.setattr(stage_training, "train", train)
-    monkeypatch.setattr(cross_fit_worker, "Predictor", Noting)
+    monkeypatch.setattr(labeller, "Predictor", Noting)
     copy = finished.copy(tmp_path / "run")
     run = copy.run("calibration.iterations=2")
     perform(run, CrossFit())

@@ -1,0 +1,1 @@
+"""Several teachers and several views of a picture, and one set of predictions from all of them."""
