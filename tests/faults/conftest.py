@@ -1,0 +1,15 @@
+"""The run that faults are tried on."""
+
+from __future__ import annotations
+
+import pytest
+
+from s4m_pipeline.engine.perform import perform
+from tests.faults.subject import stage_of
+from tests.workshop import Workshop, WorkshopOnce
+
+
+@pytest.fixture(scope="session")
+def whole(calibrated: Workshop, workshop_once: WorkshopOnce) -> Workshop:
+    """The finished run with all other artifacts that stages make beside it."""
+    return workshop_once("whole", calibrated, lambda own: perform(own.run(), stage_of("held-out")))
