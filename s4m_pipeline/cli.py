@@ -102,19 +102,23 @@ def _call(arguments: list[str], interrupts: Interrupts, verbose: bool) -> int:
         from s4m_pipeline.commands.app import call
 
         result = call(arguments)
-    except S4MError as error:
-        return _report(error, error.exit_code, str(error), verbose)
     except KeyboardInterrupt:
         result = INTERRUPTED
     except Exception as error:
-        return _failed(error, arguments, verbose)
+        if not interrupts.came:
+            return _failed(error, arguments, verbose)
+        if verbose:
+            traceback.print_exception(error)
+        result = INTERRUPTED  # what fails after it, such as a worker that got the signal too
     if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
         interrupts.tell()
     return result if isinstance(result, int) else 0
 
 
 def _failed(error: Exception, arguments: list[str], verbose: bool) -> int:
-    """Report what no part of s4m has put into words of its own."""
+    """Report an error; what no part of s4m has put into words of its own is told as a bug."""
+    if isinstance(error, S4MError):
+        return _report(error, error.exit_code, str(error), verbose)
     if refused := told(error, _places(arguments)):
         return _report(error, refused.exit_code, str(refused), verbose)
     if isinstance(error, OSError):

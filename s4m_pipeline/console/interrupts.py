@@ -20,12 +20,15 @@ class Interrupts:
 
     Args:
         message: What the user is told of an interrupt.
+
+    Attributes:
+        came: Whether there was one.
     """
 
     def __init__(self, message: str) -> None:
         self._message = message
         self._process = os.getpid()
-        self._seen = self._told = False
+        self.came = self._told = False
         self._code: int | None = None
 
     def take(self) -> None:
@@ -58,10 +61,10 @@ class Interrupts:
             self._come_to_fork(number)
         elif self._code is not None:
             os._exit(self._code)
-        elif self._seen:
+        elif self.came:
             self._leave()
         else:
-            self._seen = True
+            self.came = True
             raise KeyboardInterrupt
 
     def _come_to_fork(self, number: int) -> None:
