@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -50,20 +51,41 @@ def _killed(helpers: list[int], number: int) -> list[int]:
     return [chosen]
 
 
-def _killing_one(later: float, number: int, killed: list[int]) -> Act:
-    """Kill one of the workers some seconds after there is one."""
+def _with_workers(then: Callable[[int], None]) -> Act:
+    """Do something to a process as soon as it has workers."""
 
     def act(process: int, path: str) -> None:
         del path
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline and members(process):
             if _helpers(process):
-                time.sleep(later)
-                killed.extend(_killed(_helpers(process), number))
+                then(process)
                 return
             time.sleep(0.01)
 
     return act
+
+
+def _killing_one(later: float, number: int, killed: list[int]) -> Act:
+    """Kill one of the workers some seconds after there is one."""
+
+    def kill_one(process: int) -> None:
+        time.sleep(later)
+        killed.extend(_killed(_helpers(process), number))
+
+    return _with_workers(kill_one)
+
+
+def _timing(seconds: list[float]) -> Act:
+    """Take the time for which there are workers."""
+
+    def wait(process: int) -> None:
+        began = time.monotonic()
+        while _helpers(process):
+            time.sleep(0.01)
+        seconds.append(time.monotonic() - began)
+
+    return _with_workers(wait)
 
 
 @pytest.mark.parametrize("name", MORE)
@@ -74,7 +96,7 @@ def test_a_worker_that_is_killed_ends_the_command_which_goes_on(
         pytest.skip("runs with make faults")
     taken, expected = _time_and_result(whole, tmp_path, name)
     stopped = 0
-    few = moments(0.7 * taken, f"workers {name}", 1, 6 if name in WORKERS else 5)
+    few = moments(0.9 * taken, f"workers {name}", 1, 6 if name in WORKERS else 5)
     for later, number in zip(few, count()):
         copy = without(whole, name, tmp_path / "copy")
         killed: list[int] = []
@@ -95,16 +117,18 @@ def test_a_worker_that_is_killed_ends_the_command_which_goes_on(
             make(copy, name)
         assert result(copy, name) == expected, later
         shutil.rmtree(copy.folder)
+    assert stopped or not ALL
     note(name, "SIGKILL of a worker", stopped)
 
 
 def _time_and_result(whole: Workshop, tmp_path: Path, name: str) -> tuple[float, dict[str, object]]:
-    """How long the command takes, and what comes out of it; a guess for a short selection."""
-    straight = without(whole, name, tmp_path / "straight")
-    if not ALL:
-        make(straight, name)
-        return 3.0, result(straight, name)
-    began = time.perf_counter()
-    ended = forked(partial(command, straight, name, *MORE[name]), straight.folder / "work")
+    """For how long the command has workers, and what comes out of it."""
+    straight, seconds = without(whole, name, tmp_path / "straight"), list[float]()
+    ended = forked(
+        partial(command, straight, name, *MORE[name]),
+        straight.folder / "work",
+        after=0.0,
+        act=_timing(seconds),
+    )
     assert (ended.code, ended.left) == (0, []), ended.told
-    return time.perf_counter() - began, result(straight, name)
+    return seconds[0], result(straight, name)
