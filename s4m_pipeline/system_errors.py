@@ -55,9 +55,10 @@ def told(
     text = str(error)
     if isinstance(error, S4MError):
         return None
-    if _SHARED.search(text) and (_FULL.search(text) or _KILLED.search(text)):
+    ended = next((word for word in _words_behind(error) if _KILLED.search(word)), "")
+    if _SHARED.search(ended or text) and (_FULL.search(text) or ended):
         return _shared_memory_is_full()
-    if _KILLED.search(text):
+    if ended:
         return S4MError(
             "A process that loads data was killed, perhaps for lack of memory.\n"
             "Lower workers in the training's section; 0 loads in the training's own process."
@@ -75,6 +76,20 @@ def told(
     if isinstance(error, RuntimeError) and (circle := _LINKS_IN_A_CIRCLE.fullmatch(text)):
         return UsageError(f"{circle[1]}: {os.strerror(errno.ELOOP)}")
     return _disk_is_full(error, places, surely)
+
+
+def _words_behind(error: BaseException) -> Iterator[str]:
+    """What an error and those that it came from say.
+
+    PyTorch tells of a killed process by an error in the midst of whatever is being done, where some
+    library may take it for one of its own and raise another in its place.
+    """
+    seen: list[BaseException] = []
+    behind: BaseException | None = error
+    while behind is not None and behind not in seen:
+        seen.append(behind)
+        yield str(behind)
+        behind = behind.__cause__ or behind.__context__
 
 
 @contextmanager

@@ -171,6 +171,22 @@ def test_a_data_process_that_was_killed_is_told_as_memory(text):
     assert "perhaps for lack of memory" in str(told(RuntimeError(text)))
 
 
+def test_a_data_process_that_was_killed_is_told_where_a_library_puts_it_in_other_words():
+    import inspect
+
+    class Interrupted:
+        @property
+        def __signature__(self):  # where PyTorch's error may come, as from a signal
+            raise RuntimeError("DataLoader worker (pid 77) is killed by signal: Killed. ")
+
+        def __call__(self):
+            """Do nothing."""
+
+    with pytest.raises(TypeError, match="unsupported callable") as raised:
+        inspect.getfullargspec(Interrupted())
+    assert "perhaps for lack of memory" in str(told(raised.value))
+
+
 def test_memory_that_runs_out_on_a_cpu_is_told_whoever_asks_for_it():
     import cv2
     import numpy as np
