@@ -90,7 +90,7 @@ def _timing(seconds: list[float]) -> Act:
 
 @pytest.mark.parametrize("name", MORE)
 def test_a_worker_that_is_killed_ends_the_command_which_goes_on(
-    whole: Workshop, tmp_path: Path, name: str
+    whole: Workshop, tmp_path: Path, name: str, small_shards: None
 ) -> None:
     if not ALL and name not in ("refine", "train-teacher"):
         pytest.skip("runs with make faults")
