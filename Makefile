@@ -34,10 +34,10 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-# All crashes of docs/reliability.md, whose table it writes.
+# All trials of docs/reliability.md, whose table it writes.
 faults: setup
 	rm -f .faults.jsonl
-	S4M_FAULTS=all S4M_FAULTS_TABLE=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest tests/faults
+	S4M_FAULTS=all S4M_FAULTS_TABLE=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults
 	$(BIN)/python tools/reliability_table.py .faults.jsonl
 
 # Inputs of all readers together: a hundred thousand new ones, where `make test` tries a thousand.

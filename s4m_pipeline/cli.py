@@ -15,8 +15,11 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from s4m_pipeline.console.interrupts import Interrupts
 from s4m_pipeline.console.printable import printable
 from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.errors import FAILED, INTERRUPTED, WRONG_USE, S4MError
@@ -46,14 +49,31 @@ BUG = "This is a bug in s4m; --verbose shows where."
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     gc.set_threshold(OBJECTS_TO_COLLECT)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-    if arguments is None:
-        _take_names_as_utf8()
-    _show_what_can_be_shown()
+    alone = arguments is None  # in a process of its own
     words = sys.argv[1:] if arguments is None else arguments
     arguments = [word for word in words if word not in VERBOSE]
-    sys.exit(_call(arguments, verbose=len(arguments) < len(words)))
+    interrupts = Interrupts(_interrupted(arguments))
+    with _taken(interrupts, alone):
+        if alone:
+            _take_names_as_utf8()
+        _show_what_can_be_shown()
+        code = _call(arguments, interrupts, verbose=len(arguments) < len(words))
+        interrupts.end_with(code)
+    sys.exit(code)
+
+
+@contextmanager
+def _taken(interrupts: Interrupts, alone: bool) -> Iterator[None]:
+    """Have signals taken: to the process's end, or for a while where others called this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts.take()
+    yield
+    if not alone:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _take_names_as_utf8() -> None:
@@ -76,31 +96,29 @@ def _show_what_can_be_shown() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _interrupt(number: int, frame: object) -> None:
-    """Treat SIGTERM like Ctrl-C, so that workers are ended and nothing is lost."""
-    del number, frame
-    raise KeyboardInterrupt
-
-
-def _call(arguments: list[str], verbose: bool) -> int:
+def _call(arguments: list[str], interrupts: Interrupts, verbose: bool) -> int:
     result: object
     try:
         from s4m_pipeline.commands.app import call
 
         result = call(arguments)
-    except S4MError as error:
-        return _report(error, error.exit_code, str(error), verbose)
     except KeyboardInterrupt:
         result = INTERRUPTED
     except Exception as error:
-        return _failed(error, arguments, verbose)
+        if not interrupts.came:
+            return _failed(error, arguments, verbose)
+        if verbose:
+            traceback.print_exception(error)
+        result = INTERRUPTED  # what fails after it, such as a worker that got the signal too
     if result == INTERRUPTED:  # by an exception, or already turned into a code by typer
-        _to_stderr(_interrupted(arguments))
+        interrupts.tell()
     return result if isinstance(result, int) else 0
 
 
 def _failed(error: Exception, arguments: list[str], verbose: bool) -> int:
-    """Report what no part of s4m has put into words of its own."""
+    """Report an error; what no part of s4m has put into words of its own is told as a bug."""
+    if isinstance(error, S4MError):
+        return _report(error, error.exit_code, str(error), verbose)
     if refused := told(error, _places(arguments)):
         return _report(error, refused.exit_code, str(refused), verbose)
     if isinstance(error, OSError):

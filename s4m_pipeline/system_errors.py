@@ -37,13 +37,17 @@ _LINKS_IN_A_CIRCLE = re.compile(r"Symlink loop from '(.*)'", re.DOTALL)
 """What ``Path.resolve`` says until Python 3.13, as a RuntimeError."""
 
 
-def told(error: BaseException, places: Iterable[Path] = ()) -> S4MError | None:
+def told(
+    error: BaseException, places: Iterable[Path] = (), surely: Path | None = None
+) -> S4MError | None:
     """An error of the system in words for the user.
 
     Args:
         error: What was raised.
-        places: Where the work was writing, for errors that name no path. The first one on a full
-            disk is taken.
+        places: Where the work may have been writing, for errors that name no path. The first one
+            on a full disk is taken.
+        surely: Where it was writing, if that is known: taken where no disk looks full, as with a
+            quota.
 
     Returns:
         The error to report in its place; None where it is of another kind.
@@ -51,9 +55,10 @@ def told(error: BaseException, places: Iterable[Path] = ()) -> S4MError | None:
     text = str(error)
     if isinstance(error, S4MError):
         return None
-    if _SHARED.search(text) and (_FULL.search(text) or _KILLED.search(text)):
+    ended = next((word for word in _words_behind(error) if _KILLED.search(word)), "")
+    if _SHARED.search(ended or text) and (_FULL.search(text) or ended):
         return _shared_memory_is_full()
-    if _KILLED.search(text):
+    if ended:
         return S4MError(
             "A process that loads data was killed, perhaps for lack of memory.\n"
             "Lower workers in the training's section; 0 loads in the training's own process."
@@ -70,22 +75,42 @@ def told(error: BaseException, places: Iterable[Path] = ()) -> S4MError | None:
         )
     if isinstance(error, RuntimeError) and (circle := _LINKS_IN_A_CIRCLE.fullmatch(text)):
         return UsageError(f"{circle[1]}: {os.strerror(errno.ELOOP)}")
-    return _disk_is_full(error, places)
+    return _disk_is_full(error, places, surely)
+
+
+def _words_behind(error: BaseException) -> Iterator[str]:
+    """What an error and those that it came from say.
+
+    PyTorch tells of a killed process by an error in the midst of whatever is being done, where some
+    library may take it for one of its own and raise another in its place.
+    """
+    seen: list[BaseException] = []
+    behind: BaseException | None = error
+    while behind is not None and behind not in seen:
+        seen.append(behind)
+        yield str(behind)
+        behind = behind.__cause__ or behind.__context__
 
 
 @contextmanager
 def telling(*places: Path) -> Iterator[None]:
-    """Raise what the system refuses as `told` tells it; all else as it is."""
+    """Raise what the system refuses as `told` tells it; all else as it is.
+
+    Args:
+        *places: Where the work writes, most of it in the first of them.
+    """
     try:
         yield
     except Exception as error:
-        message = told(error, places)
+        message = told(error, places, next(iter(places), None))
         if message is None:
             raise
         raise message from error
 
 
-def _disk_is_full(error: BaseException, places: Iterable[Path]) -> S4MError | None:
+def _disk_is_full(
+    error: BaseException, places: Iterable[Path], surely: Path | None
+) -> S4MError | None:
     code = error.errno if isinstance(error, OSError) else None
     if code not in (errno.ENOSPC, errno.EDQUOT) and not _FULL.search(str(error)):
         if not isinstance(error, RuntimeError) or not _TORCH_WRITES.search(str(error)):
@@ -94,7 +119,7 @@ def _disk_is_full(error: BaseException, places: Iterable[Path]) -> S4MError | No
         if not places:
             return None
     named = getattr(error, "filename", None)
-    place = Path(os.fsdecode(named)) if named else next(filter(_is_full, places), None)
+    place = Path(os.fsdecode(named)) if named else next(filter(_is_full, places), surely)
     what = os.strerror(errno.EDQUOT if code == errno.EDQUOT else errno.ENOSPC)
     if place is None:
         return S4MError(f"{what}.\nFree some space, then run it again.")

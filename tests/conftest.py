@@ -12,7 +12,12 @@ import pytest
 # core for each of pytest's workers. It has to be said before torch is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-pytest_plugins = ["tests.made_once", "tests.small_sets", "tests.workshop"]
+pytest_plugins = [
+    "tests.file_systems",
+    "tests.made_once",
+    "tests.small_sets",
+    "tests.workshop",
+]
 
 SHARED = Path(os.environ.get("S4M_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -13,6 +13,7 @@ import pytest
 
 from s4m_pipeline import __version__
 from s4m_pipeline.cli import main
+from s4m_pipeline.errors import S4MError
 from tests.small_sets import coco_content, write_images, write_json
 
 COMMANDS = [
@@ -312,6 +313,23 @@ def test_an_interrupt_says_that_a_command_goes_on_only_where_it_does(
 
     monkeypatch.setattr(app, "call", stops)
     assert s4m(*arguments) == (130, "", message)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a worker was killed"), S4MError("a worker ended")])
+def test_what_fails_because_of_an_interrupt_is_told_as_one(s4m, monkeypatch, error):
+    from s4m_pipeline.commands import app
+
+    def stops(_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)  # as to a group: a worker gets it too
+            time.sleep(60)
+        finally:
+            raise error
+
+    monkeypatch.setattr(app, "call", stops)
+    assert s4m("refine", "-c", "a.yaml") == (130, "", RESUMES)
+    code, _, err = s4m("refine", "-c", "a.yaml", "--verbose")
+    assert (code, "Traceback" in err) == (130, True)
 
 
 def test_an_interrupt_while_the_commands_are_imported_is_told_without_a_traceback():

@@ -6,18 +6,19 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from s4m_pipeline import system_errors
+from s4m_pipeline.artifacts.durable import sync_file
 from s4m_pipeline.artifacts.shards import ShardResult, make_shards
 from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.errors import S4MError, UsageError, is_out_of_memory
 from s4m_pipeline.execution.base import ShardJob, ShardWorker
 from s4m_pipeline.execution.local import run_shards
 from s4m_pipeline.system_errors import telling, told
+from tests.file_systems import Disk
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65534
@@ -28,19 +29,10 @@ def _full(number: int = errno.ENOSPC, name: str | None = None) -> OSError:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KB; skips where none may be mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("no file system can be mounted here")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+def small_disk(disk: Disk) -> Path:
+    """A file system of 64 KB."""
+    disk.resize(64 * 1024)
+    return disk.folder
 
 
 def _overflow_by_python(folder: Path) -> None:
@@ -124,6 +116,25 @@ def test_a_disk_is_named_by_the_error_or_by_the_first_full_place(small_disk, tmp
     assert "Disk quota exceeded" in str(told(_full(errno.EDQUOT, "a.json")))
 
 
+def test_a_quota_is_told_with_the_folder_that_is_written_to(tmp_path):
+    assert str(told(_full(errno.EDQUOT), [tmp_path])).startswith("Disk quota exceeded.\n")
+    with pytest.raises(S4MError) as raised, telling(tmp_path / "refine"):
+        raise _full(errno.EDQUOT)
+    first, second = str(raised.value).splitlines()
+    assert first.startswith(f"{tmp_path / 'refine'}: Disk quota exceeded (")
+    assert second == "Free some space there, then run it again."
+
+
+def test_a_file_that_the_disk_does_not_take_is_named(tmp_path, monkeypatch):
+    def fails(_):
+        raise _full()
+
+    (tmp_path / "a.json").touch()
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'a.json'}'"):
+        sync_file(tmp_path / "a.json")
+
+
 def test_what_torch_says_of_a_file_is_a_full_disk_only_where_one_is(small_disk):
     fails = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
     assert told(fails, [ROOT]) is None
@@ -158,6 +169,22 @@ def test_full_shared_memory_is_told_with_what_to_do(text):
 )
 def test_a_data_process_that_was_killed_is_told_as_memory(text):
     assert "perhaps for lack of memory" in str(told(RuntimeError(text)))
+
+
+def test_a_data_process_that_was_killed_is_told_where_a_library_puts_it_in_other_words():
+    import inspect
+
+    class Interrupted:
+        @property
+        def __signature__(self):  # where PyTorch's error may come, as from a signal
+            raise RuntimeError("DataLoader worker (pid 77) is killed by signal: Killed. ")
+
+        def __call__(self):
+            """Do nothing."""
+
+    with pytest.raises(TypeError, match="unsupported callable") as raised:
+        inspect.getfullargspec(Interrupted())
+    assert "perhaps for lack of memory" in str(told(raised.value))
 
 
 def test_memory_that_runs_out_on_a_cpu_is_told_whoever_asks_for_it():

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+LOST = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What a system says where it could not write something down."""
+
 
 def sync_file(path: Path) -> None:
-    """Wait until a file's bytes are on the disk."""
+    """Wait until a file's bytes are on the disk; an error names the file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
     finally:
         os.close(descriptor)
 
@@ -20,8 +27,9 @@ def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk, where the file system can say so."""
     try:
         sync_file(folder)
-    except OSError:  # some network file systems keep no folders of their own
-        return
+    except OSError as error:  # some network file systems keep no folders of their own
+        if error.errno in LOST:
+            raise
 
 
 def make_folder(folder: Path) -> None:

@@ -150,7 +150,7 @@ def _work(pipe: Connection, job: ShardJob, place: Place) -> None:
     except S4MError as error:
         line.say(_Failure(error))
     except Exception as error:
-        if refused := told(error, [job.folder]):
+        if refused := told(error, [job.folder], job.folder):
             line.say(_Failure(refused))
             return
         where = traceback.format_exc().strip().splitlines()[-2].strip()

@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -51,7 +52,7 @@ class Helper:
             target=_begin, args=(work, its_end, tuple(arguments)), daemon=True
         )
         try:
-            with _starting:
+            with _starting, _ctrl_c_held_back():
                 self._process.start()
         except BaseException:
             self.pipe.close()
@@ -123,9 +124,28 @@ def with_messages(helpers: Iterable[Helper]) -> list[Helper]:
 
 def _begin(work: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...]) -> None:
     """Do a helper's work, in its process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its helpers
+    leave_ctrl_c_to_parent()
     end_with_parent()
     work(pipe, *arguments)
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back in a process that is being started, which takes over what is held back.
+
+    Else one that comes while it still imports would print a traceback for each helper.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_ctrl_c_to_parent() -> None:
+    """Ignore Ctrl-C here, which a terminal sends to all: the parent ends its helpers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end_with_parent() -> None:

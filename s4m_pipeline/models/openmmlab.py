@@ -93,7 +93,7 @@ def device_in_use(device: str) -> Iterator[str]:
 
 
 def _import_strategies() -> None:
-    """Import the one module of MMEngine that swallows Ctrl-C, and raise it afterwards.
+    """Import the one module of MMEngine that swallows Ctrl-C, and let signals come afterwards.
 
     ``mmengine._strategy`` tries its parts under a bare ``except``, so an interrupt that falls into
     it would be lost and the command would run on. What takes long in it is imported before.
@@ -110,8 +110,8 @@ def _import_strategies() -> None:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
-    if caught:
-        raise KeyboardInterrupt
+    for come in caught:  # as they would have come: a worker may ignore or not handle them
+        signal.raise_signal(come)
 
 
 def _silence_version_warnings() -> None:

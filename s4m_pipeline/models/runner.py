@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from s4m_pipeline.errors import ArtifactError, S4MError, UsageError, is_out_of_memory
-from s4m_pipeline.execution.processes import end_with_parent
+from s4m_pipeline.execution.processes import end_with_parent, leave_ctrl_c_to_parent
 from s4m_pipeline.models import own_measure as own_measure  # registers its metric
 from s4m_pipeline.models import pipelines
 from s4m_pipeline.models.hooks import JsonLinesHook
@@ -258,6 +258,7 @@ def _begin_worker(worker: int) -> None:
     PyTorch's own worker may wait for ever to hand a batch to a parent that was killed, and keeps
     its memory and the lock of the artifact.
     """
+    leave_ctrl_c_to_parent()
     end_with_parent()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

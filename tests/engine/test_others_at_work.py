@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -81,27 +78,6 @@ def test_who_only_looks_does_not_keep_others_from_making(finished):
     finally:
         ends.set()
         looker.join()
-
-
-@pytest.fixture
-def read_only() -> Iterator[Callable[[Path], None]]:
-    """Makes folders read-only: for root, who may write anywhere, by a mount."""
-    mounted: list[Path] = []
-
-    def close(folder: Path) -> None:
-        if os.geteuid() != 0:
-            for path in [*folder.rglob("*"), folder]:
-                path.chmod(path.stat().st_mode & ~0o222)
-            return
-        for options in (["--bind", str(folder)], ["-o", "remount,ro,bind"]):
-            done = subprocess.run(["mount", *options, str(folder)], capture_output=True)
-            if done.returncode:
-                pytest.skip("no folder can be made read-only here")
-            mounted.append(folder)
-
-    yield close
-    for folder in dict.fromkeys(mounted):
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_finished_work_folder_that_is_read_only_can_be_used(finished, tmp_path, read_only, s4m):

@@ -122,6 +122,22 @@ def test_a_helper_that_is_killed_within_a_message_is_noticed():
     helper.end()
 
 
+def _answers(pipe):
+    pipe.send("here")
+    pipe.recv()
+
+
+def test_ctrl_c_at_a_helper_that_is_being_started_is_left_to_its_parent(capfd):
+    helper = Helper(_answers)
+    os.kill(helper._process.pid, signal.SIGINT)  # while it imports, as a terminal sends it to all
+    assert helper.receive() == "here"
+    os.kill(helper._process.pid, signal.SIGINT)
+    helper.send("go")
+    helper.end()
+    assert capfd.readouterr().err == ""
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def _with_a_child(pipe):
     """Leave a child behind that holds the pipe open."""
     if os.fork():
