@@ -11,12 +11,18 @@ from typing import Any
 from s4m_pipeline.artifacts.digest_beside import digest_file
 from s4m_pipeline.artifacts.durable import make_folder, sync_files
 from s4m_pipeline.artifacts.file_facts import FileFacts, FileState, Progress, state_of
-from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, format_fault, is_fingerprint
+from s4m_pipeline.artifacts.fingerprint import (
+    FORMAT_VERSION,
+    content_digest,
+    format_fault,
+    is_fingerprint,
+)
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
     SeenFiles,
+    check_listed,
     list_fault,
     read_manifest,
     size_fault,
@@ -103,6 +109,18 @@ class Store:
             return fault
         compare = self._seen.fault if thorough else size_fault
         return next((f for entry in manifest.input_files if (f := compare(folder, entry))), "")
+
+    def digest_of_file(self, path: Path) -> str:
+        """Digest of a file of weights that a run names, or of a folder of them.
+
+        One that lies in a finished artifact is read and compared, whatever is remembered of it: a
+        byte that a disk changed leaves the times as they are.
+
+        Raises:
+            ArtifactError: It is a finished artifact's, and not what the manifest says.
+            UsageError: It is missing or cannot be read.
+        """
+        return check_listed(path, self._seen) or content_digest(path, self.facts)
 
     def latest(self, stage: str, pointer: str = "") -> str | None:
         """The fingerprint of a stage's last finished artifact.

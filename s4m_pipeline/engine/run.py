@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s4m_pipeline.artifacts import fingerprint as digests
+from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.console.reporter import Reporter
@@ -126,14 +127,22 @@ class Run:
         if not self.store.is_complete(stage.name, fingerprint):
             raise self._missing(stage, fingerprint)
         folder = self.folder(stage)
+        self.manifest(stage)
+        if fault := self.store.fault(stage.name, fingerprint, thorough):
+            raise ArtifactError(f"{folder}/{fault}.\n{self.remedy(stage)}")
+        return folder
+
+    def manifest(self, stage: StageLike) -> Manifest:
+        """A finished artifact's manifest.
+
+        Raises:
+            ArtifactError: It cannot be read; the message names the command that makes it again.
+        """
         try:
-            fault = self.store.fault(stage.name, fingerprint, thorough)
+            return self.store.manifest(stage.name, self.fingerprint(stage))
         except ArtifactError as error:
             fault = str(error).splitlines()[0]
             raise ArtifactError(f"{fault}\n{self.remedy(stage)}") from error
-        if fault:
-            raise ArtifactError(f"{folder}/{fault}.\n{self.remedy(stage)}")
-        return folder
 
     def _missing(self, stage: StageLike, fingerprint: str) -> UsageError | ArtifactError:
         """Why a finished artifact is not there, and the command that makes it."""

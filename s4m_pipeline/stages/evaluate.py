@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s4m_pipeline.artifacts.fingerprint import content_digest
-from s4m_pipeline.artifacts.manifest import MANIFEST, check_listed, read_manifest
+from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.config_data import LabelledSet
@@ -129,9 +128,7 @@ class Evaluate(Stage):
         """The image set, and a checkpoint given by path."""
         sources = {self.split: run.images.digest(self.section(run.config))}
         if not self.upstream(run.config):
-            path = self._checkpoint_file()
-            sources["checkpoint"] = content_digest(path, run.store.facts)
-            check_listed(path, sources["checkpoint"])
+            sources["checkpoint"] = run.store.digest_of_file(self._checkpoint_file())
         return sources
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
