@@ -16,6 +16,7 @@ from s4m_pipeline.config_file import load_config
 from s4m_pipeline.configs import MODELS
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.data.scenes.scenes import generate_scenes
+from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.labels.page import write_label_page
 from s4m_pipeline.workflow.pipeline import run_all
@@ -56,6 +57,9 @@ student:      {model: tiny.py, iterations: 4, labelled_batch: 1, unlabelled_batc
                checkpoint_interval: 2, workers: 0,
                structure_weight: 0.5, class_weight: 0.5, ema: 0.9}
 """
+
+CALIBRATION = ("refine.min_score=0.02", "calibration.iterations=20")
+"""Settings of the calibrated run."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,16 @@ def workshop_once(made_once, tmp_path_factory) -> WorkshopOnce:
 def finished(empty_workshop, workshop_once) -> Workshop:
     """The workshop with all stages made; tests that change it take a copy."""
     return workshop_once("finished", empty_workshop, lambda own: run_all(own.run()))
+
+
+@pytest.fixture(scope="session")
+def calibrated(finished, workshop_once) -> Workshop:
+    """The finished workshop, calibrated with the settings of `CALIBRATION`."""
+
+    def calibrate(workshop: Workshop) -> None:
+        run_all(workshop.run(*CALIBRATION), [stage_named("cross-fit"), stage_named("calibrate")])
+
+    return workshop_once("calibrated", finished, calibrate)
 
 
 @pytest.fixture

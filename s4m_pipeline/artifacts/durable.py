@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from s4m_pipeline.errors import ArtifactError
+
 
 def sync_file(path: Path) -> None:
     """Wait until a file's bytes are on the disk."""
@@ -44,7 +46,16 @@ def sync_files(folder: Path, paths: Iterable[str]) -> None:
 
 
 def put_in_place(partial: Path, path: Path) -> None:
-    """Give a file that was written under another name its own: bytes first, then the name."""
+    """Give a file that was written under another name its own: bytes first, then the name.
+
+    Raises:
+        ArtifactError: A folder has that name.
+    """
     sync_file(partial)
-    partial.replace(path)
+    try:
+        partial.replace(path)
+    except IsADirectoryError as error:
+        raise ArtifactError(
+            f"{path}: is a folder, where a file belongs.\nRemove it, then run it again."
+        ) from error
     sync_folder(path.parent)

@@ -18,17 +18,8 @@ from s4m_pipeline.stages.calibration.gains import ENOUGH, Measurements
 from s4m_pipeline.stages.calibration.policies import S4M_RULE, calibration_policies
 from s4m_pipeline.stages.refine.settings import policy_of_settings, refine_policy
 from s4m_pipeline.stages.refine.stage import Refine
-from s4m_pipeline.workflow.pipeline import run_all, stages_of
-
-SETTINGS = ("refine.min_score=0.02", "calibration.iterations=20")
-
-
-@pytest.fixture(scope="module")
-def calibrated(finished, workshop_once):
-    def calibrate_it(workshop):
-        run_all(workshop.run(*SETTINGS), [CrossFit(), Calibrate()])
-
-    return workshop_once("calibrated", finished, calibrate_it)
+from s4m_pipeline.workflow.pipeline import stages_of
+from tests.workshop import CALIBRATION
 
 
 def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
@@ -81,7 +72,7 @@ def test_what_a_fold_set_aside_is_listed(finished, tmp_path):
 
 
 def test_cross_fit_leaves_predictions_and_logs_but_no_weights(calibrated):
-    run = calibrated.run(*SETTINGS)
+    run = calibrated.run(*CALIBRATION)
     folder = run.folder(CrossFit())
     manifest = read_manifest(folder)
     assert verify(folder, manifest) == []
@@ -94,7 +85,7 @@ def test_cross_fit_leaves_predictions_and_logs_but_no_weights(calibrated):
 
 
 def test_measurements_are_ious_with_the_instance_of_the_class_that_is_overlapped_most(calibrated):
-    run = calibrated.run(*SETTINGS)
+    run = calibrated.run(*CALIBRATION)
     predictions = {
         (row["image_id"], row["instance_id"]): row
         for row in read_table(run.folder(CrossFit()), "predictions").to_pylist()
@@ -139,7 +130,7 @@ def test_one_encoder_pass_a_view_serves_all_policies(calibrated, tmp_path, monke
 
     monkeypatch.setattr(Sam2Segmenter, "encode", encode)
     copy = calibrated.copy(tmp_path / "run")
-    run = copy.run(*SETTINGS)
+    run = copy.run(*CALIBRATION)
     before = read_manifest(run.folder(Calibrate())).content
     perform(run, Calibrate(), force=True)
     measured_images = set(read_measurements(run.folder(Calibrate())).image_id.tolist())
@@ -150,7 +141,7 @@ def test_one_encoder_pass_a_view_serves_all_policies(calibrated, tmp_path, monke
 
 
 def test_the_choice_is_the_policy_with_the_surest_gain(calibrated):
-    run = calibrated.run(*SETTINGS)
+    run = calibrated.run(*CALIBRATION)
     own = read_measurements(run.folder(Calibrate()))
     columns = {name: np.tile(getattr(own, name), 10) for name in own.__slots__}
     measurements = Measurements(**columns)  # so many that a choice is made
@@ -170,7 +161,7 @@ def test_the_choice_is_the_policy_with_the_surest_gain(calibrated):
 
 
 def test_other_refinement_settings_train_no_teacher_again(calibrated):
-    run = calibrated.run(*SETTINGS, "refine.fuse_weight=0.7")
+    run = calibrated.run(*CALIBRATION, "refine.fuse_weight=0.7")
     assert freshness(run, CrossFit()).state == "fresh"
     assert freshness(run, Calibrate()).state == "stale"
 
@@ -217,10 +208,10 @@ def test_in_the_mean_of_four_each_has_a_quarter(finished):
 def test_prompts_added_to_the_table_are_measured(calibrated, tmp_path, s4m, monkeypatch):
     monkeypatch.setitem(PROMPTS, "mask", PromptParts(mask=True))
     copy = calibrated.copy(tmp_path / "run")
-    assert freshness(copy.run(*SETTINGS), CrossFit()).state == "fresh"
-    code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *SETTINGS)
+    assert freshness(copy.run(*CALIBRATION), CrossFit()).state == "fresh"
+    code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *CALIBRATION)
     assert code == 0, err
-    own = read_measurements(copy.run(*SETTINGS).folder(Calibrate()))
+    own = read_measurements(copy.run(*CALIBRATION).folder(Calibrate()))
     for name in ("mask, single", "mask, fuse"):
         assert name in out
         assert (own.policy == name).sum() == (own.policy == "box, single").sum() > 0
@@ -228,7 +219,7 @@ def test_prompts_added_to_the_table_are_measured(calibrated, tmp_path, s4m, monk
 
 def test_a_choice_by_too_few_instances_is_warned_of(calibrated, tmp_path, s4m):
     copy = calibrated.copy(tmp_path / "run")
-    settings = (*SETTINGS, "refine.fuse_weight=0.7")
+    settings = (*CALIBRATION, "refine.fuse_weight=0.7")
     code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *settings)
     count = read_manifest(copy.run(*settings).folder(Calibrate())).counts["instances"]
     assert 0 < count < ENOUGH
@@ -245,7 +236,7 @@ def test_a_choice_by_too_few_instances_is_warned_of(calibrated, tmp_path, s4m):
 
 def test_a_calibration_by_another_rule_is_stale(calibrated, monkeypatch):
     monkeypatch.setattr(calibrate, "RULE", calibrate.RULE + 1)
-    standing = freshness(calibrated.run(*SETTINGS), Calibrate())
+    standing = freshness(calibrated.run(*CALIBRATION), Calibrate())
     assert standing.state == "stale"
     assert standing.why == "this version of s4m chooses differently"
 
@@ -254,7 +245,7 @@ def test_calibrating_where_only_thresholds_need_it_prints_the_predictions_folder
     calibrated, tmp_path, s4m
 ):
     copy = calibrated.copy(tmp_path / "run")
-    settings = (*SETTINGS, "refine.policy=none", "pseudo_label.thresholds=precision")
+    settings = (*CALIBRATION, "refine.policy=none", "pseudo_label.thresholds=precision")
     settings = (*settings, "student.structure_weight=0")
     code, out, err = s4m("refine", "--calibrate", "-c", copy.config, *settings)
     assert (code, out.strip()) == (0, str(copy.run(*settings).folder(CrossFit()))), err
@@ -269,12 +260,12 @@ def test_a_calibration_with_an_unreadable_image_is_printed_before_code_4(
     calibrated, tmp_path, s4m, flags
 ):
     copy = calibrated.copy(tmp_path / "run")
-    run = copy.run(*SETTINGS)
+    run = copy.run(*CALIBRATION)
     path = run.folder(Calibrate()) / "manifest.json"
     manifest = read_manifest(path.parent)
     manifest.counts["quarantined"] = 1
     path.write_text(json.dumps(manifest.to_dict()))
-    code, out, _ = s4m("refine", "--calibrate", "-c", copy.config, *SETTINGS, *flags)
+    code, out, _ = s4m("refine", "--calibrate", "-c", copy.config, *CALIBRATION, *flags)
     assert code == 4
     if flags:
         assert json.loads(out)["best"] == manifest.metrics["best"]
@@ -284,7 +275,7 @@ def test_a_calibration_with_an_unreadable_image_is_printed_before_code_4(
 
 def test_auto_refines_as_the_calibration_says(calibrated, tmp_path):
     copy = calibrated.copy(tmp_path / "run")
-    settings = (*SETTINGS, "refine.policy=auto")
+    settings = (*CALIBRATION, "refine.policy=auto")
     run = copy.run(*settings)
     assert [s.name for s in stages_of(run.config)][2:4] == ["cross-fit", "calibrate"]
     folder = run.folder(Calibrate())
@@ -314,16 +305,16 @@ def test_auto_without_a_calibration_names_the_command_that_makes_one(finished, t
 
 
 def test_calibrate_prints_policies_sizes_and_classes(calibrated, s4m):
-    code, out, _ = s4m("refine", "--calibrate", "-c", calibrated.config, *SETTINGS)
+    code, out, _ = s4m("refine", "--calibrate", "-c", calibrated.config, *CALIBRATION)
     assert code == 0
-    run = calibrated.run(*SETTINGS)
+    run = calibrated.run(*CALIBRATION)
     for name in calibration_policies(run.config):
         assert name in out
     for word in ("small", "medium", "large", "95 %", "auto"):
         assert word in out
     for category in run.images.labelled.categories:
         assert category.name in out
-    code, out, _ = s4m("refine", "--calibrate", "--json", "-c", calibrated.config, *SETTINGS)
+    code, out, _ = s4m("refine", "--calibrate", "--json", "-c", calibrated.config, *CALIBRATION)
     assert json.loads(out)["best"] in calibration_policies(run.config)
 
 
