@@ -75,7 +75,7 @@ Pair = TypeVar("Pair")
 
 
 def chosen(name: str, pairs: Sequence[Pair], few: int, most: int = 1000) -> Sequence[Pair]:
-    """A few pairs, the same ones each time; with ``make faults`` all, or as many as there may be."""
+    """A few pairs, the same ones each time; with ``make faults`` all, or ``most`` of them."""
     count = most if ALL else few
     if len(pairs) <= count:
         return pairs
