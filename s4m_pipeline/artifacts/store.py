@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,9 @@ class Store:
             )
         return known[1]
 
-    def fault(self, stage: str, fingerprint: str, thorough: bool = True) -> str:
+    def fault(
+        self, stage: str, fingerprint: str, thorough: bool = True, tables: Collection[str] = ()
+    ) -> str:
         """What is wrong with a finished artifact as an input; empty for nothing.
 
         Args:
@@ -99,6 +101,7 @@ class Store:
             fingerprint: The artifact's.
             thorough: Compare what stages read of it with its digests, each file once for its
                 state; else sizes alone, which is quick.
+            tables: The tables that are read, where no other file is.
 
         Raises:
             ArtifactError: Its manifest cannot be read.
@@ -108,7 +111,10 @@ class Store:
         if fault := list_fault(manifest):
             return fault
         compare = self._seen.fault if thorough else size_fault
-        return next((f for entry in manifest.input_files if (f := compare(folder, entry))), "")
+        entries = manifest.input_files
+        if tables:
+            entries = [entry for entry in entries if entry.path.split("/")[0] in tables]
+        return next((f for entry in entries if (f := compare(folder, entry))), "")
 
     def digest_of_file(self, path: Path) -> str:
         """Digest of a file of weights that a run names, or of a folder of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,26 +109,31 @@ class Run:
         """The folder of the artifact that this configuration asks of a stage."""
         return self.store.folder(stage.name, self.fingerprint(stage))
 
-    def require(self, stage: StageLike) -> Path:
+    def require(self, stage: StageLike, tables: Collection[str] = ()) -> Path:
         """The folder of a finished input artifact, of which all that stages read is whole.
+
+        Args:
+            stage: The stage that made it.
+            tables: The tables that are read, where no other file of it is; the others are not
+                looked at, which for structural maps would take longer than the work.
 
         Raises:
             UsageError: It has not been made; the message names the command that makes it.
             ArtifactError: Only one of another configuration is there, or it is damaged.
         """
-        return self._finished(stage, thorough=True)
+        return self._finished(stage, thorough=True, tables=tables)
 
     def glance_at(self, stage: StageLike) -> Path:
         """As `require`, but only sizes are compared, so that it answers at once."""
         return self._finished(stage, thorough=False)
 
-    def _finished(self, stage: StageLike, thorough: bool) -> Path:
+    def _finished(self, stage: StageLike, thorough: bool, tables: Collection[str] = ()) -> Path:
         fingerprint = self.fingerprint(stage)
         if not self.store.is_complete(stage.name, fingerprint):
             raise self._missing(stage, fingerprint)
         folder = self.folder(stage)
         self.manifest(stage)
-        if fault := self.store.fault(stage.name, fingerprint, thorough):
+        if fault := self.store.fault(stage.name, fingerprint, thorough, tables):
             raise ArtifactError(f"{folder}/{fault}.\n{self.remedy(stage)}")
         return folder
 

@@ -212,3 +212,20 @@ def test_where_an_input_of_an_input_is_damaged_its_own_command_is_named(done: Wo
         perform(run, TrainStudent(), force=True)
     assert str(path) in str(refused.value)
     assert f"{run.command_for(TrainTeacher())} --force" in str(refused.value)
+
+
+def test_what_reads_one_table_alone_compares_that_table_alone(done: Workshop, s4m) -> None:
+    run = done.run()
+    files = {
+        entry.path.split("/")[0]: entry.path for entry in read_manifest(run.folder(Refine())).files
+    }
+    truth = done.folder / "scenes" / "unlabelled.json"
+    command = ("label-quality", "-c", done.config, "--annotations", truth, "--json")
+    code, whole, _ = s4m(*command)
+    assert code == 0
+    with flipped(run.folder(Refine()) / files["structure"], 1):
+        assert s4m(*command)[:2] == (0, whole)
+    with flipped(run.folder(Refine()) / files["refined"], 1):
+        code, _, err = s4m(*command)
+    assert code == 3
+    assert "its SHA-256 is not the manifest's" in err
