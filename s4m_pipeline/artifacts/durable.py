@@ -52,10 +52,18 @@ def put_in_place(partial: Path, path: Path) -> None:
         ArtifactError: A folder has that name.
     """
     sync_file(partial)
-    try:
-        partial.replace(path)
-    except IsADirectoryError as error:
+    refuse_folder(path)
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is to be written.
+
+    Raises:
+        ArtifactError: There is one.
+    """
+    if path.is_dir():
         raise ArtifactError(
             f"{path}: is a folder, where a file belongs.\nRemove it, then run it again."
-        ) from error
-    sync_folder(path.parent)
+        )

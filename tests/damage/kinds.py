@@ -14,6 +14,7 @@ from pathlib import Path
 
 FLIPS = 3
 """Places at which a bit of each file is flipped."""
+ANOTHER = "somebody else's"
 
 Damage = Callable[[Path, random.Random], None]
 
@@ -65,15 +66,24 @@ def to_folder(path: Path, draw: random.Random) -> None:
 
 
 def to_link_to_another(path: Path, draw: random.Random) -> None:
-    """A link to a file with another content."""
+    """A link to a file with another content, which nothing may change."""
     path.unlink()
-    path.symlink_to(__file__)
+    path.symlink_to(another_of(path))
 
 
 def to_link_to_nothing(path: Path, draw: random.Random) -> None:
     """A link to a file that is not there."""
     path.unlink()
     path.symlink_to(path.with_name("nothing"))
+
+
+def another_of(path: Path) -> Path:
+    """The file outside the work folder that links lead to."""
+    work = next(folder for folder in path.parents if folder.name == "work")
+    another = work.with_name("another file")
+    if not another.exists():
+        another.write_text(ANOTHER)
+    return another
 
 
 KINDS: dict[str, Damage] = {

@@ -23,7 +23,7 @@ from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.models.hooks import JsonLinesHook
 from s4m_pipeline.workflow.artifact_views import verify_artifact
-from tests.damage.kinds import KINDS, damage, remove
+from tests.damage.kinds import ANOTHER, KINDS, another_of, damage, remove
 from tests.damage.whole_run import SETTINGS, chosen, files_of, note, run_of
 from tests.workshop import Workshop, WorkshopOnce
 
@@ -69,6 +69,8 @@ def _go_on(run: Run, stage: Stage, path: Path) -> tuple[Manifest, str]:
         text = str(refused)
         assert str(path) in text
         assert len(text.splitlines()) <= 3
+    finally:
+        assert another_of(path).read_text() == ANOTHER
     remove(path)
     return perform(run, stage), "refused by name until it is removed, then the same result"
 
