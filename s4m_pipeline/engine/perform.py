@@ -236,7 +236,12 @@ def _require_manifests(run: Run, stage: Stage) -> None:
     """Refuse a damaged manifest among all that an artifact was made of, with what repairs that."""
     for upstream in stage.upstream(run.config).values():
         if run.store.is_complete(upstream.name, run.fingerprint(upstream)):
-            run.manifest(upstream)
+            try:
+                run.manifest(upstream)
+            except ArtifactError as error:
+                fault, _, remedy = str(error).partition("\n")
+                needed = f"needed by {run.command_for(stage)}"
+                raise ArtifactError(f"{fault}; {needed}\n{remedy}") from error
         _require_manifests(run, upstream)
 
 
