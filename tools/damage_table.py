@@ -19,7 +19,6 @@ WHERE = {
     "verify": "finished, `s4m artifacts verify`",
     "readers": "finished, the stages that read it",
     "stopped": "stopped, and gone on with",
-    "beside": "files beside the artifacts",
 }
 """What a test tries, by the name that its lines begin with."""
 
