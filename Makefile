@@ -34,11 +34,14 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-# All trials of docs/reliability.md, whose table it writes.
+# All trials and all damage of docs/reliability.md, whose tables it writes.
 faults: setup
 	rm -f .faults.jsonl
 	S4M_FAULTS=all S4M_FAULTS_TABLE=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults
 	$(BIN)/python tools/reliability_table.py .faults.jsonl
+	rm -f .damage.jsonl
+	S4M_FAULTS=all S4M_DAMAGE_TABLE=$(CURDIR)/.damage.jsonl $(BIN)/python -m pytest tests/damage
+	$(BIN)/python tools/damage_table.py .damage.jsonl
 
 # Inputs of all readers together: a hundred thousand new ones, where `make test` tries a thousand.
 FUZZ ?= 100000

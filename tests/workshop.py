@@ -58,9 +58,8 @@ student:      {model: tiny.py, iterations: 4, labelled_batch: 1, unlabelled_batc
                structure_weight: 0.5, class_weight: 0.5, ema: 0.9}
 """
 
-
 CALIBRATION = ("refine.min_score=0.02", "calibration.iterations=20")
-"""Settings of the calibration."""
+"""Settings of the calibrated run."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from s4m_pipeline.errors import ArtifactError
+
 LOST = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What a system says where it could not write something down."""
 
@@ -52,7 +54,24 @@ def sync_files(folder: Path, paths: Iterable[str]) -> None:
 
 
 def put_in_place(partial: Path, path: Path) -> None:
-    """Give a file that was written under another name its own: bytes first, then the name."""
+    """Give a file that was written under another name its own: bytes first, then the name.
+
+    Raises:
+        ArtifactError: A folder has that name.
+    """
     sync_file(partial)
+    refuse_folder(path)
     partial.replace(path)
     sync_folder(path.parent)
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is to be written.
+
+    Raises:
+        ArtifactError: There is one.
+    """
+    if path.is_dir():
+        raise ArtifactError(
+            f"{path}: is a folder, where a file belongs.\nRemove it, then run it again."
+        )

@@ -7,7 +7,6 @@ second. This is the one place that says when a file counts as the same as before
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +15,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from s4m_pipeline.artifacts.plain_files import clear_the_way, read_plain
+from s4m_pipeline.artifacts.sealed import read_cache, write_cache
 
-MOST_BYTES = 1 << 34
-"""Of the file of facts, which has a line for each picture of a set."""
 THREADS = 4
 """Files that are looked at at a time; reading and hashing release the GIL."""
 YOUNG = 2_000_000_000
@@ -114,22 +111,14 @@ class FileFacts:
     def _load(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
         if self._known is None:
             try:
-                content = b"{}" if self._path is None else read_plain(self._path, MOST_BYTES)
-                self._known = _checked(json.loads(content))
-            except (OSError, ValueError, RecursionError):
+                self._known = _checked({} if self._path is None else read_cache(self._path))
+            except ValueError:
                 self._known = {}
         return self._known
 
     def _save(self) -> None:
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.with_suffix(f".{os.getpid()}.tmp")
-            clear_the_way(partial).write_text(json.dumps(self._known))
-            partial.replace(self._path)
-        except OSError:  # a read-only work folder: what was found is right all the same
-            return
+        if self._path is not None:
+            write_cache(self._path, self._known or {})
 
 
 def state_of(path: str | Path) -> FileState:

@@ -176,25 +176,33 @@ def _content_fault(folder: Path, entry: FileEntry) -> str:
     return "" if digest == entry.sha256 else f"{entry.path}: its SHA-256 is not the manifest's"
 
 
-def check_listed(path: Path, digest: str) -> None:
-    """Refuse a file that lies in a finished artifact and is not what the manifest says.
+def check_listed(path: Path, seen: SeenFiles | None = None) -> str:
+    """Compare a file with the manifest beside it, where that lists the file.
 
     Args:
         path: The file, which need not be of an artifact.
-        digest: Its SHA-256.
+        seen: Files that need not be read again.
+
+    Returns:
+        Its SHA-256, taken of its bytes; an empty text where no manifest lists it.
 
     Raises:
-        ArtifactError: It has another digest there; the message says what to do.
+        ArtifactError: It is not what the manifest says; the message says what to do.
     """
-    if not (path.parent / MANIFEST).is_file():
-        return
-    manifest = read_manifest(path.parent)
-    if any(entry.path == path.name and entry.sha256 != digest for entry in manifest.files):
+    folder = path.parent
+    if not (folder / MANIFEST).is_file():
+        return ""
+    manifest = read_manifest(folder)
+    entry = next((entry for entry in manifest.files if entry.path == path.name), None)
+    if entry is None:
+        return ""
+    if fault := (seen or SeenFiles()).fault(folder, entry):
         raise ArtifactError(
-            f"{path}: its SHA-256 is not the manifest's.\n{set_aside(path.parent)} "
+            f"{folder}/{fault}.\n{set_aside(folder)} "
             f"(s4m {manifest.stage} -c RUN.yaml, or s4m run --rounds N for round N)",
-            path.parent,
+            folder,
         )
+    return entry.sha256
 
 
 class SeenFiles:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.durable import make_folder, put_in_place
-from s4m_pipeline.artifacts.plain_files import clear_the_way, read_plain
+from s4m_pipeline.artifacts.plain_files import MOST_BYTES, clear_the_way, read_plain
 
 SEAL = "sha256"
 """The key of the digest."""
+CACHE_BYTES = 1 << 34
+"""At most, of what can be found again: it has a line for each picture of a set."""
 _OPEN = "0" * 64
 
 
@@ -26,6 +28,30 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     text = _text({**value, SEAL: _OPEN})
     before, _, after = text.rpartition(_OPEN)
     write_text(path, before + _digest(text) + after)
+
+
+def write_cache(path: Path, value: Mapping[str, Any]) -> None:
+    """Write what can be found again as JSON with a digest of itself, by rename.
+
+    Nothing is waited for, and nothing is written where the folder is read-only.
+    """
+    before, _, after = json.dumps({**value, SEAL: _OPEN}).rpartition(_OPEN)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_the_way(partial).write_text(before + _digest(before + _OPEN + after) + after)
+        partial.replace(path)
+    except OSError:
+        return
+
+
+def read_cache(path: Path) -> dict[str, Any]:
+    """What `write_cache` wrote; nothing where a byte of it changed, or where it has no digest."""
+    try:
+        value, fault = read_sealed(path, (), CACHE_BYTES)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {} if fault else value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -41,13 +67,16 @@ def write_text(path: Path, text: str) -> None:
     put_in_place(partial, path)
 
 
-def read_sealed(path: Path, known: Collection[str]) -> tuple[dict[str, Any], str]:
+def read_sealed(
+    path: Path, known: Collection[str], most: int = MOST_BYTES
+) -> tuple[dict[str, Any], str]:
     """Read a mapping from JSON, and say whether it is as it was written.
 
     Args:
         path: The file.
         known: The keys that it may have. One that lost its digest's key to a changed byte has
             another one.
+        most: Bytes that it may have.
 
     Returns:
         The mapping without its digest, and what is wrong with it; an empty text for nothing.
@@ -56,7 +85,7 @@ def read_sealed(path: Path, known: Collection[str]) -> tuple[dict[str, Any], str
         OSError: It cannot be read.
         ValueError: It is no JSON, or no mapping.
     """
-    text = read_plain(path).decode()
+    text = read_plain(path, most).decode()
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__} where a mapping should be")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,18 @@ from typing import Any
 from s4m_pipeline.artifacts.digest_beside import digest_file
 from s4m_pipeline.artifacts.durable import make_folder, sync_files
 from s4m_pipeline.artifacts.file_facts import FileFacts, FileState, Progress, state_of
-from s4m_pipeline.artifacts.fingerprint import FORMAT_VERSION, format_fault, is_fingerprint
+from s4m_pipeline.artifacts.fingerprint import (
+    FORMAT_VERSION,
+    content_digest,
+    format_fault,
+    is_fingerprint,
+)
 from s4m_pipeline.artifacts.locks import held, is_held
 from s4m_pipeline.artifacts.manifest import (
     MANIFEST,
     Manifest,
     SeenFiles,
+    check_listed,
     list_fault,
     read_manifest,
     size_fault,
@@ -85,7 +91,9 @@ class Store:
             )
         return known[1]
 
-    def fault(self, stage: str, fingerprint: str, thorough: bool = True) -> str:
+    def fault(
+        self, stage: str, fingerprint: str, thorough: bool = True, tables: Collection[str] = ()
+    ) -> str:
         """What is wrong with a finished artifact as an input; empty for nothing.
 
         Args:
@@ -93,6 +101,7 @@ class Store:
             fingerprint: The artifact's.
             thorough: Compare what stages read of it with its digests, each file once for its
                 state; else sizes alone, which is quick.
+            tables: The tables that are read, where no other file is.
 
         Raises:
             ArtifactError: Its manifest cannot be read.
@@ -102,7 +111,22 @@ class Store:
         if fault := list_fault(manifest):
             return fault
         compare = self._seen.fault if thorough else size_fault
-        return next((f for entry in manifest.input_files if (f := compare(folder, entry))), "")
+        entries = manifest.input_files
+        if tables:
+            entries = [entry for entry in entries if entry.path.split("/")[0] in tables]
+        return next((f for entry in entries if (f := compare(folder, entry))), "")
+
+    def digest_of_file(self, path: Path) -> str:
+        """Digest of a file of weights that a run names, or of a folder of them.
+
+        One that lies in a finished artifact is read and compared, whatever is remembered of it: a
+        byte that a disk changed leaves the times as they are.
+
+        Raises:
+            ArtifactError: It is a finished artifact's, and not what the manifest says.
+            UsageError: It is missing or cannot be read.
+        """
+        return check_listed(path, self._seen) or content_digest(path, self.facts)
 
     def latest(self, stage: str, pointer: str = "") -> str | None:
         """The fingerprint of a stage's last finished artifact.

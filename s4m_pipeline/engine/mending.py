@@ -13,6 +13,7 @@ from s4m_pipeline.artifacts.manifest import (
     verify,
     write_manifest,
 )
+from s4m_pipeline.artifacts.markers import marker_faults
 from s4m_pipeline.artifacts.training_files import is_for_people
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
@@ -39,7 +40,8 @@ def reopened(run: Run, stage: Stage) -> bool:
     folder = run.folder(stage)
     try:
         manifest = run.store.manifest(stage.name, fingerprint)
-        if list_fault(manifest) or not verify(folder, manifest):
+        faults = [*verify(folder, manifest), *marker_faults(folder, manifest.files)]
+        if list_fault(manifest) or not faults:
             return False
         if changed_inputs(run, stage, manifest.input_contents) or not _made_with_these(manifest):
             return False

@@ -223,12 +223,26 @@ def _if_fresh(run: Run, stage: Stage) -> Manifest | None:
 def _require_fresh(run: Run, upstream: Stage) -> None:
     """Refuse an input artifact that is missing, damaged, or older than what it was made of."""
     run.require(upstream)
+    _require_manifests(run, upstream)
     standing = freshness(run, upstream)
     if standing.state != "fresh":
         raise ArtifactError(
             f"{upstream.title} is {standing.state}: {standing.why}\n"
             f"Make it with: {run.command_for(upstream)}"
         )
+
+
+def _require_manifests(run: Run, stage: Stage) -> None:
+    """Refuse a damaged manifest among all that an artifact was made of, with what repairs that."""
+    for upstream in stage.upstream(run.config).values():
+        if run.store.is_complete(upstream.name, run.fingerprint(upstream)):
+            try:
+                run.manifest(upstream)
+            except ArtifactError as error:
+                fault, _, remedy = str(error).partition("\n")
+                needed = f"needed by {run.command_for(stage)}"
+                raise ArtifactError(f"{fault}; {needed}\n{remedy}") from error
+        _require_manifests(run, upstream)
 
 
 def _make(run: Run, stage: Stage, settings: dict[str, Any], inputs: dict[str, str]) -> Manifest:

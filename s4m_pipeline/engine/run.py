@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from s4m_pipeline.artifacts import fingerprint as digests
+from s4m_pipeline.artifacts.manifest import Manifest
 from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.config import RunConfig
 from s4m_pipeline.console.reporter import Reporter
@@ -108,32 +109,45 @@ class Run:
         """The folder of the artifact that this configuration asks of a stage."""
         return self.store.folder(stage.name, self.fingerprint(stage))
 
-    def require(self, stage: StageLike) -> Path:
+    def require(self, stage: StageLike, tables: Collection[str] = ()) -> Path:
         """The folder of a finished input artifact, of which all that stages read is whole.
+
+        Args:
+            stage: The stage that made it.
+            tables: The tables that are read, where no other file of it is; the others are not
+                looked at, which for structural maps would take longer than the work.
 
         Raises:
             UsageError: It has not been made; the message names the command that makes it.
             ArtifactError: Only one of another configuration is there, or it is damaged.
         """
-        return self._finished(stage, thorough=True)
+        return self._finished(stage, thorough=True, tables=tables)
 
     def glance_at(self, stage: StageLike) -> Path:
         """As `require`, but only sizes are compared, so that it answers at once."""
         return self._finished(stage, thorough=False)
 
-    def _finished(self, stage: StageLike, thorough: bool) -> Path:
+    def _finished(self, stage: StageLike, thorough: bool, tables: Collection[str] = ()) -> Path:
         fingerprint = self.fingerprint(stage)
         if not self.store.is_complete(stage.name, fingerprint):
             raise self._missing(stage, fingerprint)
         folder = self.folder(stage)
+        self.manifest(stage)
+        if fault := self.store.fault(stage.name, fingerprint, thorough, tables):
+            raise ArtifactError(f"{folder}/{fault}.\n{self.remedy(stage)}")
+        return folder
+
+    def manifest(self, stage: StageLike) -> Manifest:
+        """A finished artifact's manifest.
+
+        Raises:
+            ArtifactError: It cannot be read; the message names the command that makes it again.
+        """
         try:
-            fault = self.store.fault(stage.name, fingerprint, thorough)
+            return self.store.manifest(stage.name, self.fingerprint(stage))
         except ArtifactError as error:
             fault = str(error).splitlines()[0]
             raise ArtifactError(f"{fault}\n{self.remedy(stage)}") from error
-        if fault:
-            raise ArtifactError(f"{folder}/{fault}.\n{self.remedy(stage)}")
-        return folder
 
     def _missing(self, stage: StageLike, fingerprint: str) -> UsageError | ArtifactError:
         """Why a finished artifact is not there, and the command that makes it."""

@@ -20,6 +20,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from s4m_pipeline.artifacts.durable import put_in_place
 from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.errors import ArtifactError, S4MError, UsageError
 from s4m_pipeline.models.model_config import parts_of, read_model_config
@@ -83,7 +84,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         content["source_state_dict"] = _on_cpu(checkpoint.source_weights)
     unfinished = clear_the_way(path.with_name(f".{path.name}.{os.getpid()}.part"))
     torch.save(content, unfinished)
-    os.replace(unfinished, path)
+    put_in_place(unfinished, path)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -16,6 +16,7 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from s4m_pipeline.artifacts.digest_beside import is_whole_archive, remove_with_digest, write_digest
+from s4m_pipeline.artifacts.durable import refuse_folder
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, LAST, STATE
 from s4m_pipeline.errors import S4MError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
@@ -146,6 +147,9 @@ def _train(spec: TrainingSpec, path: Path) -> None:
     config = read_model_config(spec.model, len(spec.categories))
     work = spec.folder / WORK_FOLDER
     work.mkdir(parents=True, exist_ok=True)
+    names = (LABELS, "last_checkpoint")
+    for written in (path, spec.log_file, *work.glob("iter_*"), *(work / name for name in names)):
+        refuse_folder(written)  # before hours of work, not when it is written
     (work / LABELS).unlink(missing_ok=True)  # made of tables whose digests have just been compared
     spec.log_file.parent.mkdir(parents=True, exist_ok=True)
     try:

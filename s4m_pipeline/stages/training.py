@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.file_facts import FileState, state_of
-from s4m_pipeline.artifacts.fingerprint import content_digest
 from s4m_pipeline.artifacts.training_files import LOG
 from s4m_pipeline.config import RANDOM, RunConfig, StudentSection, TeacherSection, TrainingSection
 from s4m_pipeline.config_section import result_settings
@@ -58,7 +57,7 @@ def weights_source(section: TrainingSection, run: Run) -> dict[str, str]:
     """The digest of the file of weights that a training starts from, if its settings name one."""
     if section.weights in (None, RANDOM):
         return {}
-    return {"weights": content_digest(Path(str(section.weights)), run.store.facts)}
+    return {"weights": run.store.digest_of_file(Path(str(section.weights)))}
 
 
 def choosing_source(section: TrainingSection, run: Run) -> dict[str, str]:

@@ -81,7 +81,7 @@ def verify_artifact(folder: Path) -> str:
     """
     manifest = artifact_manifest(folder)
     faults = [fault for fault in (_place_fault(folder, manifest), list_fault(manifest)) if fault]
-    faults += [*verify(folder, manifest), *marker_faults(folder)]
+    faults += [*verify(folder, manifest), *marker_faults(folder, manifest.files)]
     if faults:
         raise ArtifactError(f"{folder}: " + "; ".join(faults))
     for table in TABLES:

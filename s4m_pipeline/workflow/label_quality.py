@@ -53,7 +53,8 @@ def label_quality_of_run(
         raise UsageError("label quality needs --annotations: the COCO file with the true masks")
     check_round(round_number)
     check_refresh(run.config, refresh)
-    folder = run.require(stage_named("refine", round_number, refresh=refresh))
+    refine = stage_named("refine", round_number, refresh=refresh)
+    folder = run.require(refine, tables=("refined",))
     images = run.images.unlabelled
     section = run.config.data.unlabelled
     if section is None:

@@ -20,6 +20,9 @@ from s4m_pipeline.late import load
 from s4m_pipeline.review.page import is_page
 from s4m_pipeline.stages.legs import check_refresh
 
+SHOWN = ("refined", "predictions", "quarantine")
+"""The tables that pages read. Structural maps, of which they show nothing, may have gigabytes."""
+
 
 def write_stage_report(
     run: Run, name: str, out: Path, limit: int, number: int = 1, refresh: int = 0
@@ -40,7 +43,7 @@ def write_stage_report(
     """
     stage = _stage(run, name, number, refresh)
     check_out(out)
-    folder = run.require(stage)
+    folder = run.require(stage, tables=SHOWN)
     _look_at_log(run, stage)
     load(STAGES[name].page)(run, folder, out, limit)
 

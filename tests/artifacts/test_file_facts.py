@@ -92,3 +92,15 @@ def test_a_set_is_the_same_after_a_touch_and_another_after_a_change(root: Path) 
     assert digest() == second == image_set_digest(root, NAMES)
     (root / "a.jpg").write_bytes(b"1234")
     assert digest() == first
+
+
+def test_facts_are_found_again_where_a_bit_of_their_file_changed(root: Path) -> None:
+    look(root)
+    path = root.parent / "work" / "facts.json"
+    content = path.read_bytes()
+    for place in range(0, 8 * len(content), 7):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        assert look(root) == (["a.jpg", "b.jpg"], ["1234", "1234", None]), place
+        assert look(root) == ([], ["1234", "1234", None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from s4m_pipeline.artifacts.manifest import read_manifest, write_manifest
 from s4m_pipeline.artifacts.shards import Shard, ShardResult, make_shards, read_marker, write_shard
 from s4m_pipeline.engine.perform import perform
+from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.workflow.artifact_views import verify_artifact
 from tests.workshop import Workshop
@@ -115,6 +117,28 @@ def test_repairing_one_shard_makes_one_shard(
     assert again.counts == before.counts
     assert not (folder.parent / ".replaced").exists()
     verify_artifact(folder)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_marker_is_noticed_and_repaired_with_its_shard(
+    several: Workshop, damage: Callable[[Path], None]
+) -> None:
+    folder = several.run().folder(PseudoLabel())
+    before = read_manifest(folder)
+    damage(folder / "shards" / "00001.json")
+    with pytest.raises(ArtifactError, match=r"shards/00001\.json: (damaged|missing)"):
+        verify_artifact(folder)
+    again = perform(several.run(), PseudoLabel(), force=True)
+    assert made_again(folder) == {"00001.parquet"}
+    assert again.files == before.files
+    verify_artifact(folder)
+
+
+def test_another_shards_marker_is_noticed(several: Workshop) -> None:
+    folder = several.run().folder(PseudoLabel())
+    shutil.copy(folder / "shards" / "00000.json", folder / "shards" / "00001.json")
+    with pytest.raises(ArtifactError, match=r"00001\.json: it is of other files than the manifest"):
+        verify_artifact(folder)
 
 
 def test_forcing_a_whole_artifact_makes_all_of_it(several: Workshop) -> None:

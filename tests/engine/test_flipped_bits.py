@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from s4m_pipeline.artifacts import store
+from s4m_pipeline.artifacts.fingerprint import file_digest
 from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
 from s4m_pipeline.artifacts.training_files import CHECKPOINT, is_for_people
 from s4m_pipeline.engine.perform import freshness, perform
@@ -169,6 +171,28 @@ def test_a_checkpoint_that_is_named_by_its_path_is_compared_too(done: Workshop, 
     assert "s4m train-teacher" in err
 
 
+@pytest.mark.parametrize("how", ["evaluate", "train-student", "convert-checkpoint"])
+def test_a_bit_that_changed_by_itself_in_a_file_that_is_named_by_its_path(
+    done: Workshop, s4m, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A disk that fails changes no time, so nothing that is remembered of the file counts."""
+    path = done.run().folder(TrainTeacher()) / CHECKPOINT
+    out = done.folder / "converted.pth"
+    command = {
+        "evaluate": ("evaluate", "-c", done.config, "--of", path),
+        "train-student": ("train-student", "-c", done.config, f"student.weights={path}"),
+        "convert-checkpoint": ("convert-checkpoint", path, out, "--to", "detectron2"),
+    }[how]
+    remembered = file_digest(path)
+    monkeypatch.setattr(store, "content_digest", lambda *_: remembered)
+    with flipped(path, 3):
+        code, _, err = s4m(*command)
+    assert code == 3
+    assert f"{path}: its SHA-256 is not the manifest's" in err
+    assert "s4m train-teacher -c RUN.yaml" in err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("stage", [TrainTeacher(), TrainStudent()])
 def test_only_the_checkpoint_of_a_training_is_an_input(done: Workshop, stage: Stage) -> None:
     folder = done.run().folder(stage)
@@ -179,3 +203,29 @@ def test_only_the_checkpoint_of_a_training_is_an_input(done: Workshop, stage: St
             assert freshness(done.run(), stage).state == "fresh"
             assert done.run().require(stage) == folder
             (folder / entry.path).write_bytes(content)
+
+
+def test_where_an_input_of_an_input_is_damaged_its_own_command_is_named(done: Workshop) -> None:
+    run = done.run()
+    path = run.folder(TrainTeacher()) / MANIFEST
+    with flipped(path, 1), pytest.raises(ArtifactError) as refused:
+        perform(run, TrainStudent(), force=True)
+    assert str(path) in str(refused.value)
+    assert f"{run.command_for(TrainTeacher())} --force" in str(refused.value)
+
+
+def test_what_reads_one_table_alone_compares_that_table_alone(done: Workshop, s4m) -> None:
+    run = done.run()
+    files = {
+        entry.path.split("/")[0]: entry.path for entry in read_manifest(run.folder(Refine())).files
+    }
+    truth = done.folder / "scenes" / "unlabelled.json"
+    command = ("label-quality", "-c", done.config, "--annotations", truth, "--json")
+    code, whole, _ = s4m(*command)
+    assert code == 0
+    with flipped(run.folder(Refine()) / files["structure"], 1):
+        assert s4m(*command)[:2] == (0, whole)
+    with flipped(run.folder(Refine()) / files["refined"], 1):
+        code, _, err = s4m(*command)
+    assert code == 3
+    assert "its SHA-256 is not the manifest's" in err

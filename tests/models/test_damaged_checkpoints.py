@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from s4m_pipeline.artifacts.digest_beside import digest_file, is_whole_archive
+from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.models import training
 from s4m_pipeline.models.hooks import read_log
 from s4m_pipeline.models.training import TrainingSpec, damaged_files, resume_iteration, train
@@ -84,6 +85,21 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert first == 3
     assert ended.keys() == straight.keys()
     assert all(torch.equal(ended[name], value) for name, value in straight.items())
+
+
+@pytest.mark.parametrize("name", ["mmengine/iter_4.pth", "mmengine/labels.arrow", "checkpoint.pth"])
+def test_a_folder_in_a_files_place_is_refused_before_the_work(
+    stopped: TrainingSpec, name: str
+) -> None:
+    path = stopped.folder / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    steps: list[int] = []
+    with pytest.raises(ArtifactError, match=f"{name}: is a folder, where a file belongs"):
+        train(replace(stopped, on_step=lambda iteration, _: steps.append(iteration)))
+    assert steps == []
+    path.rmdir()
+    assert resumed_at(stopped)[0] in (3, 5)
 
 
 def test_where_all_are_damaged_the_training_begins_anew(stopped: TrainingSpec) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from s4m_pipeline.artifacts.manifest import check_listed
 from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
@@ -94,6 +95,7 @@ def convert_checkpoint(
             options do not fit it.
         ArtifactError: Tensors are left over, missing, or of another shape.
     """
+    check_listed(source)
     prepare()
     content = read_content(source)
     tensors = tensors_of(content, source)

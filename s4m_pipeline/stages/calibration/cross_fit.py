@@ -38,6 +38,8 @@ from s4m_pipeline.stages.training import (
 )
 
 FOLDS = "folds.json"
+SET_ASIDE = "quarantine/00000.parquet"
+"""In a fold's folder, where images could not be trained on."""
 FOLD_OF_IMAGE = "s4m_pipeline.stages.calibration.fold_training:fold_of_image"
 TRAIN_FOLD = "s4m_pipeline.stages.calibration.fold_training:train_fold"
 
@@ -149,7 +151,8 @@ class CrossFit(ShardedStage):
                 outcome.files.append(file_entry(folder, weights))
             else:
                 remove_with_digest(weights)
-            outcome.files.append(file_entry(folder, fold_folder(folder, number) / LOG))
+            left = (fold_folder(folder, number) / name for name in (LOG, SET_ASIDE))
+            outcome.files += [file_entry(folder, path) for path in left if path.is_file()]
         return outcome
 
 

@@ -56,6 +56,21 @@ def test_every_labelled_image_is_predicted_by_a_teacher_that_did_not_see_it(
     assert [asked[str(n)] for n in range(2)] == [len(fold) for fold in folds]
 
 
+def test_what_a_fold_set_aside_is_listed(finished, tmp_path):
+    copy = finished.copy(tmp_path / "run")
+    image = sorted((copy.folder / "scenes" / "labelled").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:100])
+    run = copy.run("calibration.iterations=2", "teacher.structure_weight=0")
+    listed = {entry.path for entry in perform(run, CrossFit()).files}
+    tables = {
+        str(path.relative_to(run.folder(CrossFit())))
+        for path in copy.folder.rglob("*.parquet")
+        if "cross-fit" in path.parts
+    }
+    assert tables <= listed
+    assert "folds/0/quarantine/00000.parquet" in listed
+
+
 def test_cross_fit_leaves_predictions_and_logs_but_no_weights(calibrated):
     run = calibrated.run(*CALIBRATION)
     folder = run.folder(CrossFit())
