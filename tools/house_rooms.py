@@ -39,6 +39,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "errors",
         "late",
         "object_sizes",
+        "strict_json",
         "system_errors",
         "wording",
     ),

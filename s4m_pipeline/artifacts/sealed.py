@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.durable import make_folder, put_in_place
-from s4m_pipeline.artifacts.plain_files import clear_the_way, read_plain
+from s4m_pipeline.artifacts.plain_files import MOST_BYTES, clear_the_way, read_plain
+from s4m_pipeline.strict_json import read_json
 
 SEAL = "sha256"
 """The key of the digest."""
@@ -41,13 +42,16 @@ def write_text(path: Path, text: str) -> None:
     put_in_place(partial, path)
 
 
-def read_sealed(path: Path, known: Collection[str]) -> tuple[dict[str, Any], str]:
+def read_sealed(
+    path: Path, known: Collection[str], most: int = MOST_BYTES
+) -> tuple[dict[str, Any], str]:
     """Read a mapping from JSON, and say whether it is as it was written.
 
     Args:
         path: The file.
         known: The keys that it may have. One that lost its digest's key to a changed byte has
             another one.
+        most: Bytes that it may have.
 
     Returns:
         The mapping without its digest, and what is wrong with it; an empty text for nothing.
@@ -56,8 +60,8 @@ def read_sealed(path: Path, known: Collection[str]) -> tuple[dict[str, Any], str
         OSError: It cannot be read.
         ValueError: It is no JSON, or no mapping.
     """
-    text = read_plain(path).decode()
-    value = json.loads(text)
+    text = read_plain(path, most).decode()
+    value = read_json(text)
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__} where a mapping should be")
     digest = value.pop(SEAL, None)
@@ -67,6 +71,18 @@ def read_sealed(path: Path, known: Collection[str]) -> tuple[dict[str, Any], str
     before, found, after = text.rpartition(str(digest))
     whole = found and len(found) == len(_OPEN) and _digest(before + _OPEN + after) == digest
     return value, "" if whole else "its own SHA-256 is not the one that it names"
+
+
+def read_if_whole(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+    """A mapping that `write_sealed` wrote; an empty one where there is none, or a byte changed.
+
+    For what can be found anew, such as digests of files that are remembered.
+    """
+    try:
+        value, fault = read_sealed(path, (), most)
+    except (OSError, ValueError):
+        return {}
+    return {} if fault else value
 
 
 def _text(value: Any) -> str:
