@@ -7,7 +7,6 @@ second. This is the one place that says when a file counts as the same as before
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from s4m_pipeline.artifacts.plain_files import clear_the_way, read_plain
+from s4m_pipeline.artifacts.sealed import read_if_whole, write_sealed
 
 MOST_BYTES = 1 << 34
 """Of the file of facts, which has a line for each picture of a set."""
@@ -113,21 +112,14 @@ class FileFacts:
 
     def _load(self) -> dict[str, dict[str, dict[str, list[Any]]]]:
         if self._known is None:
-            try:
-                content = b"{}" if self._path is None else read_plain(self._path, MOST_BYTES)
-                self._known = _checked(json.loads(content))
-            except (OSError, ValueError, RecursionError):
-                self._known = {}
+            self._known = {} if self._path is None else read_if_whole(self._path, MOST_BYTES)
         return self._known
 
     def _save(self) -> None:
         if self._path is None:
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.with_suffix(f".{os.getpid()}.tmp")
-            clear_the_way(partial).write_text(json.dumps(self._known))
-            partial.replace(self._path)
+            write_sealed(self._path, self._known or {})
         except OSError:  # a read-only work folder: what was found is right all the same
             return
 
@@ -151,15 +143,3 @@ def _is_young(state: FileState) -> bool:
     _, content, any_change, _ = state
     now = time.time_ns()
     return any(-AHEAD < now - changed <= YOUNG for changed in (content, any_change))
-
-
-def _checked(known: Any) -> dict[str, dict[str, dict[str, list[Any]]]]:
-    """The content of a facts' file (ValueError where it is another's)."""
-    kinds = known.values() if isinstance(known, dict) else [None]
-    roots = [root for kind in kinds for root in (kind.values() if isinstance(kind, dict) else [0])]
-    for root in roots:
-        if not isinstance(root, dict):
-            raise ValueError("not a file of facts")
-        if not all(isinstance(fact, list) and len(fact) == 5 for fact in root.values()):
-            raise ValueError("not a file of facts")
-    return dict(known)

@@ -92,3 +92,13 @@ def test_a_set_is_the_same_after_a_touch_and_another_after_a_change(root: Path) 
     assert digest() == second == image_set_digest(root, NAMES)
     (root / "a.jpg").write_bytes(b"1234")
     assert digest() == first
+
+
+def test_a_changed_byte_in_what_is_remembered_is_noticed(root: Path) -> None:
+    look(root)
+    stored = root.parent / "work" / "facts.json"
+    text = stored.read_text()
+    for at in range(0, len(text), 3):
+        other = "2" if text[at] != "2" else "3"
+        stored.write_text(text[:at] + other + text[at + 1 :])
+        assert look(root)[1] == ["1234", "1234", None]
