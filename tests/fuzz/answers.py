@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from s4m_pipeline.errors import BAD_ARTIFACT, WRONG_USE, S4MError
 
-READERS = 17
+READERS = 19
 """How many tests share the inputs."""
 INPUTS = int(os.environ.get("S4M_FUZZ", "1000"))
 """Inputs of all readers together."""

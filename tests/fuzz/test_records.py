@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from s4m_pipeline.artifacts.store import Store
 from s4m_pipeline.models.hooks import read_log as read_steps
 from s4m_pipeline.review.curves import read_log, training_figures
 from s4m_pipeline.review.page import is_page
+from s4m_pipeline.stages.comparison.decision import DECISION, read_decision
 from tests.fuzz.answers import answer, feed, fuzzed
 from tests.fuzz.inputs import changed_json, damaged_bytes, values
 
@@ -149,3 +151,16 @@ def test_logs_of_trainings(folder, data):
     for step in answer(lambda: read_steps(path)):
         assert isinstance(step["iteration"], int)
     assert answer(lambda: is_page(path)) in (True, False)
+
+
+TAKEN = {"labels": 2, "count": 30, "quality": 0.75}
+
+
+@fuzzed
+@given(damaged_bytes(json_bytes(TAKEN)) | changed_json(TAKEN).map(json_bytes))
+def test_decisions_about_labels(folder, data):
+    feed(folder / DECISION, data)
+    taken = answer(lambda: read_decision(folder))
+    if taken is not None:
+        assert taken.labels >= 0
+        assert taken.quality is None or math.isfinite(taken.quality)
