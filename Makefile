@@ -44,9 +44,13 @@ faults: setup
 	$(BIN)/python tools/damage_table.py .damage.jsonl
 
 # Inputs of all readers together: a hundred thousand new ones, where `make test` tries a thousand.
+# It writes the table of docs/reliability.md.
 FUZZ ?= 100000
 fuzz: setup
-	S4M_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/fuzz
+	rm -f .fuzz.jsonl
+	S4M_FUZZ=$(FUZZ) S4M_FUZZ_TABLE=$(CURDIR)/.fuzz.jsonl \
+		$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/fuzz
+	$(BIN)/python tools/fuzz_table.py .fuzz.jsonl
 
 # Known advisories about the versions of constraints.txt; needs a network.
 audit: setup

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from s4m_pipeline.config_section import PLACE, Section
+
+MOST_MEGAPIXELS = 110
+"""What a picture may have unless ``data.max_megapixels`` says otherwise: a telephone's 108 fit in,
+and reading one takes no more than two gigabytes and a few seconds."""
+DRAWN = ("EPS", "WMF")
+"""Formats of drawings, of which other programs of the machine would make a picture: none is read.
+"""
 
 
 class LabelledSet(Section):
@@ -36,8 +43,9 @@ class DataSection(Section):
     ``levels`` are the stored values that become black and white in pictures of more than 8 bits a
     channel: a low and a high one, or ``auto``, which takes the bit depth of the largest value in
     all sets. ``exif`` says whether pictures are turned ``upright`` as their EXIF orientation says,
-    or taken as stored (``ignore``), for labels that were drawn on the stored picture. ``outside``
-    ``allow`` takes names in a list that lead out of the folder of images.
+    or taken as stored (``ignore``), for labels that were drawn on the stored picture. A picture of
+    more than ``max_megapixels`` is refused before it is decoded. ``outside`` ``allow`` takes names
+    in a list that lead out of the folder of images.
     """
 
     labelled: LabelledSet
@@ -45,6 +53,7 @@ class DataSection(Section):
     validation: LabelledSet | None = None
     levels: Literal["auto"] | list[float] = "auto"
     exif: Literal["upright", "ignore"] = "upright"
+    max_megapixels: Annotated[int, Field(gt=0, le=2048)] = MOST_MEGAPIXELS
     outside: Literal["refuse", "allow"] = Field("refuse", json_schema_extra=PLACE)
 
     @field_validator("levels")

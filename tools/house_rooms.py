@@ -40,6 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "errors",
         "late",
         "object_sizes",
+        "strict_json",
         "system_errors",
         "wording",
     ),

@@ -7,7 +7,6 @@ the same stage and fingerprint.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ from s4m_pipeline.artifacts.manifest import MANIFEST
 from s4m_pipeline.artifacts.plain_files import read_plain
 from s4m_pipeline.artifacts.store import LATEST, REPLACED, REQUEST, Store
 from s4m_pipeline.errors import S4MError, UsageError
+from s4m_pipeline.strict_json import read_json
 
 _SET_ASIDE = re.compile(r"([0-9a-f]{16})-\d+")
 
@@ -200,7 +200,7 @@ def _named(folder: Path) -> Iterator[tuple[Any, Any]]:
     """The stages and fingerprints that a folder's own files name."""
     for file in (MANIFEST, REQUEST):
         try:
-            data = json.loads(read_plain(folder / file))
+            data = read_json(read_plain(folder / file))
             name = data.get("fingerprint")
             if file == REQUEST and name is None:  # as earlier versions wrote it
                 name = fingerprint(data["stage"], data["config"], data["inputs"])

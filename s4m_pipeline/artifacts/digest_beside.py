@@ -25,6 +25,14 @@ def write_digest(path: Path) -> None:
     write_text(digest_file(path), f"{file_digest(path)}  {path.name}\n")
 
 
+def has_its_digest(path: Path) -> bool:
+    """Whether a file is there as it was when the digest beside it was written."""
+    try:
+        return file_digest(path) == digest_file(path).read_text().split()[0]
+    except (OSError, ValueError, IndexError, UsageError):
+        return False
+
+
 def is_whole_archive(path: Path) -> bool:
     """Whether a zip archive, such as torch's checkpoints, has the bytes that were written.
 

@@ -34,9 +34,15 @@ def marker_at(path: Path) -> ShardMarker:
     try:
         files = [FileEntry.from_dict(entry) for entry in data["files"]]
         counts, seconds = dict(data["counts"]), dict(data["seconds"])
-        return ShardMarker(data["images"], files, counts, seconds, data.get("warnings", []))
+        marker = ShardMarker(data["images"], files, counts, seconds, data.get("warnings", []))
+        numbers, warnings = [*counts.values(), *seconds.values()], marker.warnings
+        if not all(type(number) in (int, float) for number in numbers):
+            raise TypeError("a count is no number")
+        if not isinstance(warnings, list) or not all(isinstance(one, str) for one in warnings):
+            raise TypeError("its warnings are no texts")
     except (KeyError, TypeError) as error:
         raise ValueError(f"no marker of a shard ({error})") from error
+    return marker
 
 
 def marker_files(folder: Path) -> list[Path]:

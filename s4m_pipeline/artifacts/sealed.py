@@ -15,6 +15,7 @@ from typing import Any
 
 from s4m_pipeline.artifacts.durable import make_folder, put_in_place
 from s4m_pipeline.artifacts.plain_files import MOST_BYTES, clear_the_way, read_plain
+from s4m_pipeline.strict_json import read_json
 
 SEAL = "sha256"
 """The key of the digest."""
@@ -86,7 +87,7 @@ def read_sealed(
         ValueError: It is no JSON, or no mapping.
     """
     text = read_plain(path, most).decode()
-    value = json.loads(text)
+    value = read_json(text)
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__} where a mapping should be")
     digest = value.pop(SEAL, None)

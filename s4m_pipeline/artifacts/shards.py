@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from s4m_pipeline.artifacts.markers import marker_at
 from s4m_pipeline.artifacts.plain_files import read_plain
 from s4m_pipeline.artifacts.sealed import write_json, write_sealed
 from s4m_pipeline.artifacts.tables import write_table
+from s4m_pipeline.strict_json import read_json
 from s4m_pipeline.wording import counted
 
 PORTION = 16
@@ -95,7 +95,7 @@ def shards_done(folder: Path) -> str:
     """How many shards of an unfinished artifact have a marker, as ``3 of 12 shards done``."""
     done = sum(path.stem.isdigit() for path in folder.glob("shards/*.json"))
     try:
-        count = json.loads(read_plain(folder / "shards" / ALL))["shards"]
+        count = read_json(read_plain(folder / "shards" / ALL))["shards"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{counted(done, 'shard', 'shards')} done"
     return f"{done} of {counted(count, 'shard', 'shards')} done"

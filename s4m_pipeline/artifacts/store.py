@@ -235,13 +235,16 @@ class Store:
                 data, fault = read_sealed(folder / name, keys)
                 if fault and not format_fault(data.get("format_version", FORMAT_VERSION)):
                     continue
+                contents = data.get("input_contents")
+                for section in (data["config"], data["inputs"], contents or {}):
+                    section.items()  # all are mappings
                 return {
                     "config": data["config"],
                     "inputs": data["inputs"],
-                    "input_contents": data.get("input_contents"),
+                    "input_contents": contents,
                     "format_version": data.get("format_version", FORMAT_VERSION),
                 }
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
         return {}
 

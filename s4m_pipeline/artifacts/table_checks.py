@@ -6,7 +6,6 @@ process inside pycocotools, and a score that is no number slips through every co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.rle_checks import not_masks
 from s4m_pipeline.artifacts.table_definitions import TABLES
 from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
+from s4m_pipeline.strict_json import read_json
 
 MAY_BE_NULL = frozenset({"class_probs"})
 """Columns that may be without a value: the class distribution, where a model has none."""
@@ -83,7 +83,7 @@ def check_schema_of(path: Path, table: str, schema: pa.Schema) -> None:
 def _class_ids(path: Path, schema: pa.Schema) -> list[int]:
     """The ids of a table's classes (ArtifactError where these are no list of ids and names)."""
     try:
-        classes = json.loads((schema.metadata or {}).get(b"categories", b"[]"))
+        classes = read_json((schema.metadata or {}).get(b"categories", b"[]"))
         ids = [entry["id"] for entry in classes if isinstance(entry["name"], str)]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise damaged(path, "its classes are no list of ids and names") from error
@@ -181,11 +181,11 @@ def _out_of_range(name: str, column: Any) -> np.ndarray:
 
 def _rules(known: pa.Array, classes: int) -> Iterator[tuple[tuple[str, ...], str, Rule]]:
     """The columns that each rule needs, what it is that is wrong, and which rows are."""
-    if classes:  # a file that lists none is judged by whoever knows the run's
-        known_class = partial(_is_other, "category_id", known)
-        yield ("category_id",), "category_id is of no class of the table", known_class
-        lengths = f"class_probs are not of {classes} classes"
-        yield ("class_probs",), lengths, partial(_other_length, "class_probs", (0, classes))
+    known_class = partial(_is_other, "category_id", known)
+    what = "is of no class of the table" if classes else "is there, but no list of classes"
+    yield ("category_id",), f"category_id {what}", known_class
+    lengths = f"class_probs are not of {classes} classes"
+    yield ("class_probs",), lengths, partial(_other_length, "class_probs", (0, classes))
     decisions = f"decision is none of {', '.join(Decision)}"
     yield ("decision",), decisions, partial(_is_other, "decision", pa.array([*Decision]))
     for name in ("prompt_points", "points"):

@@ -7,16 +7,21 @@ once, so the functions that need Arrow import it themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from s4m_pipeline.artifacts.durable import make_folder, put_in_place
-from s4m_pipeline.artifacts.file_facts import FileState, state_of
 from s4m_pipeline.artifacts.listed import listed_files
 from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
-from s4m_pipeline.artifacts.table_file import open_table, read_file, read_some, with_defaults
+from s4m_pipeline.artifacts.table_file import (
+    groups_with,
+    open_table,
+    read_file,
+    read_some,
+    rows_of_groups,
+    with_defaults,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -137,10 +142,14 @@ def table_rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[dic
 
     for path in table_files(folder, table, unfinished=True):
         with arrow_faults(path), open_table(path, table, ahead=False) as file:
+            left = rows_of_groups(path, file).sum()
             for batch in file.iter_batches(1024, columns=list(columns)):
                 rows = with_defaults(batch, table, columns)
                 check_rows(path, rows)
+                left -= rows.num_rows
                 yield from rows.to_pylist()
+            if left:
+                raise damaged(path, f"it has not the {file.metadata.num_rows} rows that it says")
 
 
 def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
@@ -168,26 +177,7 @@ def read_rows(
     wanted = set(image_ids)
     rows: list[dict[str, Any]] = []
     for path in table_files(folder, table):
-        first, last = _image_span(path, table, state_of(path))
-        if last < low or first > high:
-            continue
-        part = read_some(path, table, columns, keep)
-        rows += [row for row in part.to_pylist() if row["image_id"] in wanted]
+        if groups_with(path, table, keep):
+            part = read_some(path, table, columns, keep)
+            rows += [row for row in part.to_pylist() if row["image_id"] in wanted]
     return rows
-
-
-@lru_cache(maxsize=4096)
-def _image_span(path: Path, table: str, state: FileState) -> tuple[int, int]:
-    """Smallest and largest image id of a file, from its statistics; (1, 0) where it has no row.
-
-    The file's state is part of the cache's key, because ``--force`` writes files anew.
-    """
-    del state
-    with arrow_faults(path), open_table(path, table) as file:
-        metadata, column = file.metadata, file.schema.names.index("image_id")  # of the leaves
-        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-        spans = [group.column(column).statistics for group in groups if group.num_rows]
-        if any(span is None or not span.has_min_max for span in spans):
-            raise damaged(path, "its image ids have no least and greatest")
-        low = min((span.min for span in spans), default=1)
-        return low, max((span.max for span in spans), default=0)

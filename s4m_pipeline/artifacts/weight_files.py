@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
 import zipfile
 from pathlib import Path
 
 from s4m_pipeline.artifacts.torch_files import ZIP, is_whole_zip
+from s4m_pipeline.strict_json import read_json
 
 HEAD = 4096
 _PAGE = re.compile(rb"(?i)<!doctype html|<html|<head|<body|<script")
@@ -147,7 +147,7 @@ def _safetensors(path: Path, head: bytes, size: int) -> str | None:
 def _last_byte(header: bytes) -> int:
     """Where the last tensor ends, behind the header."""
     try:
-        parts = json.loads(header)
+        parts = read_json(header)
         return max(
             (part["data_offsets"][1] for part in parts.values() if "dtype" in part), default=0
         )

@@ -37,6 +37,10 @@ ExifOption = Annotated[
 OutsideOption = Annotated[
     bool, typer.Option("--outside", help="Names may lead out of the folder (data.outside).")
 ]
+MegapixelsOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=2048, help="data.max_megapixels: what a picture may have; 110."),
+]
 PercentOption = Annotated[
     list[float] | None,
     typer.Option(help="Share of the images that keeps its masks; may be given several times."),
@@ -135,6 +139,7 @@ def check(
     levels: LevelsOption = None,
     exif: ExifOption = "upright",
     outside: OutsideOption = False,
+    max_megapixels: MegapixelsOption = None,
     strict: StrictOption = False,
     model: ModelOption = None,
     processes: ProcessesOption = None,
@@ -151,7 +156,8 @@ def check(
     from s4m_pipeline.data.check.check import check_coco
     from s4m_pipeline.execution.parallel import default_processes
 
-    reading, others = _reading(levels, exif), _others(against or [], against_images or [], decode)
+    reading = _reading(levels, exif, max_megapixels)
+    others = _others(against or [], against_images or [], decode)
     if model is not None:
         model_config_path(model)
     faults = check_coco(
@@ -171,16 +177,17 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _reading(levels: tuple[float, float] | None, exif: str) -> Reading:
+def _reading(levels: tuple[float, float] | None, exif: str, max_megapixels: int | None) -> Reading:
     """How pictures are read, as the options say (UsageError where they make no sense)."""
     from s4m_pipeline.data.levels import Levels
-    from s4m_pipeline.data.reading import Reading
+    from s4m_pipeline.data.reading import PLAIN, Reading
 
     if levels is not None and not levels[0] < levels[1]:
         raise UsageError(f"--levels: {levels[0]:g} is not below {levels[1]:g}")
     if exif not in ("upright", "ignore"):
         raise UsageError(f"--exif is {exif!r}; it is upright or ignore")
-    return Reading(None if levels is None else Levels(*levels), exif == "upright")
+    megapixels = PLAIN.megapixels if max_megapixels is None else max_megapixels
+    return Reading(None if levels is None else Levels(*levels), exif == "upright", megapixels)
 
 
 def _others(

@@ -113,7 +113,10 @@ def _colours_of(image: Image.Image, path: Path, upright: bool) -> np.ndarray:
             "PNG, or upright"
         )
     image.load()  # Pillow alone says so where a file is cut off
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # such as more pixels than its own limit of 2^30
+        values = None
     if values is None or values.dtype != np.uint16 or values.shape[:2] != size:
         raise ValueError("its 16 bits a channel cannot be read; save it as PNG or with 8 bits")
     values = values.reshape(*size, -1)

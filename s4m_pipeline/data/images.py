@@ -6,16 +6,17 @@ import it themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s4m_pipeline.config_data import MOST_MEGAPIXELS
 from s4m_pipeline.data.deep_pictures import extremes_of, is_deep, may_be_deep, values_of
 from s4m_pipeline.data.exif import decoded, orientation_of, size_of
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.data.levels import Extremes, decided
-from s4m_pipeline.data.misread import misread
+from s4m_pipeline.data.opened import opened
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.ahead import DECODED_BYTES, Budget, done_ahead
@@ -36,6 +37,8 @@ THREADS = 4
 def read_image(path: Path, reading: Reading | None = None) -> np.ndarray:
     """Decode an image file, turned upright as its EXIF orientation says, or as it is stored.
 
+    Of a file with several frames or pages, the first is read.
+
     Args:
         path: The file.
         reading: How the pictures of its set are read; None for a picture by itself, which is turned
@@ -45,12 +48,12 @@ def read_image(path: Path, reading: Reading | None = None) -> np.ndarray:
         uint8 array (height, width, 3), RGB.
 
     Raises:
-        UsageError: The file is missing, unreadable, no image, truncated or broken, or its set has
-            no levels for its bits; the message names it.
+        UsageError: The file is missing, unreadable, no image, truncated or broken, too large, or
+            its set has no levels for its bits; the message names it.
     """
     import numpy as np
 
-    with _opened(path) as image:
+    with opened(path, (reading or PLAIN).megapixels) as image:
         if is_deep(image):
             return _deep_as_rgb(image, path, reading)
         image = decoded(image, reading is None or reading.upright)
@@ -77,15 +80,19 @@ def _deep_as_rgb(image: Image.Image, path: Path, reading: Reading | None) -> np.
     return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2)
 
 
-def read_extremes(path: Path) -> Extremes | None:
+def read_extremes(path: Path, megapixels: int = MOST_MEGAPIXELS) -> Extremes | None:
     """What of a picture's values decides the levels; None for one of 8 bits or none that is whole.
 
     Of a picture of 8 bits only the header is read.
+
+    Args:
+        path: The file.
+        megapixels: What a picture may have.
     """
     if may_be_deep(path) is False:
         return None
     try:
-        with _opened(path) as image:
+        with opened(path, megapixels) as image:
             return extremes_of(values_of(image, path, upright=True)) if is_deep(image) else None
     except UsageError:  # whoever needs the picture says so
         return None
@@ -170,13 +177,18 @@ def _fault(record: ImageRecord) -> str | None:
     return None
 
 
-def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
+def image_size(path: Path, upright: bool = True, megapixels: int | None = None) -> tuple[int, int]:
     """Read an image's height and width, upright or as it is stored, from its header alone.
 
+    Args:
+        path: The file.
+        upright: Whether to turn it as its EXIF orientation says.
+        megapixels: Refuse a picture that has more, as whoever decodes it does.
+
     Raises:
-        UsageError: The file is missing or has no image header.
+        UsageError: The file is missing, has no image header, or is too large.
     """
-    with _opened(path) as image:
+    with opened(path, megapixels) as image:
         return size_of(image, upright)
 
 
@@ -191,7 +203,7 @@ def header_size(path: Path, upright: bool = True) -> tuple[int, int]:
 def image_orientation(path: Path) -> int:
     """An image's EXIF orientation, from its header alone; 1 where it has none or no header."""
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             return orientation_of(image)
     except UsageError:
         return 1
@@ -203,7 +215,7 @@ def has_frames(path: Path) -> bool:
     The second picture in a photograph of a telephone (MPO) is of the same scene and does not count.
     """
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except UsageError:
         return False
@@ -229,24 +241,3 @@ def turned_text(path: Path, size: tuple[int, int], upright: bool) -> str:
         f"; those are its sides once its EXIF orientation {orientation} turned it: labels drawn on "
         "the upright picture need data.exif: upright"
     )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; what goes wrong with it is a UsageError that names it."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if fault := misread(image):
-                raise ValueError(fault)
-            yield image
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such image") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path}: not a readable image ({_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    """Shorten an error to one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from s4m_pipeline.config_data import MOST_MEGAPIXELS
 from s4m_pipeline.data.levels import Levels
 
 
@@ -16,15 +17,17 @@ class Reading:
     Attributes:
         levels: Of pictures of more than 8 bits; None where the set has none.
         upright: Whether pictures are turned as their EXIF orientation says, or taken as stored.
+        megapixels: What a picture may have; larger ones are refused before they are decoded.
     """
 
     levels: Levels | None = None
     upright: bool = True
+    megapixels: int = MOST_MEGAPIXELS
 
     def plain(self) -> dict[str, Any]:
         """As a dataset's config holds it; `from_plain` reads it again."""
         levels = None if self.levels is None else self.levels.plain()
-        return {"levels": levels, "upright": self.upright}
+        return {"levels": levels, "upright": self.upright, "megapixels": self.megapixels}
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Reading:
@@ -33,7 +36,9 @@ class Reading:
         Raises:
             UsageError: The value is no such thing.
         """
-        return cls(Levels.from_plain(value.get("levels")), bool(value.get("upright", True)))
+        levels = Levels.from_plain(value.get("levels"))
+        megapixels = int(value.get("megapixels", MOST_MEGAPIXELS))
+        return cls(levels, bool(value.get("upright", True)), megapixels)
 
 
 PLAIN = Reading()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import astuple
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from s4m_pipeline.artifacts.file_facts import FileFacts
 from s4m_pipeline.artifacts.fingerprint import content_digest, digest_of, image_set_digest
-from s4m_pipeline.config_data import DataSection, LabelledSet, UnlabelledSet
+from s4m_pipeline.config_data import MOST_MEGAPIXELS, DataSection, LabelledSet, UnlabelledSet
 from s4m_pipeline.data.folders import require_folder, require_inside
 from s4m_pipeline.data.formats import coco, image_folder
 from s4m_pipeline.data.formats.coco.reader import cleaning, load_coco_json
@@ -62,16 +62,18 @@ class ImageSets:
     @cached_property
     def reading(self) -> Reading:
         """How the pictures of all sets are read (UsageError where no rule holds for all)."""
-        levels, upright = self._data.levels, self._data.exif == "upright"
-        if levels != "auto":
-            low, high = map(float, levels)
-            return Reading(Levels(low, high), upright)
-        return Reading(decided(self.deep_pictures), upright)
+        upright, most = self._data.exif == "upright", self._data.max_megapixels
+        if self._data.levels != "auto":
+            low, high = map(float, self._data.levels)
+            return Reading(Levels(low, high), upright, most)
+        return Reading(decided(self.deep_pictures), upright, most)
 
     @cached_property
     def deep_pictures(self) -> dict[str, Extremes]:
         """The pictures of more than 8 bits of all sets that can be listed, by their paths."""
         deep: dict[str, Extremes] = {}
+        most = self._data.max_megapixels
+        kind = "levels" if most == MOST_MEGAPIXELS else f"levels up to {most} megapixels"
         for section in (self._data.labelled, self._data.unlabelled, self._data.validation):
             if section is None:
                 continue
@@ -79,7 +81,7 @@ class ImageSets:
                 names = self._names_of(section)
             except UsageError:  # the stages that need this set say what is wrong with it
                 continue
-            found = self._facts.of("levels", section.images, names, _found_extremes)
+            found = self._facts.of(kind, section.images, names, partial(_found_extremes, most))
             for name, fact in zip(names, found, strict=True):
                 if fact is not None:
                     deep[str(section.images / name)] = Extremes(*fact)
@@ -96,7 +98,11 @@ class ImageSets:
         """What of `reading` is not as usual, for fingerprints and manifests."""
         levels, upright = self.reading.levels, self.reading.upright
         inputs = {} if levels is None else {"data.levels": str(levels)}
-        return inputs if upright else {**inputs, "data.exif": "ignore"}
+        if not upright:
+            inputs["data.exif"] = "ignore"
+        if self.reading.megapixels != MOST_MEGAPIXELS:
+            inputs["data.max_megapixels"] = str(self.reading.megapixels)
+        return inputs
 
     @cached_property
     def labelled(self) -> ImageSet:
@@ -211,9 +217,9 @@ class ImageSets:
         return self._names[key]
 
 
-def _found_extremes(path: Path) -> list[Any] | None:
+def _found_extremes(megapixels: int, path: Path) -> list[Any] | None:
     """What of a picture's values decides the levels, as a JSON value."""
-    extremes = read_extremes(path)
+    extremes = read_extremes(path, megapixels)
     return None if extremes is None else list(astuple(extremes))
 
 

@@ -16,6 +16,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from s4m_pipeline.artifacts.digest_beside import write_digest
 from s4m_pipeline.artifacts.sealed import write_text
 from s4m_pipeline.errors import S4MError
+from s4m_pipeline.strict_json import read_json
 
 LOG_INTERVAL = 10
 Progress = Callable[[int, dict[str, float]], None]
@@ -145,7 +146,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def _log_line(text: str) -> dict[str, Any]:
     """A line's figures; none where it is not as it was written."""
     try:
-        line = json.loads(text)
+        line = read_json(text)
     except (ValueError, RecursionError):
         return {}
     if not isinstance(line, dict) or not isinstance(line.get("iteration"), int):

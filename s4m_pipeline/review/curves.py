@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.review.charts import Figure, Series, lines
+from s4m_pipeline.strict_json import read_json
 
 MOST_POINTS = 400
 _SMOOTHED = 25  # points that the smooth line's window spans at most
@@ -105,18 +105,19 @@ def thin(xs: list[float], ys: list[float], most: int = MOST_POINTS) -> tuple[lis
 def _entry(line: str) -> tuple[int, dict[str, float]] | None:
     """Iteration and numbers of a line; inner mappings are laid flat under their own keys."""
     try:
-        data: Any = json.loads(line)
+        data: Any = read_json(line)
         iteration = int(data["iteration"])
-    except (ValueError, KeyError, TypeError):
+        flat: dict[str, Any] = {}
+        for key, value in data.items():
+            flat.update(value if isinstance(value, dict) else {key: value})
+        numbers = {
+            key.rpartition("/")[2]: float(value)
+            for key, value in flat.items()
+            if key != "iteration" and type(value) in (int, float)
+        }
+        float(iteration)
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat.update(value if isinstance(value, dict) else {key: value})
-    numbers = {
-        key.rpartition("/")[2]: float(value)
-        for key, value in flat.items()
-        if key != "iteration" and isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
     return iteration, numbers
 
 

@@ -13,6 +13,7 @@ from s4m_pipeline.artifacts.decision import Decision
 from s4m_pipeline.artifacts.seeds import rng
 from s4m_pipeline.artifacts.table_file import read_some
 from s4m_pipeline.artifacts.tables import table_files
+from s4m_pipeline.config_data import DRAWN, MOST_MEGAPIXELS
 from s4m_pipeline.review.drawing import draw_masks, fit_scale, resize
 from s4m_pipeline.review.page import Gallery, GalleryRow
 from s4m_pipeline.review.palette import class_colours
@@ -204,8 +205,10 @@ def read_picture(picture: Picture | None) -> np.ndarray | None:
         return picture.read()
     try:
         with Image.open(picture) as image:
+            if image.format in DRAWN or image.width * image.height > MOST_MEGAPIXELS * 1_000_000:
+                return None
             return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # Pillow's readers of rare formats raise whatever comes up
         return None
 
 

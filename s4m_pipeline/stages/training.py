@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.late import load
+from s4m_pipeline.strict_json import read_json
 from s4m_pipeline.wording import counted
 
 CHECKPOINT_BYTES = 200_000_000
@@ -146,7 +146,7 @@ def iterations_done(folder: Path, iterations: int) -> str:
         return ""
     for line in reversed(lines):
         try:
-            return f"iteration {json.loads(line)['iteration']} of {iterations}"
+            return f"iteration {read_json(line)['iteration']} of {iterations}"
         except (ValueError, KeyError, TypeError):  # it is being written
             continue
     return ""

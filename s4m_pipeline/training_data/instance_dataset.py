@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from mmengine.registry import DefaultScope
 
 from s4m_pipeline.artifacts.seeds import seed_of
 from s4m_pipeline.data.image_set import Category, ImageRecord
+from s4m_pipeline.errors import ArtifactError
 from s4m_pipeline.training_data.seeding import seeded
+from s4m_pipeline.training_data.structure_store import open_structure
 
 
 class InstanceDataset(BaseDetDataset):
@@ -43,6 +46,9 @@ class InstanceDataset(BaseDetDataset):
         # without a Runner there is no scope, and "Resize" would be mmcv's, not MMDetection's
         with DefaultScope.overwrite_default_scope("mmdet"):
             super().__init__(metainfo=metainfo, pipeline=list(pipeline), **kwargs)
+        if self.structure is not None:
+            with suppress(ArtifactError):  # told where a row is read
+                open_structure(self.structure)  # here, so that forked workers share its index
 
     def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Any]:
         """Run the pipeline over an item; ``(index, draw)`` seeds it, a plain index does not."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from s4m_pipeline.artifacts.digest_beside import has_its_digest, write_digest
 from s4m_pipeline.artifacts.file_facts import state_of
 from s4m_pipeline.artifacts.fingerprint import digest_of
 from s4m_pipeline.artifacts.manifest import MANIFEST, read_manifest
@@ -181,6 +182,8 @@ def _mapped(path: Path) -> pa.MemoryMappedFile:
 
 def _usable(path: Path, key: str) -> LabelCache | None:
     """The cache in a file; None where it is missing, damaged or another artifact's."""
+    if not has_its_digest(path):  # Arrow looks at hardly any of its bytes
+        return None
     try:
         cache = LabelCache(path)
     except ArtifactError:
@@ -205,9 +208,8 @@ def _write_file(path: Path, batches: Iterator[pa.RecordBatch], key: str) -> None
     try:
         with clear_the_way(partial).open("wb") as stream:
             _write(stream, batches, key)
-            stream.flush()
-            os.fsync(stream.fileno())
         partial.replace(path)
+        write_digest(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s4m_pipeline.artifacts.table_checks import check_rows
-from s4m_pipeline.artifacts.table_faults import arrow_faults, damaged
-from s4m_pipeline.artifacts.table_file import open_table
+from s4m_pipeline.artifacts.table_file import read_in_groups
 from s4m_pipeline.artifacts.tables import table_files
 from s4m_pipeline.errors import ArtifactError
 
@@ -135,31 +133,13 @@ def open_structure(folder: str) -> StructureStore:
 
 def _places(path: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
     """The ids in a file, int64 (N,), and where they are: file, row group and row, int32 (N, 3)."""
-    with arrow_faults(path), open_table(path, "structure") as opened:
-        groups = [opened.metadata.row_group(g) for g in range(opened.num_row_groups)]
-        counts = np.array([group.num_rows for group in groups], np.int64)
-        column = opened.schema.names.index("image_id")  # of the leaves
-        ids = _only_ids(groups, column)
-        if ids is None:
-            read = opened.read(columns=["image_id"], use_threads=False)
-            check_rows(path, read)
-            ids = read["image_id"].to_numpy().astype(np.int64)
-        if len(ids) != counts.sum():
-            raise damaged(path, "its row groups have other numbers of rows")
+    rows, counts = read_in_groups(path, "structure", ["image_id"])
+    ids = rows["image_id"].to_numpy()
     places = np.empty((len(ids), 3), np.int32)
     places[:, 0] = number
     places[:, 1] = np.repeat(np.arange(len(counts)), counts)
     places[:, 2] = np.arange(len(ids)) - np.repeat(counts.cumsum() - counts, counts)
     return ids, places
-
-
-def _only_ids(groups: Sequence[pq.RowGroupMetaData], column: int) -> np.ndarray | None:
-    """The ids where each group is one row, from the statistics, int64 (N,); else None."""
-    statistics = [group.column(column).statistics for group in groups if group.num_rows == 1]
-    known = [one.min for one in statistics if one is not None and one.has_min_max]
-    if len(known) < len(groups):
-        return None
-    return np.array(known, np.int64)
 
 
 def _decode(batch: pa.RecordBatch) -> StructureRow:

@@ -147,3 +147,13 @@ def test_damaged_and_earlier_memories_of_digests_are_left_out(tmp_path, text):
     text = text.replace("PATH", str(path))
     (tmp_path / "digests.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     assert remembered(path) == hashlib.sha256(b"content").hexdigest()
+
+
+def test_a_changed_byte_among_remembered_digests_is_noticed(weights):
+    """It changed the fingerprints of all that reads the file, for as long as that stood still."""
+    right, stored = remembered(weights), weights.with_name("digests.json")
+    text = stored.read_text()
+    assert right in text
+    for at in range(len(text)):
+        stored.write_text(text[:at] + ("0" if text[at] != "0" else "1") + text[at + 1 :])
+        assert remembered(weights) == right

@@ -4,6 +4,7 @@ import pytest
 
 from s4m_pipeline.artifacts.collecting import leftovers
 from s4m_pipeline.artifacts.manifest import Manifest, file_entry, read_manifest, verify
+from s4m_pipeline.artifacts.markers import marker_at
 from s4m_pipeline.artifacts.shards import (
     ShardResult,
     make_shards,
@@ -143,3 +144,27 @@ def test_latest_is_kept_by_kind(store):
     assert store.latest("evaluate", "student") == "b" * 16
     assert store.latest("evaluate") == "b" * 16
     assert leftovers(store, STAGES) == []
+
+
+@pytest.mark.parametrize("inputs", [None, 7, ["a"], "text"])
+def test_what_an_artifact_was_made_for_is_mappings_or_nothing(store, inputs):
+    folder = store.folder("refine", "0123456789abcdef")
+    folder.mkdir(parents=True)
+    asked = {"stage": "refine", "config": {}, "inputs": inputs}
+    (folder / "request.json").write_text(json.dumps(asked))
+    assert store.requested("refine", folder.name) == {}
+    assert leftovers(store, STAGES) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"counts": {"images": None}}, {"seconds": {"a": "b"}}, {"warnings": 7}, {"warnings": [{}]}],
+)
+def test_a_marker_with_values_of_another_kind_is_none(tmp_path, change):
+    good = {"images": "ab", "files": [], "counts": {"images": 3}, "seconds": {"a": 0.5}}
+    path = tmp_path / "00000.json"
+    path.write_text(json.dumps(good))
+    assert marker_at(path).counts == {"images": 3}
+    path.write_text(json.dumps({**good, **change}))
+    with pytest.raises(ValueError, match="no marker of a shard"):
+        marker_at(path)

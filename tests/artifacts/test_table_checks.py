@@ -186,6 +186,26 @@ def test_classes_that_cannot_be_read_are_refused(tmp_path, categories):
         read_file(path, "predictions")
 
 
+@pytest.mark.parametrize("table", ["predictions", "refined", "calibration"])
+@pytest.mark.parametrize("categories", [b"[]", None])
+def test_rows_of_classes_in_a_table_that_lists_none_are_refused(tmp_path, table, categories):
+    """Their classes could be any, so the check of each was left out."""
+    path = tmp_path / "work" / "stage" / "0123456789abcdef" / table / "00000.parquet"
+    others = {"policy": "box", "iou_before": 0.5, "iou_after": 0.75}
+    row = {**refined(), **others}
+    rows = [{name: row[name] for name in TABLES[table].schema.names}]
+    write_table(path, table, rows, CATEGORIES)
+    assert read_file(path, table).num_rows == 1
+    stored = pq.read_table(path)
+    metadata = {**stored.schema.metadata, b"categories": categories}
+    metadata = {key: value for key, value in metadata.items() if value is not None}
+    pq.write_table(stored.replace_schema_metadata(metadata), path)
+    with pytest.raises(ArtifactError, match="category_id is there, but no list of classes"):
+        read_file(path, table)
+    pq.write_table(stored.slice(0, 0).replace_schema_metadata(metadata), path)
+    assert read_file(path, table).num_rows == 0
+
+
 def test_a_version_that_is_no_text_is_another_version(tmp_path):
     path = written(tmp_path, "predictions")
     replaced(path, format_version=b"\xff\xfe")

@@ -32,13 +32,13 @@ def cross_fitted(finished, workshop_once):
 def columns_read(monkeypatch):
     """The columns of each reading of predictions."""
     read = []
-    real = pq.read_table
+    real = pq.ParquetFile.read_row_group
 
-    def noting(path, columns=None, **settings):
+    def noting(file, group, columns=None, **settings):
         read.append(columns)
-        return real(path, columns=columns, **settings)
+        return real(file, group, columns=columns, **settings)
 
-    monkeypatch.setattr(pq, "read_table", noting)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noting)
     return read
 
 

@@ -84,3 +84,21 @@ def test_smoothing_and_thinning() -> None:
     xs, ys = thin([float(i) for i in range(10)], [float(i) for i in range(10)], most=5)
     assert xs == ys == [0.5, 2.5, 4.5, 6.5, 8.5]
     assert thin([1.0], [2.0], most=5) == ([1.0], [2.0])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"iteration": 1' + "0" * 400 + ', "loss": 1}',
+        '{"iteration": 7, "loss": 1' + "0" * 400 + "}",
+        '{"iteration": 7, "loss": 1, "loss": 2}',
+        "[" * 9000,
+    ],
+)
+def test_lines_that_hold_no_numbers_of_a_training_are_left_out(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"iteration": 5, "loss": 2.5}}\n{line}\n')
+    log = read_log(path)
+    assert log.damaged == 1
+    assert log.series("loss") == ([5.0], [2.5])
+    assert training_figures(log)

@@ -121,7 +121,8 @@ class _Work:
         """
         if not self.decode:
             return reading
-        deep = [find_deep(one.folder, one.entries, self.processes, self.progress) for one in sets]
+        work = (self.processes, self.progress, reading.megapixels)
+        deep = [find_deep(one.folder, one.entries, *work) for one in sets]
         rule = with_levels(reading, deep, self.faults)
         check_levels(deep[0], rule, self.faults)
         return rule

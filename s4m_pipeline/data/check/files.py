@@ -136,13 +136,13 @@ def _check_file(image: ImageEntry, batch: Batch, report: Report) -> None:
     if not os.path.isfile(path):  # unlike Path.is_file it takes any name
         report.missing.append(image)
         return
-    upright = batch.reading is None or batch.reading.upright
+    reading = batch.reading or PLAIN
     try:
         if batch.decode:
             picture, (height, width) = take_print(image.name, path, batch.reading)
             report.prints.append(picture)
         else:
-            height, width = image_size(path, upright)
+            height, width = image_size(path, reading.upright, reading.megapixels)
     except UsageError as error:
         reason = str(error).removeprefix(f"{path}: ")
         report.faults.add("unreadable-image", f"{image.name}: {reason}")
@@ -153,5 +153,5 @@ def _check_file(image: ImageEntry, batch: Batch, report: Report) -> None:
         report.faults.add("several-frames", image.name)
     if (height, width) != size:
         sizes = f"{image.width} x {image.height}, the file {width} x {height}"
-        sizes += turned_text(path, size, upright)
+        sizes += turned_text(path, size, reading.upright)
         report.faults.add("size-mismatch", f"{image.name}: {sizes}")

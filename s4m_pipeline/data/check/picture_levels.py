@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from s4m_pipeline.data.check.entries import ImageEntry
@@ -11,7 +12,7 @@ from s4m_pipeline.data.check.faults import FaultCounter
 from s4m_pipeline.data.deep_pictures import may_be_deep
 from s4m_pipeline.data.images import read_extremes
 from s4m_pipeline.data.levels import Extremes, decided
-from s4m_pipeline.data.reading import Reading
+from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.execution.parallel import Progress, work_through
 
@@ -19,16 +20,29 @@ Deep = dict[ImageEntry, Extremes]
 
 
 def find_deep(
-    folder: Path, images: Sequence[ImageEntry], processes: int, progress: Progress
+    folder: Path,
+    images: Sequence[ImageEntry],
+    processes: int,
+    progress: Progress,
+    megapixels: int = PLAIN.megapixels,
 ) -> Deep:
-    """The pictures of more than 8 bits of a set; of the others only headers are read."""
+    """The pictures of more than 8 bits of a set; of the others only headers are read.
+
+    Args:
+        folder: The folder of images.
+        images: Their entries.
+        processes: How many processes decode pictures.
+        progress: Shows how far it is.
+        megapixels: What a picture may have.
+    """
     candidates = [image for image in images if may_be_deep(folder / image.file_name) is not False]
     if not candidates:
         return {}
     paths = [folder / image.file_name for image in candidates]
     deep: Deep = {}
     with progress(f"levels of {folder.name}", len(candidates)) as advance:
-        found = work_through(read_extremes, paths, processes)
+        read = partial(read_extremes, megapixels=megapixels)
+        found = work_through(read, paths, processes)
         for image, extremes in zip(candidates, found, strict=True):
             if extremes is not None:
                 deep[image] = extremes

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from s4m_pipeline.data.images import read_extremes, read_image
-from s4m_pipeline.data.reading import Reading
+from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
 
 SIDE = 32
@@ -80,7 +80,8 @@ def take_print(
     height, width = picture.shape[:2]
     pixels = _digest(f"{height} {width} ".encode() + picture.tobytes())
     if picture.min() == picture.max() and picture.min() in NOTHING:
-        stored = read_extremes(path)  # of more than 8 bits, it may hold several values
+        most = (reading or PLAIN).megapixels
+        stored = read_extremes(path, most)  # of more than 8 bits, it may hold several values
         pixels, file = b"", file if stored and stored.low < stored.high else b""
     taken = Print(name, path, file, pixels, perceptual_code(picture), reading)
     return taken, (height, width)

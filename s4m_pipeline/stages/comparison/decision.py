@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 
 from s4m_pipeline.artifacts.plain_files import read_plain
 from s4m_pipeline.artifacts.sealed import write_json
 from s4m_pipeline.errors import ArtifactError
+from s4m_pipeline.strict_json import read_json
 
 DECISION = "decision.json"
 
@@ -42,10 +43,11 @@ def read_decision(folder: Path) -> Taken:
     """
     path = folder / DECISION
     try:
-        values = json.loads(read_plain(path))
+        values = read_json(read_plain(path))
         taken = Taken(int(values["labels"]), int(values["count"]), values["quality"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ArtifactError(f"{path} is damaged: it is no decision about labels", folder) from error
-    if taken.labels < 0 or not (taken.quality is None or isinstance(taken.quality, float)):
+    quality = taken.quality
+    if taken.labels < 0 or not (quality is None or (type(quality) is float and isfinite(quality))):
         raise ArtifactError(f"{path} is damaged: it is no decision about labels", folder)
     return taken

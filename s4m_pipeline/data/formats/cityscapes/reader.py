@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as mask_api
 
+from s4m_pipeline.config_data import MOST_MEGAPIXELS
 from s4m_pipeline.data.images import image_size
+from s4m_pipeline.data.opened import opened
 from s4m_pipeline.errors import UsageError
 
 CLASSES: Mapping[int, str] = {
@@ -46,13 +47,8 @@ def read_instance_ids(path: Path) -> np.ndarray:
     Raises:
         UsageError: It is missing, broken, or not an image of whole numbers in one channel.
     """
-    try:
-        with Image.open(path) as image:
-            mode, values = image.mode, np.asarray(image)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UsageError(f"{path}: not a readable image ({error})") from error
+    with opened(path, MOST_MEGAPIXELS) as image:
+        mode, values = image.mode, np.asarray(image)
     if values.ndim != 2 or mode not in ("I", "I;16", "I;16B", "L"):
         raise UsageError(f"{path}: not an image of instance ids (mode {mode})")
     return values.astype(np.int32)

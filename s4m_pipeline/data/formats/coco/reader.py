@@ -7,7 +7,6 @@ The file's own values are kept beside them, because COCO's metric counts by thos
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +37,7 @@ from s4m_pipeline.data.image_set import (
 from s4m_pipeline.data.images import header_size
 from s4m_pipeline.data.reading import PLAIN, Reading
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.strict_json import JsonError, read_json
 
 
 def load(annotations: Path, images: Path, masks: bool = True, reading: Reading = PLAIN) -> ImageSet:
@@ -115,11 +115,11 @@ def load_coco_json(annotations: Path) -> dict[str, Any]:
         UsageError: The file is missing, unreadable, not JSON, or not COCO.
     """
     try:
-        content = json.loads(annotations.read_bytes())
+        content = read_json(annotations.read_bytes())
     except OSError as error:
         raise UsageError(f"{annotations}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{annotations}: not a JSON file ({error})") from error
+    except JsonError as error:
+        raise UsageError(f"{annotations}: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{annotations}: not a COCO file (its JSON is not an object)")
     _list_under(content, "images", annotations)

@@ -15,6 +15,7 @@ from typing import Any
 
 from s4m_pipeline.data.formats.coco.writer import write_text
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.strict_json import DECODER, JsonError, json_error, read_json, repeated, text_of
 
 SPACE = re.compile(r"[ \t\n\r]*")
 Visit = Callable[[int, Any], None]
@@ -47,7 +48,7 @@ class CocoText:
         try:
             entries = self._scan(visit)
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"{source}: not a JSON file ({error})") from error
+            raise UsageError(f"{source}: {json_error(error)}") from error
         images = entries.pop("images", None)
         if not isinstance(images, list):
             raise UsageError(f"{source}: not a COCO file (no list under 'images')")
@@ -97,16 +98,20 @@ class CocoText:
 
     def _scan(self, visit: Visit | None) -> dict[str, Any]:
         """Walk through the outermost object; annotations are marked, the rest is parsed."""
-        text, decode = self._text, json.JSONDecoder().raw_decode
+        text, decode = self._text, DECODER.raw_decode
         entries: dict[str, Any] = {}
         position = self._skip(0)
         if text[position : position + 1] != "{":
-            json.loads(text)  # says what is wrong with it, if anything
+            read_json(text)  # says what is wrong with it, if anything
             raise UsageError(f"{self.source}: not a COCO file (its JSON is not an object)")
         position = self._skip(position + 1)
         more = text[position : position + 1] != "}"
         while more:
             key, position = decode(text, position)
+            if not isinstance(key, str):
+                raise json.JSONDecodeError("Expecting a key in double quotes", text, position)
+            if key in entries or (key == "annotations" and self.has_annotations):
+                raise repeated(key, "the file's outermost object")
             position = self._skip(self._expect(":", self._skip(position)))
             self.has_annotations |= key == "annotations"
             if key == "annotations" and text[position : position + 1] == "[":
@@ -120,7 +125,7 @@ class CocoText:
         return entries
 
     def _scan_annotations(self, position: int, visit: Visit | None) -> int:
-        decode = json.JSONDecoder().raw_decode
+        decode = DECODER.raw_decode
         position = self._skip(position + 1)
         more = self._text[position : position + 1] != "]"
         while more:
@@ -151,9 +156,8 @@ class CocoText:
 
 def _read(source: Path) -> str:
     try:
-        content = source.read_bytes()
-        return content.decode(json.detect_encoding(content))
+        return text_of(source.read_bytes())
     except OSError as error:
         raise UsageError(f"{source}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{source}: not a JSON file ({error.reason})") from error
+    except JsonError as error:
+        raise UsageError(f"{source}: {error}") from error
