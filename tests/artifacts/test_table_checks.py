@@ -191,7 +191,7 @@ def test_classes_that_cannot_be_read_are_refused(tmp_path, categories):
 def test_rows_of_classes_in_a_table_that_lists_none_are_refused(tmp_path, table, categories):
     """Their classes could be any, so the check of each was left out."""
     path = tmp_path / "work" / "stage" / "0123456789abcdef" / table / "00000.parquet"
-    others = {"policy": "box", "iou_before": 0.5, "iou_after": 0.75}
+    others = {"policy": "box", "iou_before": 0.5, "iou_after": 0.75, "views_seen": 1}
     row = {**refined(), **others}
     rows = [{name: row[name] for name in TABLES[table].schema.names}]
     write_table(path, table, rows, CATEGORIES)
