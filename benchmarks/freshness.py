@@ -16,7 +16,12 @@ from harness import report
 from tiny_run import write_tiny
 
 from s4m_pipeline.artifacts import store
-from s4m_pipeline.artifacts.manifest import Manifest, read_manifest, write_manifest
+from s4m_pipeline.artifacts.manifest import (
+    Manifest,
+    file_entry,
+    read_manifest,
+    write_manifest,
+)
 from s4m_pipeline.config_file import load_config
 from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.engine.perform import freshness
@@ -26,6 +31,8 @@ from s4m_pipeline.stages.trainings import training_of_round
 from s4m_pipeline.workflow.pipeline import stages_of_rounds
 
 NAME = "freshness"
+LISTED = "result.txt"
+"""Stands for an artifact's files: each has one at least."""
 ROUNDS = 8
 RUN = """
 work_dir: work
@@ -49,6 +56,9 @@ def lay_down(run: Run, rounds: int) -> None:
             name: run.store.manifest(upstream.name, run.fingerprint(upstream)).content
             for name, upstream in stage.upstream(run.config).items()
         }
+        (run.folder(stage) / LISTED).parent.mkdir(parents=True, exist_ok=True)
+        (run.folder(stage) / LISTED).write_text(stage.title)
+        manifest.files = [file_entry(run.folder(stage), run.folder(stage) / LISTED)]
         write_manifest(run.folder(stage), manifest)
 
 

@@ -33,7 +33,7 @@ from s4m_pipeline.artifacts.tables import write_table
 from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.devices.placement import Place
 from s4m_pipeline.execution.ahead import one_ahead
-from s4m_pipeline.refinement.ask import Asked, ask, refine_images
+from s4m_pipeline.refinement.ask import Asked, ask_whole, refine_images
 from s4m_pipeline.refinement.policies import ConflictRules, RefinePolicy
 from s4m_pipeline.refinement.rle import iou
 from s4m_pipeline.refinement.soft_masks import encode_soft_mask
@@ -186,7 +186,7 @@ def against_naive(args: argparse.Namespace, row: str, goal: float, scene: Scene)
         return found[0]
 
     def begin(_: int) -> Asked:
-        return ask(segmenter, segmenter.encode(images), instances, S4M)
+        return ask_whole(segmenter, segmenter.encode(images), instances, S4M)
 
     def ours() -> list[bytes]:
         found = [asked.masks() for asked in one_ahead(begin, range(BATCHES))]

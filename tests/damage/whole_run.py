@@ -22,6 +22,8 @@ from tests.workshop import CALIBRATION, Workshop, WorkshopOnce
 ALL = os.environ.get("S4M_FAULTS") == "all"
 TABLE = os.environ.get("S4M_DAMAGE_TABLE")
 SEED = 15
+OF_REFRESHES = {"compare-labels"}
+"""Stages of a training with refreshes, which this run has not."""
 SETTINGS = (
     *CALIBRATION,
     "refine.policy=auto",
@@ -66,7 +68,7 @@ def everything(calibrated: Workshop, workshop_once: WorkshopOnce) -> Workshop:
         run_all(run)
         perform(run, stage_named("held-out"))
         made = {path.parts[-3] for path in workshop.folder.glob(f"work/*/*/{MANIFEST}")}
-        assert made == {*STAGES}
+        assert made == {*STAGES} - OF_REFRESHES
 
     return workshop_once("everything", calibrated, make)
 

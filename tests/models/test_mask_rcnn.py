@@ -69,6 +69,8 @@ def test_mask_rcnn_trains_and_predicts(
             iterations=1,
             labelled=structured,
             unlabelled={**structured, "branch": "unlabelled"},
+            labelled_batch=1,
+            unlabelled_batch=1,
             losses=StudentLosses(structure_weight=1.0),
             on_step=lambda _, losses: seen.update(losses),
         )

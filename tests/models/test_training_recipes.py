@@ -101,6 +101,8 @@ def test_a_recipe_takes_a_step_and_predicts_on_its_datas_layout(
             categories=content["categories"],
             labelled=labelled,
             unlabelled={**labelled, "branch": "unlabelled"},
+            labelled_batch=1,
+            unlabelled_batch=1,
             iterations=1,
             ema=None,
             on_step=lambda _, losses: seen.update(losses),
@@ -173,6 +175,8 @@ def test_rtmdet_trains_and_predicts_without_compiled_operators(
             iterations=1,
             labelled=structured,
             unlabelled={**structured, "branch": "unlabelled"},
+            labelled_batch=1,
+            unlabelled_batch=1,
             losses=StudentLosses(structure_weight=1.0),
             on_step=lambda _, losses: seen.update(losses),
         )
