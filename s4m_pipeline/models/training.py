@@ -148,7 +148,12 @@ def _train(spec: TrainingSpec, path: Path) -> None:
     work = spec.folder / WORK_FOLDER
     work.mkdir(parents=True, exist_ok=True)
     names = (LABELS, "last_checkpoint")
-    for written in (path, spec.log_file, *work.glob("iter_*"), *(work / name for name in names)):
+    for written in (
+        path,
+        spec.log_file,
+        *work.glob("iter_*.pth*"),
+        *(work / name for name in names),
+    ):
         refuse_folder(written)  # before hours of work, not when it is written
     (work / LABELS).unlink(missing_ok=True)  # made of tables whose digests have just been compared
     spec.log_file.parent.mkdir(parents=True, exist_ok=True)
