@@ -25,6 +25,7 @@ from s4m_pipeline.stages.refine.worker import RefineWorker
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 from tests.segmenter.fakes import PromptedSegmenter
 
+CLASSES = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
 HEIGHT, WIDTH = 96, 128
 # Instance: class, score, column and radius of its disc in cells of 4 px. In image 1 instance 1 is
 # a duplicate of 0, and 2 lies partly under it; 3 and 4 are below the score, 5 below min_score.
@@ -73,7 +74,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RefineTask:
     rows = [_row(i, n, one) for i, ones in INSTANCES.items() for n, one in enumerate(ones)]
     folder = tmp_path / "predictions"
     path = folder / "predictions" / "00000.parquet"
-    write_table(path, "predictions", rows, [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}])
+    write_table(path, "predictions", rows, CLASSES)
     records = {}
     for image in INSTANCES:
         file = tmp_path / f"{image}.png"
@@ -140,7 +141,7 @@ def test_scores_are_per_class_and_spare_masks_are_kept(task: RefineTask, tmp_pat
         "encoder_passes": 2,
     }
     for name in ("refined", "segmented"):
-        write_table(tmp_path / "out" / name / "0.parquet", name, tables[name], [])
+        write_table(tmp_path / "out" / name / "0.parquet", name, tables[name], CLASSES)
         assert read_table(tmp_path / "out", name).schema.remove_metadata() == TABLES[name].schema
 
 
