@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from s4m_pipeline.artifacts.training_files import CHECKPOINT
 from s4m_pipeline.data.formats import coco
+from s4m_pipeline.engine.registry import stage_named
 from tests.made_once import MadeOnce
 from tests.workshop import Workshop
 
@@ -137,8 +139,8 @@ def extended(made_once: MadeOnce, finished: Workshop, recipes: dict[str, Any]) -
         text = run.config.read_text().replace("min_agreement: 0.05", "min_agreement: 0.06")
         run.config.write_text(text)
         write_samples(run.folder / "stage1_train")
-        (teacher,) = run.folder.glob("work/train-teacher/*/checkpoint.pth")
-        shutil.copy(teacher, run.folder / "trained.pth")
+        teacher = finished.run().folder(stage_named("train-teacher"))
+        shutil.copy(teacher / CHECKPOINT, run.folder / "trained.pth")
         commands: dict[str, list[list[str]]] = {"before": [["refine", "-c", "run.yaml"]]}
         for name, recipe in recipes.items():
             commands[name] = [*map(list, recipe.commands), *FARTHER.get(name, [])]

@@ -145,6 +145,9 @@ def forked(
         child = os.fork()
         if child == 0:
             _child(work, _Trial(folder, at, act, operations, told.fileno(), facts.fileno()))
+        while os.getpgid(child) != child:  # until it leads its group, or has ended with an error
+            if _ends_within(child, 0.001):
+                break
         happened = after is not None and not _ends_within(child, after)
         if happened:
             act(child, "")

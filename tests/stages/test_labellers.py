@@ -77,6 +77,12 @@ def predictions(run: Run) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
+def finished(finished: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A copy, since artifacts of other settings are made in it."""
+    return finished.copy(tmp_path_factory.mktemp("labellers") / "run")
+
+
+@pytest.fixture(scope="module")
 def viewed(finished: Workshop) -> tuple[Workshop, pa.Table]:
     """The finished workshop with labels of three views as well, and those."""
     run = finished.run(VIEWS)
