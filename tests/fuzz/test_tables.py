@@ -32,6 +32,7 @@ OTHER = {
     "policy": "box",
     "iou_before": 0.5,
     "iou_after": 0.75,
+    "views_seen": 2,
 }
 """Columns of the tables that hold no masks."""
 
