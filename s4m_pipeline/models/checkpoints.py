@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from s4m_pipeline.artifacts.durable import put_in_place
 from s4m_pipeline.artifacts.plain_files import clear_the_way
+from s4m_pipeline.devices.finite import not_finite
 from s4m_pipeline.errors import ArtifactError, S4MError, UsageError
 from s4m_pipeline.models.model_config import parts_of, read_model_config
 from s4m_pipeline.models.safe_load import load_checkpoint_file
 from s4m_pipeline.models.trust.build_bounds import held_to
-from s4m_pipeline.models.trust.finite import not_finite
 from s4m_pipeline.models.trust.model_check import (
     NotListedError,
     as_configured,

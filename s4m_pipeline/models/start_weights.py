@@ -14,11 +14,11 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from s4m_pipeline.devices.finite import refuse_not_finite
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.conversion.source import in_our_names, read_content, tensors_of
 from s4m_pipeline.models.model_config import read_model_config
 from s4m_pipeline.models.openmmlab import prepare
-from s4m_pipeline.models.trust.finite import refuse_not_finite
 from s4m_pipeline.models.vit_backbone import TimmViT
 
 PREFIXES = ("", "network.", "segmentor.", "module.")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from s4m_pipeline.configs import PACKAGE
+from s4m_pipeline.devices.finite import refuse_not_finite
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.models.safe_load import load_checkpoint_file
-from s4m_pipeline.models.trust.finite import refuse_not_finite
 
 
 @MODELS.register_module()

@@ -27,6 +27,7 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from sam2.modeling.sam2_base import SAM2Base
 
+from s4m_pipeline.devices.finite import not_finite
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.segmenter.demo_spec import DEMO_SIZE_STEP, DEMO_WEIGHTS
 from s4m_pipeline.segmenter.sam2 import Sam2Segmenter
@@ -192,19 +193,23 @@ def load_demo_weights(model: torch.nn.Module, path: Path | None = None) -> torch
         The model.
 
     Raises:
-        ArtifactError: The file is missing, is no safetensors file, or holds another model.
+        ArtifactError: The file is missing, is no safetensors file, or holds another model, or
+            weights that are not finite.
     """
     source = DEMO_WEIGHTS if path is None else path
     if not source.is_file():
         raise ArtifactError(f"no weights of the demo's segmenter at {source}")
     try:
         tensors = load_file(source)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{source} is not a safetensors file: {error}") from error
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ArtifactError(f"{source} holds another model than the demo's segmenter") from error
+    fault = not_finite(model.state_dict())
+    if fault is not None:
+        raise ArtifactError(f"{source} cannot be used: {fault}")
     return model
 
 

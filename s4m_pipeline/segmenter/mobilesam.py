@@ -17,6 +17,7 @@ from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor
 
 from s4m_pipeline.artifacts.weight_files import and_what_it_is
+from s4m_pipeline.devices.finite import refuse_not_finite
 from s4m_pipeline.devices.transfers import to_device
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.segmenter.base import Embeddings, Frame
@@ -141,6 +142,8 @@ def _load_decoder(path: Path) -> tuple[PromptEncoder, MaskDecoder]:
         mask_decoder.load_state_dict(_under("mask_decoder.", renamed))
     except RuntimeError as error:
         raise UsageError(f"{path} does not hold SAM's prompt encoder and mask decoder") from error
+    refuse_not_finite(prompt_encoder.state_dict(), path)
+    refuse_not_finite(mask_decoder.state_dict(), path)
     return prompt_encoder.eval(), mask_decoder.eval()
 
 

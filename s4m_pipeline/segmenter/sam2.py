@@ -16,6 +16,7 @@ from torch import Tensor
 from s4m_pipeline.artifacts.torch_files import FAULTS, TENSOR_NAMES, check_torch_file
 from s4m_pipeline.artifacts.weight_files import and_what_it_is
 from s4m_pipeline.config import RANDOM
+from s4m_pipeline.devices.finite import refuse_not_finite
 from s4m_pipeline.devices.memory import attempt
 from s4m_pipeline.devices.transfers import upload
 from s4m_pipeline.errors import UsageError
@@ -211,6 +212,7 @@ def _load(model: SAM2Base, name: str, path: Path) -> None:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise UsageError(f"{path} is not a checkpoint of {name}: its weights do not fit") from error
+    refuse_not_finite(model.state_dict(), path)
 
 
 def _download(name: str, hub_id: str) -> Path:

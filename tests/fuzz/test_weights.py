@@ -103,9 +103,10 @@ def test_weights_of_segmenters(folder, case):
     path, model = folder / f"weights.{kind}", Small()
     feed(path, data)
     if kind == "demo":
-        answer(lambda: load_demo_weights(model, path))
+        done = answer(lambda: load_demo_weights(model, path))
     elif kind == "sam2":
-        answer(lambda: _load(model, "sam2.1_hiera_tiny", path))
+        done = answer(lambda: _load(model, "sam2.1_hiera_tiny", path) or model)
     else:
-        answer(lambda: _load_decoder(path))
-    assert all(value.isfinite().all() for value in model.state_dict().values())
+        done = answer(lambda: _load_decoder(path))  # whose file this never is
+    if done is not None:
+        assert all(value.isfinite().all() for value in model.state_dict().values())

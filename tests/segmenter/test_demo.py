@@ -22,6 +22,7 @@ from s4m_pipeline.segmenter.demo import (
     build_demo_model,
     load_demo_weights,
 )
+from s4m_pipeline.segmenter.sam2 import _load
 
 HELD_OUT_SEED = 770_000
 """No other code draws scenes with this seed."""
@@ -193,3 +194,20 @@ def test_candidate_scores_tell_good_masks_from_bad(model: DemoSegmenter) -> None
         predicted.append(ious.numpy().ravel())
     correlation = np.corrcoef(np.concatenate(predicted), np.concatenate(actual))[0, 1]
     assert correlation > 0.4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    """They make every mask empty; a flipped bit in an exponent is enough."""
+    path = tmp_path / "weights.safetensors"
+    with safe_open(DEMO_WEIGHTS, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    next(iter(tensors.values())).view(-1)[3] = value
+    save_file(tensors, path)
+    with pytest.raises(ArtifactError, match="NaN or infinite"):
+        load_demo_weights(build_demo_model(64), path)
+    model = torch.nn.Linear(2, 2)
+    state = {**model.state_dict(), "bias": torch.tensor([1, value])}
+    torch.save({"model": state}, tmp_path / "sam2.pt")
+    with pytest.raises(UsageError, match="of 'bias' are NaN or infinite"):
+        _load(model, "sam2.1_hiera_tiny", tmp_path / "sam2.pt")

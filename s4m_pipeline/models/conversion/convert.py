@@ -13,6 +13,7 @@ from torch import Tensor
 
 from s4m_pipeline.artifacts.manifest import check_listed
 from s4m_pipeline.artifacts.plain_files import clear_the_way
+from s4m_pipeline.devices.finite import refuse_not_finite
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from s4m_pipeline.models.conversion.categories import classes_of
@@ -40,7 +41,6 @@ from s4m_pipeline.models.conversion.source import (
     tensors_of,
 )
 from s4m_pipeline.models.openmmlab import prepare
-from s4m_pipeline.models.trust.finite import refuse_not_finite
 
 Target = Literal["mmdet", "detectron2"]
 Which = Literal["teacher", "student"]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from s4m_pipeline.devices.finite import not_finite
 from s4m_pipeline.errors import ArtifactError, UsageError
 from s4m_pipeline.models.checkpoints import Checkpoint, build_model, read_checkpoint
 from s4m_pipeline.models.conversion.convert import convert_checkpoint
 from s4m_pipeline.models.start_weights import check_start_weights
 from s4m_pipeline.models.training import TrainingSpec, train
-from s4m_pipeline.models.trust.finite import not_finite
 
 KINDS = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn]
 BIAS = "panoptic_head.cls_embed.bias"

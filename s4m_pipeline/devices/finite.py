@@ -32,7 +32,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that a training or a conversion would start from.
+    """Refuse weights that a training, a conversion or a segmenter would start from.
 
     Args:
         tensors: Weights by name.
