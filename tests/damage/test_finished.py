@@ -24,7 +24,9 @@ from tests.workshop import Workshop
 
 STAGES = (
     *("structure", "train-teacher", "cross-fit", "calibrate", "pseudo-label", "refine"),
-    *("train-student", "evaluate teacher", "evaluate student", "held-out"),
+    *("train-student refresh-1", "pseudo-label refresh-1", "refine refresh-1"),
+    *("held-out refresh-1", "evaluate student-refresh-1", "held-out", "compare-labels refresh-1"),
+    *("train-student", "evaluate teacher", "evaluate student"),
 )
 """Titles of the stages of the run."""
 

@@ -33,6 +33,7 @@ SHORT = {
     name: (f"{part}.iterations=6", f"{part}.checkpoint_interval=2")
     for name, part in zip(TRAININGS, ("teacher", "student"), strict=True)
 }
+SHORT["train-student"] += ("student.refresh=0",)
 """A short training, by stage; the student's teacher is the whole one."""
 STOPPED_AFTER = 5
 FEW = {"calibrate": 2, "cross-fit": 1, "train-teacher": 3, "train-student": 2}
