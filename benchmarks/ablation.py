@@ -42,6 +42,8 @@ SETS = {
 IN_TWO_SPLITS = ("ce7043029c91888c", "ee20241cb0882084")
 """Photographs of animals7 that are in both train and valid: left out of the validation."""
 ITERATIONS = 500
+TIMES = {"half": 0.5, "double": 2, "triple": 3, "quadruple": 4}
+"""Words in rows' settings: how many times a training's iterations."""
 TUNING_SEED = 100
 """Added to the seeds of ``--tune``, so that no split of the table is tuned on."""
 HELD_BACK = 0.3
@@ -136,7 +138,7 @@ def _only(content: dict[str, Any], wanted: Any) -> dict[str, Any]:
 
 def measure(path: Path, row: Row, args: argparse.Namespace) -> dict[str, Any]:
     """Make all that a row needs, and its figures."""
-    times = {"double": 2 * args.iterations, "triple": 3 * args.iterations}
+    times = {name: round(factor * args.iterations) for name, factor in TIMES.items()}
     overrides = [*args.set, *(text.format(**times) for text in row.settings)]
     if row.all_labels:
         overrides.append("data.labelled.annotations=train.json")
@@ -145,7 +147,7 @@ def measure(path: Path, row: Row, args: argparse.Namespace) -> dict[str, Any]:
     of = row.of if row.rounds == 1 else f"{row.of}-{row.rounds}"
     for number in range(1, row.rounds + 1):
         for stage in stages_of_round(run.config, number):
-            if isinstance(stage, Evaluate):
+            if isinstance(stage, Evaluate) and not stage.refresh:
                 continue
             perform(run, stage)
             if row.of == stage.name.removeprefix("train-") == "teacher":
@@ -153,7 +155,8 @@ def measure(path: Path, row: Row, args: argparse.Namespace) -> dict[str, Any]:
     found = perform(run, Evaluate(of)).metrics
     figures = {key: 100 * found["segm"][key] for key in ("AP", "AP50", "AP75")}
     if row.of == "student":
-        quality = label_quality_of_run(run, path.parent / "train.json", row.rounds)
+        last = len(run.config.student.refreshes)
+        quality = label_quality_of_run(run, path.parent / "train.json", row.rounds, last)
         for name in ("teacher", "refined"):
             wanted = ("precision", "recall", "mean_iou", "mean_best_iou")
             figures |= {f"{name} {key}": quality[name][key] for key in wanted}

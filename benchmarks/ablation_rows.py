@@ -11,8 +11,8 @@ class Row:
 
     Attributes:
         name: Its name on the command line and in the table.
-        settings: Overrides on top of the base; ``{double}`` and ``{triple}`` are so many times a
-            training's iterations.
+        settings: Overrides on top of the base; ``{half}``, ``{double}``, ``{triple}`` and
+            ``{quadruple}`` are so many times a training's iterations.
         of: Whose AP it reports, ``student`` or ``teacher``.
         all_labels: Train on all images with their true masks.
         rounds: Rounds to go; each student labels for the next.
@@ -25,6 +25,11 @@ class Row:
     rounds: int = 1
 
 
+LONGER = ("student.ignore_score=0.3", "student.iterations={double}")
+LONGEST = ("student.ignore_score=0.3", "student.iterations={quadruple}")
+REFRESH = ("student.refresh={half}",)
+VIEWS = ("pseudo_label.views=[image, flip, 1.35, flip 1.35]", "pseudo_label.score=0.5")
+TEACHERS = ("pseudo_label.teachers=[cross-fit]",)
 S4M_RULE = ("refine.candidate=argmax-iou", "refine.min_agreement=0")
 
 ROWS = (
@@ -38,10 +43,15 @@ ROWS = (
     Row("all labels, twice as long", ("teacher.iterations={double}",), "teacher", True),
     Row("supervised, three times as long", ("teacher.iterations={triple}",), of="teacher"),
     Row("two rounds", ("student.ignore_score=0.3",), rounds=2),
-    Row(
-        "student twice as long",
-        ("student.ignore_score=0.3", "student.iterations={double}"),
-    ),
+    Row("student twice as long", LONGER),
+    Row("longer student, refresh", (*LONGER, *REFRESH)),
+    Row("longer student, views", (*LONGER, *VIEWS)),
+    Row("longer student, teachers", (*LONGER, *TEACHERS)),
+    Row("longer student, views and teachers", (*LONGER, *VIEWS, *TEACHERS)),
+    Row("longer student, views and refresh", (*LONGER, *VIEWS, *REFRESH)),
+    Row("student four times as long", (*LONGEST,)),
+    Row("four times as long, refresh", (*LONGEST, "student.refresh={double}")),
+    Row("all labels, four times as long", ("teacher.iterations={quadruple}",), "teacher", True),
     Row("S4M's rule", S4M_RULE),
     Row("no gate", ("refine.min_agreement=0",)),
     Row("closest candidate", ("refine.candidate=closest",)),
