@@ -25,6 +25,7 @@ LITTLE = 1_000_000
 """A disk with fewer bytes left than this may be the one that is full."""
 SHARED_MEMORY = Path("/dev/shm")
 
+_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|[Ee]rrno (28|122)\b")
 _TORCH_WRITES = re.compile(r"inline_container|PytorchStreamWriter|basic_ios::clear")
 """In errors of torch's writer of files, which keeps the reason to itself."""
@@ -78,6 +79,18 @@ def told(
     return _disk_is_full(error, places, surely)
 
 
+def full_disk(error: OSError, path: Path) -> S4MError | None:
+    """What to tell of a file that a full disk does not take; None where it is not that.
+
+    Args:
+        error: What writing the file, under this name or that of a part of it, has raised.
+        path: The file, as the user knows it.
+    """
+    if error.errno not in _FULL_CODES:
+        return None
+    return told(OSError(error.errno, os.strerror(error.errno), str(path)))
+
+
 def _words_behind(error: BaseException) -> Iterator[str]:
     """What an error and those that it came from say.
 
@@ -112,7 +125,7 @@ def _disk_is_full(
     error: BaseException, places: Iterable[Path], surely: Path | None
 ) -> S4MError | None:
     code = error.errno if isinstance(error, OSError) else None
-    if code not in (errno.ENOSPC, errno.EDQUOT) and not _FULL.search(str(error)):
+    if code not in _FULL_CODES and not _FULL.search(str(error)):
         if not isinstance(error, RuntimeError) or not _TORCH_WRITES.search(str(error)):
             return None
         places = [place for place in places if _is_full(place)]

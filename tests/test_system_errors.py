@@ -14,9 +14,12 @@ from s4m_pipeline import system_errors
 from s4m_pipeline.artifacts.durable import sync_file
 from s4m_pipeline.artifacts.shards import ShardResult, make_shards
 from s4m_pipeline.artifacts.tables import write_table
+from s4m_pipeline.data.formats.coco.writer import write_text
+from s4m_pipeline.data.split.lists import write_list
 from s4m_pipeline.errors import S4MError, UsageError, is_out_of_memory
 from s4m_pipeline.execution.base import ShardJob, ShardWorker
 from s4m_pipeline.execution.local import run_shards
+from s4m_pipeline.review.page import write_page
 from s4m_pipeline.system_errors import telling, told
 from tests.file_systems import Disk
 
@@ -135,6 +138,28 @@ def test_a_file_that_the_disk_does_not_take_is_named(tmp_path, monkeypatch):
         sync_file(tmp_path / "a.json")
 
 
+def _write_page(path: Path) -> None:
+    write_page(path, "title", "word " * 20_000)
+
+
+def _write_list(path: Path) -> None:
+    write_list(path, (f"{number}.png" for number in range(20_000)))
+
+
+def _write_coco(path: Path) -> None:
+    write_text(path, ["{", " " * 100_000, "}"])
+
+
+@pytest.mark.parametrize("write", [_write_page, _write_list, _write_coco])
+def test_a_file_that_a_full_disk_does_not_take_is_no_wrong_use(small_disk, write):
+    with pytest.raises(S4MError, match="No space left on device") as caught:
+        write(small_disk / "named")
+    assert caught.value.exit_code == 1
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{small_disk / 'named'}: ")
+    assert second == "Free some space there, then run it again."
+
+
 def test_what_torch_says_of_a_file_is_a_full_disk_only_where_one_is(small_disk):
     fails = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
     assert told(fails, [ROOT]) is None
@@ -210,6 +235,7 @@ def test_memory_that_runs_out_on_a_cpu_is_told_whoever_asks_for_it():
 PROGRAM = """
 import os, sys
 from pathlib import Path
+from s4m_pipeline.review.page import write_page
 from s4m_pipeline.system_errors import telling
 os.setuid({user})
 try:

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -133,8 +134,11 @@ def _begin(work: Callable[..., None], pipe: Connection, arguments: tuple[Any, ..
 def _ctrl_c_held_back() -> Iterator[None]:
     """Hold Ctrl-C back in a process that is being started, which takes over what is held back.
 
-    Else one that comes while it still imports would print a traceback for each helper.
+    Else one that comes while it still imports would print a traceback for each helper. The first
+    process that is spawned starts multiprocessing's own beside it, which lets Ctrl-C through again
+    (``resource_tracker.ensure_running``); so that one is started before.
     """
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -18,6 +18,7 @@ from s4m_pipeline.review.charts import Figure
 from s4m_pipeline.review.page_style import STYLE
 from s4m_pipeline.review.palette import Colour, hex_colour
 from s4m_pipeline.review.table import Table
+from s4m_pipeline.system_errors import full_disk
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _JPEG_QUALITY = 90
@@ -115,7 +116,8 @@ def write_page(
         clear_the_way(partial).write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error
+        failed = UsageError(f"{path}: cannot be written ({error.strerror or error})")
+        raise full_disk(error, path) or failed from error
 
 
 def page_text(

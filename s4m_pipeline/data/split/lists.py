@@ -26,6 +26,7 @@ from typing import Any
 from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.data.formats.coco.reader import load_coco_json
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.system_errors import full_disk
 
 CITYSCAPES_TRUTH = re.compile(
     r"_gt(Fine|Coarse)_(instanceIds|labelIds|labelTrainIds|color|polygons)$"
@@ -83,7 +84,8 @@ def write_list(path: Path, file_names: Iterable[str]) -> None:
     except FileExistsError as error:
         raise UsageError(f"{error.filename} is a file, not a folder") from error
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
+        failed = UsageError(f"{path}: {error.strerror or error}")
+        raise full_disk(error, path) or failed from error
 
 
 def match_list(names: Sequence[str], images: Sequence[Mapping[str, Any]], source: Path) -> set[int]:

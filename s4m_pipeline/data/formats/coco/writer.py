@@ -11,6 +11,7 @@ from typing import Any
 from s4m_pipeline.artifacts.plain_files import clear_the_way
 from s4m_pipeline.data.image_set import ImageRecord, ImageSet, Instance
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.system_errors import full_disk
 
 
 def save(images: ImageSet, path: Path) -> None:
@@ -106,7 +107,8 @@ def write_text(path: Path, parts: Iterable[str]) -> None:
     except FileExistsError as error:
         raise UsageError(f"{error.filename} is a file, not a folder") from error
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
+        failed = UsageError(f"{path}: {error.strerror or error}")
+        raise full_disk(error, path) or failed from error
 
 
 def refuse_another_kind(path: Path) -> None:
