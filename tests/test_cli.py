@@ -86,7 +86,7 @@ def test_init_writes_a_run_file_and_does_not_overwrite(s4m, tmp_path):
 def test_init_names_the_templates(s4m, tmp_path):
     code, _, err = s4m("init", tmp_path / "run.yaml", "--template", "coko")
     assert code == 2
-    assert "animals7" in err
+    assert "small" in err
 
 
 @pytest.mark.parametrize("limit", [0, -1])
