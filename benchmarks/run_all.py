@@ -52,6 +52,7 @@ SCRIPTS = (
 GPU_RUNS: tuple[tuple[str, ...], ...] = (
     ("gpu_refine",),
     ("gpu_refine", "--compile"),
+    ("gpu_paper",),
     ("student_step", "--full", "--device", "cuda", "--batch", "16", "--repeats", "5"),
     (
         "student_step",
@@ -76,7 +77,7 @@ def run(arguments: Sequence[str], shared: Path | None, results: Path, weights: s
     """Run a script, its output shown; whether it ended well."""
     path = HERE / f"{arguments[0]}.py"
     command = [sys.executable, str(path), *arguments[1:]]
-    if weights is not None and arguments[0] == "gpu_refine":
+    if weights is not None and arguments[0] in ("gpu_refine", "gpu_paper"):
         command += ["--checkpoint", weights]
     if shared is not None and "--shared" in path.read_text():
         command += ["--shared", str(shared)]

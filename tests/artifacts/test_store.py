@@ -76,6 +76,17 @@ def test_damaged_manifest_is_refused(store, text):
         read_manifest(folder)
 
 
+@pytest.mark.parametrize("wrong", [{"bytes": -1}, {"bytes": True}, {"rows": -1}, {"rows": 1.0}])
+def test_a_manifest_whose_numbers_count_nothing_is_refused(store, wrong):
+    folder = finish(store)
+    data = json.loads((folder / "manifest.json").read_text())
+    del data["sha256"]  # as of an s4m that did not seal, so that the numbers decide
+    data["files"][0] |= wrong
+    (folder / "manifest.json").write_text(json.dumps(data))
+    with pytest.raises(ArtifactError, match="'table' has no number of bytes or rows"):
+        read_manifest(folder)
+
+
 def test_verify_names_what_changed(store):
     folder = finish(store)
     assert verify(folder, read_manifest(folder)) == []

@@ -62,6 +62,15 @@ def test_refine_of_a_gpu_runs_on_a_cpu(ran: Any, script: Any, monkeypatch: Any) 
     assert sum("naive in bfloat16" in line for line in printed) == 2
 
 
+def test_refine_with_views_of_a_gpu_runs_on_a_cpu(ran: Any) -> None:
+    tiny = ["--device", "cpu", "--name", "sam2.1_hiera_tiny", "--image-size", "128"]
+    small = ["--pictures", "1", "--side", "64"]
+    printed = ran("gpu_paper", *tiny, *small, INSTANCES=2, measure_steps=lambda *_: None)
+    assert [line.split(":")[0] for line in printed[:4]] == ["image", "tiles", "windows", "auto"]
+    assert "1.0 encoder passes an image" in printed[0]
+    assert LINE.match(printed[-1]), printed
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "least"), [("random", 0.9), ("sam2.1_hiera_large.pt", 0.995)]
 )
