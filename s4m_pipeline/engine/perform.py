@@ -233,16 +233,30 @@ def _require_fresh(run: Run, upstream: Stage) -> None:
 
 
 def _require_manifests(run: Run, stage: Stage) -> None:
-    """Refuse a damaged manifest among all that an artifact was made of, with what repairs that."""
-    for upstream in stage.upstream(run.config).values():
-        if run.store.is_complete(upstream.name, run.fingerprint(upstream)):
-            try:
-                run.manifest(upstream)
-            except ArtifactError as error:
-                fault, _, remedy = str(error).partition("\n")
-                needed = f"needed by {run.command_for(stage)}"
-                raise ArtifactError(f"{fault}; {needed}\n{remedy}") from error
-        _require_manifests(run, upstream)
+    """Refuse a damaged manifest among all that an artifact was made of, with what repairs that.
+
+    Stages share their inputs, which with refreshes makes five times as many ways to the first one
+    with each. So every one is looked at once, and the stack is of our own.
+    """
+    seen, pending = {stage.title}, [stage]
+    while pending:
+        needing = pending.pop()
+        inputs = needing.upstream(run.config).values()
+        for upstream in inputs:
+            if run.store.is_complete(upstream.name, run.fingerprint(upstream)):
+                _require_manifest(run, upstream, needing)
+        new = {one.title: one for one in inputs if one.title not in seen}
+        seen |= new.keys()
+        pending += reversed(new.values())
+
+
+def _require_manifest(run: Run, stage: Stage, needing: Stage) -> None:
+    try:
+        run.manifest(stage)
+    except ArtifactError as error:
+        fault, _, remedy = str(error).partition("\n")
+        needed = f"needed by {run.command_for(needing)}"
+        raise ArtifactError(f"{fault}; {needed}\n{remedy}") from error
 
 
 def _make(run: Run, stage: Stage, settings: dict[str, Any], inputs: dict[str, str]) -> Manifest:

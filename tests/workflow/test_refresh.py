@@ -11,7 +11,7 @@ import torch
 from s4m_pipeline.artifacts.collecting import leftovers
 from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.training_files import CHECKPOINT
-from s4m_pipeline.engine.perform import freshness, perform
+from s4m_pipeline.engine.perform import _require_manifests, freshness, perform
 from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
@@ -351,3 +351,20 @@ def test_hundreds_of_refreshes_are_no_deeper_than_one(finished):
     assert run.fingerprint(TrainStudent())
     assert freshness(run, TrainStudent()).state == "stale"
     assert len(stages_of(run.config)) == 8 + 199 * 6
+
+
+def test_each_input_of_many_refreshes_is_looked_at_once(refreshed, monkeypatch):
+    """Before a stage's work; the ways to the first leg are five times as many with each refresh."""
+    run = refreshed.run(*SETTINGS, "student.iterations=200", "student.refresh=1")
+    asked: list[str] = []
+    upstream = TrainStudent.upstream
+
+    def counted(self, config):
+        asked.append(self.title)
+        assert len(asked) < 2000
+        return upstream(self, config)
+
+    assert run.fingerprint(TrainStudent())
+    monkeypatch.setattr(TrainStudent, "upstream", counted)
+    _require_manifests(run, TrainStudent())
+    assert len(asked) == len(set(asked)) == 1 + len(run.config.student.refreshes)
