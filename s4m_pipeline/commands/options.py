@@ -42,10 +42,10 @@ def tell_new_name(flag: str, command: str) -> None:
     echo(f"'s4m {flag}' is now 's4m {command}'; the next version drops the flag", err=True)
 
 
-def open_run(config: Path, overrides: list[str] | None) -> Run:
-    """Read a run's file, with settings overridden."""
+def open_run(config: Path, overrides: list[str] | None, called_as: str = "") -> Run:
+    """Read a run's file, with settings overridden; the last argument is that of ``Run``."""
     from s4m_pipeline.config_file import load_config
     from s4m_pipeline.engine.run import Run
 
     called_with = shlex.join(["-c", str(config), *(overrides or [])])
-    return Run(load_config(config, overrides or []), called_with=called_with)
+    return Run(load_config(config, overrides or []), called_with=called_with, called_as=called_as)

@@ -39,7 +39,7 @@ def run_command(
     from s4m_pipeline.workflow.pipeline import stages_of_rounds
     from s4m_pipeline.workflow.rounds import planned_stages, refresh_costs, run_rounds, tell_start
 
-    run = open_run(config, overrides)
+    run = open_run(config, overrides, "run" if rounds == 1 else f"run --rounds {rounds}")
     check_paths(run.config)
     stages = stages_of_rounds(run.config, rounds)
     if dry_run:

@@ -59,6 +59,8 @@ class Run:
         config: The run's settings.
         reporter: Where messages and progress go.
         called_with: The options of the command line, for the commands that messages name.
+        called_as: The command that was called, where it makes one stage after the other: ``run``
+            with its rounds. Advice then names it, so that what it changes is gone on with.
     """
 
     def __init__(
@@ -66,9 +68,10 @@ class Run:
         config: RunConfig,
         reporter: Reporter | None = None,
         called_with: str = "-c RUN.yaml",
+        called_as: str = "",
     ) -> None:
         self.config = config
-        self.called_with = called_with
+        self.called_with, self.called_as = called_with, called_as
         _check_work_dir(config.work_dir)
         self.reporter = reporter or Reporter()
         self.store = Store(config.work_dir, self.reporter.progress)
@@ -77,7 +80,7 @@ class Run:
 
     def again(self) -> Run:
         """This run over the same images, without what it knows of files and artifacts."""
-        run = Run(self.config, self.reporter, self.called_with)
+        run = Run(self.config, self.reporter, self.called_with, self.called_as)
         run.images = self.images.again()
         return run
 

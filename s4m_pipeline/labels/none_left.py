@@ -18,6 +18,7 @@ from s4m_pipeline.artifacts.manifest import read_manifest
 from s4m_pipeline.artifacts.tables import table_rows
 from s4m_pipeline.data.check.model_limits import misfits
 from s4m_pipeline.engine.run import Run
+from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.labels.choose import labelled_counts
 from s4m_pipeline.labels.rule import drop_cause, mask_cells
 from s4m_pipeline.refinement.reasons import GATE, Reason
@@ -59,7 +60,7 @@ class Losses:
             self.areas.append((mask_cells(row["soft_mask"]), row["score"]))
 
 
-def warn_of_no_label(run: Run, predictions: Path, counts: Mapping[str, int]) -> None:
+def warn_of_no_label(run: Run, predictions: Path, counts: Mapping[str, int], of: Stage) -> None:
     """Warn, once a run, where no prediction can become a label, before masks are refined.
 
     With thresholds other than fixed ones, those may be labels that are above the least threshold.
@@ -68,6 +69,7 @@ def warn_of_no_label(run: Run, predictions: Path, counts: Mapping[str, int]) -> 
         run: The run.
         predictions: The artifact's folder; its manifest may not be written yet.
         counts: The counts of its manifest.
+        of: The stage that asks, for its round and refresh.
     """
     section = run.config.pseudo_label
     score = section.score if section.thresholds == "fixed" else run.config.refine.min_score
@@ -77,26 +79,37 @@ def warn_of_no_label(run: Run, predictions: Path, counts: Mapping[str, int]) -> 
         if cause is None:
             return
         losses.add(cause.code.value, row)
-    run.reporter.warn_once(f"not one prediction becomes a label: {explained(run, losses)}")
+    why = explained(run, losses, round=of.round, refresh=of.refresh)
+    run.reporter.warn_once(f"not one prediction becomes a label{_at(of)}: {why}")
 
 
-def warn_of_no_label_left(run: Run, refined: Path, counts: Mapping[str, int]) -> None:
+def warn_of_no_label_left(run: Run, refined: Path, counts: Mapping[str, int], of: Stage) -> None:
     """Warn where the gate dropped all that could have become labels.
 
     Args:
         run: The run.
         refined: The artifact's folder; its manifest may not be written yet.
         counts: The counts of the manifest of the predictions that were refined.
+        of: The stage that asks, for its round and refresh.
     """
     losses = _losses_of(refined, counts)
     if losses.codes.keys() - {Reason.SCORE.value, Reason.AREA.value}:
-        run.reporter.warn_once(f"not one label is left: {explained(run, losses)}")
+        why = explained(run, losses, round=of.round, refresh=of.refresh)
+        run.reporter.warn_once(f"not one label is left{_at(of)}: {why}")
 
 
-def no_label_message(run: Run, refined: Path, predictions: Path, round: int = 1) -> str:
+def _at(stage: Stage) -> str:
+    """Where in a run labels belong that are not its first ones."""
+    place = stage.title.removeprefix(stage.name)
+    return f" at{place}" if place else ""
+
+
+def no_label_message(
+    run: Run, refined: Path, predictions: Path, round: int = 1, refresh: int = 0
+) -> str:
     """Why a refine artifact has no label, and the command that makes some."""
     losses = _losses_of(refined, read_manifest(predictions).counts)
-    why = explained(run, losses, is_refined=True, round=round)
+    why = explained(run, losses, is_refined=True, round=round, refresh=refresh)
     return f"there is not one pseudo-label to learn from: {why}"
 
 
@@ -107,27 +120,44 @@ def _losses_of(refined: Path, counts: Mapping[str, int]) -> Losses:
     return losses
 
 
-def explained(run: Run, losses: Losses, is_refined: bool = False, round: int = 1) -> str:
-    """Two lines: the counts with their settings, and the command to run.
+def explained(
+    run: Run, losses: Losses, is_refined: bool = False, round: int = 1, refresh: int = 0
+) -> str:
+    """Two or three lines: the counts with their settings, and the commands to run.
 
     Args:
         run: The run.
         losses: What became of its predictions.
         is_refined: Whether they have been refined, so that thresholds can be moved in seconds.
         round: The round that they belong to.
+        refresh: The refresh in it; no such labels are taken there, so that no command is needed.
     """
     found = f"of {counted(losses.codes.total(), 'prediction', 'predictions')}"
     on = f"{found} on {counted(losses.images, 'image', 'images')}"
     if not losses.codes:
-        return _nothing_stored(run, losses, round)
+        return _nothing_stored(run, losses, round, refresh)
+    if refresh:
+        return f"{on}, {', '.join(_parts(run, losses))}.\n{NOT_TAKEN}"
     last = next(code for code in _LAST_FIRST if code.value in losses.codes)
     advice, command, overrides = _advice(run, losses, last)
+    lines = f"{on}, {', '.join(_parts(run, losses))}.\n{advice}: "
     if round > 1:
-        command = f"run --rounds {round}"
-    elif command == "rethreshold" and not is_refined:
-        command = "refine"
-    return f"{on}, {', '.join(_parts(run, losses))}.\n{advice}: {_line(run, command, overrides)}"
+        return lines + _line(run, _again(run, round), overrides)
+    if command == "rethreshold" and is_refined:
+        then = f"\nThen go on with: {_line(run, run.called_as, overrides)}"
+        return lines + _line(run, command, overrides) + (then if run.called_as else "")
+    return lines + _line(run, run.called_as or "refine", overrides)
 
+
+def _again(run: Run, round: int) -> str:
+    """The command that makes a later round's labels."""
+    return run.called_as or f"run --rounds {round}"
+
+
+NOT_TAKEN = (
+    "No refresh without labels is taken: the training goes on with those before. A later first "
+    "refresh\n(student.burn_in) comes when the student has learned more."
+)
 
 _LAST_FIRST = (
     *(code for code in Reason if code not in (*GATE, Reason.AREA, Reason.SCORE)),
@@ -205,7 +235,7 @@ def _below(value: float) -> float:
     return round((math.ceil(value / step - 1e-9) - 1) * step, 12)
 
 
-def _nothing_stored(run: Run, losses: Losses, round: int) -> str:
+def _nothing_stored(run: Run, losses: Losses, round: int, refresh: int) -> str:
     least = f"pseudo_label.min_score {run.config.pseudo_label.min_score:g}"
     images = counted(losses.images, "image", "images")
     if losses.without_pixel:
@@ -213,11 +243,13 @@ def _nothing_stored(run: Run, losses: Losses, round: int) -> str:
         why = f"{found} {least} or more on {images}, but all their masks are without a pixel."
     else:
         why = f"not one query of the model scores {least} or more on {images}."
+    if refresh:
+        return f"{why}\n{NOT_TAKEN}"
     name = "teacher" if round == 1 else "student"
     if losses.without_pixel:  # where the model cannot find them, no longer training mends it
         for misfit in misfits(run.images.labelled, getattr(run.config, name).model):
             return f"{why}\n{misfit.message}"
-    command = "train-teacher" if round == 1 else f"run --rounds {round}"
+    command = (run.called_as or "train-teacher") if round == 1 else _again(run, round)
     longer = f"{name}.iterations={2 * getattr(run.config, name).iterations}"
     return f"{why}\nTrain the model for longer: {_line(run, command, [longer])}"
 

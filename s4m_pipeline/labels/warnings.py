@@ -155,7 +155,7 @@ def messages(rates: LabelRates) -> list[str]:
     ]
 
 
-def check_labels(run: Run, refined: Path, stage: str, round: int = 1) -> None:
+def check_labels(run: Run, refined: Path, stage: str, round: int = 1, refresh: int = 0) -> None:
     """Say what the labels are like before they are learned from.
 
     Args:
@@ -163,14 +163,15 @@ def check_labels(run: Run, refined: Path, stage: str, round: int = 1) -> None:
         refined: The refine artifact.
         stage: Name of the stage that asks, for the messages.
         round: The round that the labels belong to.
+        refresh: The refresh in it; 0 for the round's first labels.
 
     Raises:
         S4MError: There is no pseudo-label at all.
     """
     rates = label_rates(run, refined)
     if not rates.total.pseudo:
-        predictions = run.require(stage_named("pseudo-label", round))
-        raise S4MError(no_label_message(run, refined, predictions, round))
+        predictions = run.require(stage_named("pseudo-label", round, refresh=refresh))
+        raise S4MError(no_label_message(run, refined, predictions, round, refresh))
     shares = ", ".join(f"{100 * share:.0f} % {key}" for key, share in rates.shares.items())
     run.reporter.say(
         f"{stage}: {rates.total.pseudo_rate:.2f} pseudo-instances an image, "
@@ -184,10 +185,24 @@ def check_labels(run: Run, refined: Path, stage: str, round: int = 1) -> None:
     for message in messages(rates):
         run.reporter.warn(message)
     if rates.faults():
-        run.reporter.warn(
-            f"look at the labels with 's4m report {run.called_with}'; 's4m rethreshold "
-            f"{run.called_with} pseudo_label.thresholds=rate' follows the labelled rate in seconds"
-        )
+        run.reporter.warn(_what_to_do(run, round, refresh))
+
+
+def _what_to_do(run: Run, round: int, refresh: int) -> str:
+    """How to look at labels and to have others: only a run's first ones come of thresholds alone.
+
+    Later ones are of models that learned from the first.
+    """
+    of = (f"--round {round} " if round > 1 else "") + (f"--refresh {refresh} " if refresh else "")
+    look = f"look at the labels with 's4m report {of}{run.called_with}'"
+    rate = f"{run.called_with} pseudo_label.thresholds=rate"
+    if not of:
+        return f"{look}; 's4m rethreshold {rate}' follows the labelled rate in seconds"
+    again = run.called_as or (f"run --rounds {round}" if round > 1 else "run")
+    return (
+        f"{look}; 's4m {again} {rate}' follows the labelled rate, with students that learn anew "
+        "from the first labels on"
+    )
 
 
 def rate_rows(rates: LabelRates) -> Sequence[Sequence[Any]]:

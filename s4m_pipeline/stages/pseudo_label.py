@@ -81,7 +81,7 @@ class PseudoLabel(ShardedStage):
     def make(self, run: Run, folder: Path) -> Outcome:
         """Predict, and warn where nothing of it becomes a label."""
         outcome = super().make(run, folder)
-        load(WARN_OF_NO_LABEL)(run, folder, outcome.counts)
+        load(WARN_OF_NO_LABEL)(run, folder, outcome.counts, self)
         return outcome
 
     def task(self, run: Run) -> PredictionTask:

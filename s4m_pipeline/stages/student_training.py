@@ -76,7 +76,7 @@ def _unlabelled(run: Run, refined: Path, learns_structure: bool) -> dict[str, An
 
 def _look_at_labels(run: Run, stage: Stage, refined: Path, folder: Path) -> Path:
     """Say what the labels are like, refuse a set without any, and make the page about them."""
-    check_labels(run, refined, stage.name, stage.round)
+    check_labels(run, refined, stage.name, stage.round, taken_refresh(run, stage))
     page = write_page(run, stage, folder)
     run.reporter.say(f"{stage.name}: {page} shows the labels")
     return page

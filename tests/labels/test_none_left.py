@@ -16,7 +16,7 @@ from s4m_pipeline.console.reporter import Reporter
 from s4m_pipeline.engine.perform import perform
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.errors import S4MError
-from s4m_pipeline.labels.none_left import Losses, explained
+from s4m_pipeline.labels.none_left import Losses, explained, warn_of_no_label
 from s4m_pipeline.labels.warnings import check_labels
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.rethreshold import StoredMasks, rethresholding
@@ -35,9 +35,9 @@ class Listening(Reporter):
         self.warned.append(message)
 
 
-def run_with(workshop, *overrides):
+def run_with(workshop, *overrides, called_as=""):
     called = shlex.join(["-c", str(workshop.config), *overrides])
-    return Run(load_config(workshop.config, overrides), Listening(), called_with=called)
+    return Run(load_config(workshop.config, overrides), Listening(), called, called_as)
 
 
 def stored(workshop):
@@ -174,6 +174,49 @@ def test_later_rounds_are_made_by_run(finished):
     losses.add("score", {"score": 0.03})
     words = command_in(explained(run_with(finished), losses, round=2).splitlines()[1])
     assert words[1:4] == ["run", "--rounds", "2"]
+
+
+def test_run_is_told_to_run_again_with_what_changes(finished, tmp_path, s4m):
+    """What a command of one stage changes would be gone with the next ``s4m run``."""
+    copy = finished.copy(tmp_path / "run")
+    run = run_with(copy, "pseudo_label.score=1", called_as="run")
+    perform(run, Refine())
+    (warned,) = [text for text in run.reporter.warned if text.startswith("not one prediction")]
+    words = command_in(warned.splitlines()[1])
+    assert words[1:3] == ["run", "-c"]
+    assert words[-1].startswith("pseudo_label.score=0")
+    _, first, then = told(run)
+    assert command_in(first)[1] in ("rethreshold", "run")
+    words = command_in(then)
+    assert words[1:3] == ["run", "-c"]
+    code, _, err = s4m(*command_in(first)[1:])
+    assert code == 0, err
+    code, _, err = s4m(*words[1:])
+    assert code == 0, err
+    refined = copy.run(*words[4:])
+    assert f"refine: fresh ({refined.fingerprint(Refine())})" in err
+    nothing = explained(run_with(finished, called_as="run --rounds 2"), Losses(18))
+    assert command_in(nothing.splitlines()[-1])[1:4] == ["run", "--rounds", "2"]
+
+
+@pytest.mark.parametrize("is_refined", [False, True])
+def test_labels_of_a_refresh_are_not_made_by_commands_of_the_first_ones(finished, is_refined):
+    losses = Losses(18)
+    for _ in range(2):
+        text = explained(run_with(finished), losses, is_refined, refresh=2)
+        assert "s4m " not in text
+        assert "the training goes on with those before" in text
+        assert len(text.splitlines()) == 3
+        losses.add("score", {"score": 0.03})
+
+
+def test_the_labels_of_a_later_round_are_not_told_to_be_refined_as_the_first(finished):
+    run = run_with(finished, "pseudo_label.score=1")
+    folder, counts = run_with(finished).folder(PseudoLabel()), {"images": 18}
+    warn_of_no_label(run, folder, counts, Refine(round=2))
+    (text,) = run.reporter.warned
+    assert text.startswith("not one prediction becomes a label at round-2: ")
+    assert command_in(text.splitlines()[1])[1:4] == ["run", "--rounds", "2"]
 
 
 def test_a_run_with_labels_is_not_warned(finished, tmp_path):

@@ -16,6 +16,7 @@ from s4m_pipeline.engine.registry import STAGES
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
+from s4m_pipeline.labels import warnings as label_warnings
 from s4m_pipeline.metrics.average_precision import coco_ap
 from s4m_pipeline.stages import teachers
 from s4m_pipeline.stages.calibration.held_out import HeldOut
@@ -368,3 +369,20 @@ def test_each_input_of_many_refreshes_is_looked_at_once(refreshed, monkeypatch):
     monkeypatch.setattr(TrainStudent, "upstream", counted)
     _require_manifests(run, TrainStudent())
     assert len(asked) == len(set(asked)) == 1 + len(run.config.student.refreshes)
+
+
+def test_what_to_do_about_labels_names_the_refresh_they_are_of(refreshed, monkeypatch):
+    """Thresholds alone make the first labels anew, not those of a student that learned of them."""
+    run = refreshed.run(*SETTINGS)
+    warned: list[str] = []
+    monkeypatch.setattr(run.reporter, "warn", warned.append)
+    monkeypatch.setattr(label_warnings, "FAR", 1.0)
+    for refresh in (0, 2):
+        folder = run.folder(at(Refine, refresh))
+        label_warnings.check_labels(run, folder, "train-student", 1, refresh)
+    first, later = [text for text in warned if "s4m report" in text]
+    assert "s4m report -c RUN.yaml" in first
+    assert "s4m rethreshold -c RUN.yaml pseudo_label.thresholds=rate" in first
+    assert "s4m report --refresh 2 -c RUN.yaml" in later
+    assert "rethreshold" not in later
+    assert "s4m run -c RUN.yaml pseudo_label.thresholds=rate" in later

@@ -182,10 +182,10 @@ class Refine(ShardedStage):
         """Refine, and add the chosen thresholds and policy to the metrics."""
         upstream = self.upstream(run.config)["predictions"]
         predicted = run.store.manifest(upstream.name, run.fingerprint(upstream)).counts
-        load(WARN_OF_NO_LABEL)(run, run.folder(upstream), predicted)
+        load(WARN_OF_NO_LABEL)(run, run.folder(upstream), predicted, self)
         outcome = super().make(run, folder)
         if not outcome.counts["instances"]:
-            load(WARN_OF_NO_LABEL_LEFT)(run, folder, predicted)
+            load(WARN_OF_NO_LABEL_LEFT)(run, folder, predicted, self)
         outcome.metrics["thresholds"] = load(REPORT_THRESHOLDS)(run, self.thresholds(run))
         if run.config.refine.policy == "auto":
             choice = self._calibration(run)
