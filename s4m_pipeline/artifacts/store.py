@@ -141,6 +141,18 @@ class Store:
         except OSError:
             return None
 
+    def latest_of(self, stage: str, pointer: str) -> str | None:
+        """As `latest`; without a pointer, the last one that is no round's, refresh's or other's."""
+        newest, home = self.latest(stage, pointer), self.work_dir / stage
+        pointers = [path.name.removeprefix(_latest("")) for path in home.glob(f"{LATEST}-*")]
+        others = {self.latest(stage, name.removeprefix("-")) for name in pointers}
+        if pointer or newest not in others:
+            return newest
+        made = (path.parent for path in home.glob(f"*/{MANIFEST}"))
+        own = [folder for folder in made if is_fingerprint(folder.name)]
+        own = [folder for folder in own if folder.name not in others]
+        return max(own, key=lambda folder: folder.stat().st_mtime).name if own else None
+
     def artifacts(self) -> list[tuple[str, str, bool]]:
         """All artifacts as (stage, fingerprint, finished), by stage and time."""
         artifacts = []

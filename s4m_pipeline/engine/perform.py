@@ -61,7 +61,7 @@ def freshness(run: Run, stage: Stage, answers: dict[str, str] | None = None) -> 
             progress = stage.progress(run)
             why = f"another process is making it{f': {progress}' if progress else ''}"
         return Freshness("unfinished", fingerprint, why)
-    latest = run.store.latest(stage.name, stage.pointer)
+    latest = run.store.latest_of(stage.name, stage.pointer)
     if latest is None:
         return Freshness("missing", fingerprint, "never made")
     return Freshness("stale", fingerprint, _difference(run, stage, latest))

@@ -157,7 +157,7 @@ class Run:
         command = f"Make it with: {self.command_for(stage)}"
         if self.store.is_begun(stage.name, fingerprint):
             return UsageError(f"{stage.title} is unfinished ({fingerprint}).\n{command}")
-        latest = self.store.latest(stage.name, stage.pointer)
+        latest = self.store.latest_of(stage.name, stage.pointer)
         if latest is not None:
             version = self.store.requested(stage.name, latest).get("format_version")
             if version is not None and (fault := digests.format_fault(version)):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -155,6 +156,23 @@ def test_latest_is_kept_by_kind(store):
     assert store.latest("evaluate", "student") == "b" * 16
     assert store.latest("evaluate") == "b" * 16
     assert leftovers(store, STAGES) == []
+
+
+def test_the_latest_without_a_pointer_is_none_of_those_with_one(store):
+    def made(mark, pointer=""):
+        folder = store.begin("train-student", mark * 16, {}, {})
+        store.finish(folder, Manifest("train-student", mark * 16, {}, {}), pointer)
+
+    made("a", "refresh-1")
+    assert store.latest("train-student") == "a" * 16
+    assert store.latest_of("train-student", "") is None
+    made("b")
+    made("c", "refresh-1")
+    made("d", "round-2")
+    assert store.latest_of("train-student", "refresh-1") == "c" * 16
+    assert store.latest_of("train-student", "round-2") == "d" * 16
+    os.utime(store.folder("train-student", "a" * 16), (1, 1))
+    assert store.latest_of("train-student", "") == "b" * 16
 
 
 @pytest.mark.parametrize("inputs", [None, 7, ["a"], "text"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -293,6 +294,15 @@ def test_train_student_makes_its_first_part_and_names_what_is_missing(finished, 
     states = {row["stage"]: row["state"] for row in status(run)}
     assert states["train-student refresh-1"] == "fresh"
     assert states["pseudo-label refresh-1"] == "missing"
+    why = {row["stage"]: row["why"] for row in status(run)}["train-student"]
+    assert "student.iterations: 4 -> 6" in why, "it is compared with the last student, not a leg"
+    shutil.rmtree(run.folder(at(TrainStudent, 1)).parent)
+    run_all(own.run(*settings), [at(TrainStudent, 1)])
+    states = {row["stage"]: row["state"] for row in status(own.run(*settings))}
+    assert states["train-student"] == "missing", "one leg of it is no student"
+    code, _, err = s4m("evaluate", "-c", own.config, *settings)
+    assert code == 2
+    assert "train-student has not been made yet" in err
 
 
 def test_a_plan_has_each_refreshs_images_and_each_legs_iterations(finished, s4m):
