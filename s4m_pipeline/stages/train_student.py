@@ -97,6 +97,11 @@ class TrainStudent(Stage):
                 f"student.refresh: there is no refresh, the first would be at iteration "
                 f"{section.burn_in or section.refresh} of {section.iterations}"
             )
+        if section.burn_in and not section.refresh:
+            run.reporter.warn_once(
+                f"student.burn_in is {section.burn_in}, but student.refresh is 0: labels are not "
+                "made anew"
+            )
         wanted = StudentLosses.of(section).for_mask2former()
         if wanted and not may_have(section.model, MASK2FORMER_HEAD):
             raise UsageError(

@@ -16,6 +16,8 @@ from s4m_pipeline.engine.perform import check_stage, perform
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.stage import Stage
+from s4m_pipeline.stages.refine.stage import wants_segmenter
+from s4m_pipeline.stages.teachers import passes_of
 from s4m_pipeline.wording import counted
 from s4m_pipeline.workflow.pipeline import run_all, stages_of_round, stages_of_rounds
 
@@ -118,15 +120,24 @@ def planned_stages(config: RunConfig, rounds: int) -> list[Stage]:
 
 
 def refresh_costs(run: Run, rounds: int) -> str:
-    """How many images refreshes label and refine again, in words; empty where there are none."""
-    refreshes = rounds * len(run.config.student.refreshes)
+    """How many images refreshes label and refine again, in words; empty where there are none.
+
+    Each refresh also measures its labels and the student on the validation images.
+    """
+    config = run.config
+    refreshes = rounds * len(config.student.refreshes)
     if not refreshes:
         return ""
     images = len(run.images.unlabelled.images)
     found = counted(refreshes, "refresh", "refreshes")
+    most, validation = passes_of(config, rounds), run.images.validation
+    looks = "a pass of the student" if most == 1 else f"up to {most} passes of networks"
+    if wants_segmenter(config):
+        looks += " and of the segmenter" if most == 1 else " and one of the segmenter"
+    each = "" if validation is None else f"; each measures on {len(validation.images):,} images"
     return (
-        f"{found}, each a pass of the student and of the segmenter over {images:,} images: "
-        f"{refreshes * images:,} images more than without"
+        f"{found}, each {looks} over {images:,} images: "
+        f"{refreshes * images:,} images more than without{each}"
     )
 
 

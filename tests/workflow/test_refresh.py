@@ -26,10 +26,11 @@ from s4m_pipeline.stages.comparison.stage import CompareLabels
 from s4m_pipeline.stages.evaluate import Evaluate
 from s4m_pipeline.stages.pseudo_label import PseudoLabel
 from s4m_pipeline.stages.refine.stage import Refine
+from s4m_pipeline.stages.student_training import labels_of
 from s4m_pipeline.stages.train_student import TrainStudent
 from s4m_pipeline.stages.train_teacher import TrainTeacher
 from s4m_pipeline.workflow.pipeline import run_all, stages_of, stages_of_rounds, status
-from s4m_pipeline.workflow.rounds import planned_stages
+from s4m_pipeline.workflow.rounds import planned_stages, refresh_costs
 from tests.models.stopping import weights
 from tests.workshop import Workshop
 
@@ -396,3 +397,64 @@ def test_what_to_do_about_labels_names_the_refresh_they_are_of(refreshed, monkey
     assert "s4m report --refresh 2 -c RUN.yaml" in later
     assert "rethreshold" not in later
     assert "s4m run -c RUN.yaml pseudo_label.thresholds=rate" in later
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ((), "each a pass of the student and of the segmenter over 18 images: 36 images more"),
+        (("pseudo_label.views=[image,flip]", "pseudo_label.teachers=[cross-fit]"),
+         "each up to 6 passes of networks and one of the segmenter over 18 images"),
+        (("refine.policy=none", "student.structure_weight=0"),
+         "each a pass of the student over 18 images"),
+    ],
+)  # fmt: skip
+def test_the_costs_of_refreshes_are_those_of_all_that_labels(finished, settings, told):
+    """Two views of the student and of two teachers are six passes; without prompts there is none
+    of the segmenter."""
+    costs = refresh_costs(finished.run(*SETTINGS, *settings), 1)
+    assert told in costs
+    assert costs.endswith("; each measures on 4 images")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (("student.burn_in=4",), "student.burn_in is 4, but student.refresh is 0"),
+        (("student.refresh=6",), "the first would be at iteration 6 of 6"),
+        (("student.refresh=2", "student.burn_in=6"), "the first would be at iteration 6 of 6"),
+    ],
+)
+def test_settings_that_make_no_refresh_are_told(finished, monkeypatch, settings, told):
+    run = finished.run("student.iterations=6", *settings)
+    warned: list[str] = []
+    monkeypatch.setattr(run.reporter, "warn", warned.append)
+    TrainStudent().check(run)
+    assert any(told in text for text in warned)
+    assert run.config.student.refreshes == []
+
+
+def test_figures_that_are_nothing_are_told(refreshed, monkeypatch):
+    """A precision of 0 is the one to be told."""
+    run = refreshed.run(*SETTINGS)
+    said: list[str] = []
+    monkeypatch.setattr(run.reporter, "say", said.append)
+    found = metrics(run, at(CompareLabels, 1))
+    found["held_out"] = {"precision": 0.0, "recall": 0.0, "mean_iou": None}
+    compare._tell(run, at(CompareLabels, 1), found)
+    assert "(precision 0.000, recall 0.000, mask AP" in said[-1]
+
+
+def test_after_a_refusal_the_training_goes_on_with_the_labels_taken_last(
+    refreshed, tmp_path, monkeypatch
+):
+    """Those of refresh 1, not the round's first ones."""
+    run = refreshed.copy(tmp_path / "run").run(*SETTINGS)
+    if not metrics(run, at(CompareLabels, 1))["taken"]:
+        pytest.fail("the first refresh is taken here")
+    monkeypatch.setattr(compare, "fault", lambda *_: "they are worse")
+    found = perform(run, at(CompareLabels, 2), force=True).metrics
+    assert (found["taken"], found["labels_of"]) == (False, 1)
+    assert found["before"] == metrics(run, at(CompareLabels, 1))["now"]
+    assert perform(run, at(TrainStudent)).metrics["labels_of_refresh"] == 1
+    assert labels_of(run, at(TrainStudent)) == run.folder(at(Refine, 1))

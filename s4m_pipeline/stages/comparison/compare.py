@@ -108,7 +108,11 @@ def _tell(run: Run, stage: Stage, metrics: Mapping[str, Any]) -> None:
     )
     if "held_out" in metrics:
         figures = ((key, metrics["held_out"][key]) for key in ("precision", "recall", "mean_iou"))
-        parts = [f"{key.replace('_iou', ' IoU')} {value:.3f}" for key, value in figures if value]
+        parts = [
+            f"{key.replace('_iou', ' IoU')} {value:.3f}"
+            for key, value in figures
+            if value is not None
+        ]
         parts.append(f"mask AP {100 * metrics['AP']:.1f}")
         run.reporter.say(
             f"{name}: label quality on held-out labels {before['quality']:.3f} -> "
