@@ -458,3 +458,10 @@ def test_after_a_refusal_the_training_goes_on_with_the_labels_taken_last(
     assert found["before"] == metrics(run, at(CompareLabels, 1))["now"]
     assert perform(run, at(TrainStudent)).metrics["labels_of_refresh"] == 1
     assert labels_of(run, at(TrainStudent)) == run.folder(at(Refine, 1))
+
+
+def test_what_makes_held_out_labels_of_a_later_round():
+    """Round r + 1's labeller is measured at the end of round r, its refreshes in r + 1."""
+    assert HeldOut(round=3).command == "run --rounds 2"
+    assert HeldOut(round=3, refresh=1).command == "run --rounds 3"
+    assert HeldOut(refresh=1).command == "held-out --refresh 1"

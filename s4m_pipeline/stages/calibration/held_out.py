@@ -71,7 +71,7 @@ class HeldOut(ShardedStage):
         """
         if self.alone:
             return f"label-quality --views --round {self.round}"
-        if self.round == 1:
+        if self.round == 1 or self.refresh:  # the student at a refresh labels in its own round
             return super().command
         return f"run --rounds {max(2, self.round - 1)}"
 
