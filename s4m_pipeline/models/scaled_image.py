@@ -47,13 +47,15 @@ class ScaledImage:
 
 
 def scale_image(image: np.ndarray, scale: tuple[int, int]) -> ScaledImage:
-    """Scale an image as validation does, keeping its aspect.
+    """Scale an image as validation does, keeping its aspect; a thin one keeps a pixel.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         scale: Long and short side (in either order) within which it is to fit.
     """
-    resized = mmcv.imrescale(image, tuple(scale), interpolation="bilinear")
+    width, height = mmcv.rescale_size((image.shape[1], image.shape[0]), tuple(scale))
+    size = max(1, width), max(1, height)
+    resized = mmcv.imresize(image, size, interpolation="bilinear")
     tensor = torch.from_numpy(planes(resized, backwards=True))
     return ScaledImage(tensor, resized.shape[:2], image.shape[:2])
 

@@ -161,26 +161,30 @@ def _ask_group(
         teacher_frame_logits(group, frame, segmenter.image_size, size) if needs_teacher else None
         for group, frame in zip(groups, frames, strict=True)
     ]
+    views = [Window(f.x, f.y, f.view_width, f.view_height) for f in frames]
     negatives = [
-        _negatives(some, numbers, policy.negative_points, frame)
-        for some, numbers, frame in zip(instances, rows, frames, strict=True)
+        _negatives(some, numbers, policy.negative_points, frame, view)
+        for some, numbers, frame, view in zip(instances, rows, frames, views, strict=True)
     ]
     answers: dict[str, list[Answers]] = {}
     for kind in dict.fromkeys(policy.all_prompts):
         prompts = [
-            build_prompts(group, kind, policy.points, logits, points)
-            for group, logits, points in zip(groups, teacher, negatives, strict=True)
+            build_prompts(group, kind, policy.points, logits, points, view)
+            for group, logits, points, view in zip(groups, teacher, negatives, views, strict=True)
         ]
         answers[kind] = _answer(segmenter, embeddings, prompts, teacher, policy)
     return [answers[kind] for kind in policy.all_prompts]
 
 
 def _negatives(
-    instances: Sequence[TeacherInstance], rows: Sequence[int], count: int, frame: Frame
+    instances: Sequence[TeacherInstance],
+    rows: Sequence[int],
+    count: int,
+    frame: Frame,
+    view: Window,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     if not count:
         return None
-    view = Window(frame.x, frame.y, frame.view_width, frame.view_height)
     points, labels = negative_points(instances, count, frame.height, frame.width, view)
     return points[list(rows)], labels[list(rows)]
 

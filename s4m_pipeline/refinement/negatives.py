@@ -56,16 +56,11 @@ def negative_points(
             continue
         theirs = _in_turns(near)
         if view is not None:
-            theirs = theirs[_within(view, theirs)]
+            theirs = theirs[view.holds(theirs)]
         outside = theirs[~contains(instance.mask_rle, theirs, height, width)][:count]
         points[row, : len(outside)] = outside
         labels[row, : len(outside)] = NEGATIVE
     return points, labels
-
-
-def _within(view: Window, points: np.ndarray) -> np.ndarray:
-    x, y = points[:, 0] - view.x, points[:, 1] - view.y
-    return (x >= 0) & (y >= 0) & (x < view.width) & (y < view.height)
 
 
 def box_gaps(boxes: np.ndarray) -> np.ndarray:

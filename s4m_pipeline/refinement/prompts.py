@@ -12,6 +12,7 @@ from s4m_pipeline.config_prompts import PROMPTS, PromptParts
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.refinement.instances import TeacherInstance
 from s4m_pipeline.refinement.negatives import PADDING
+from s4m_pipeline.refinement.resampling import Window
 from s4m_pipeline.refinement.soft_masks import LEVELS, grid_shape, sample_soft_mask
 from s4m_pipeline.segmenter.base import Frame, Prompts
 
@@ -29,8 +30,13 @@ def build_prompts(
     points: int,
     teacher_logits: Tensor | None = None,
     negatives: tuple[np.ndarray, np.ndarray] | None = None,
+    view: Window | None = None,
 ) -> Prompts:
     """The prompts of one image's instances.
+
+    Points are drawn anywhere in the image, likely ones on the instance. One that a closer view does
+    not show is no point there: to the segmenter it would lie beyond its input. An instance that
+    has no other is prompted where the teacher is surest of it.
 
     Args:
         instances: N instances.
@@ -40,6 +46,7 @@ def build_prompts(
             there is one.
         negatives: float32 (N, M, 2) and int32 (N, M) from `negatives.negative_points`, put after
             the positive points without the columns that no instance fills.
+        view: What the segmenter sees; the whole image by default.
 
     Returns:
         Prompts in original pixels.
@@ -53,6 +60,8 @@ def build_prompts(
         raise ValueError(f"{prompts} needs the teacher's logits")
     count = points if parts.points else 0
     coords, labels = _points(instances, count), np.ones((len(instances), count), np.int32)
+    if view is not None:
+        _leave_out(coords, labels, ~view.holds(coords), instances)
     if negatives is not None:
         used = (negatives[1] != PADDING).any(0)
         coords = np.concatenate([coords, negatives[0][:, used]], axis=1)
@@ -76,6 +85,20 @@ def _points(instances: Sequence[TeacherInstance], count: int) -> np.ndarray:
             )
         row[:] = stored[:count]
     return out
+
+
+def _leave_out(
+    coords: np.ndarray, labels: np.ndarray, unseen: np.ndarray, instances: Sequence[TeacherInstance]
+) -> None:
+    """Take points out; an instance that would have none left gets its surest one, once."""
+    coords[unseen], labels[unseen] = 0, PADDING
+    for n in np.flatnonzero(unseen.all(1)) if unseen.shape[1] else ():
+        one = instances[int(n)]
+        row, column = np.unravel_index(one.soft_mask.argmax(), one.soft_mask.shape)
+        cell = np.add(one.soft_mask_box[:2], (column + 0.5, row + 0.5))
+        x, y, width, height = one.bbox  # the mask of a cell may end within it
+        coords[n, 0] = np.clip(cell * one.stride, (x, y), (x + width - 0.5, y + height - 0.5))
+        labels[n, 0] = 1
 
 
 def _boxes(instances: Sequence[TeacherInstance]) -> np.ndarray:

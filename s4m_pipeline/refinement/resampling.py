@@ -30,6 +30,11 @@ class Window:
         """Its rows and columns, to take it from a map."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
+    def holds(self, points: np.ndarray) -> np.ndarray:
+        """Which points lie in it: bool (...) for x and y, (..., 2)."""
+        x, y = points[..., 0] - self.x, points[..., 1] - self.y
+        return np.asarray((x >= 0) & (y >= 0) & (x < self.width) & (y < self.height))
+
 
 def union(a: Window, b: Window) -> Window:
     """The smallest window that holds both; an empty one counts for nothing."""

@@ -16,6 +16,7 @@ import numpy as np
 from s4m_pipeline.refinement.instances import TeacherInstance
 from s4m_pipeline.refinement.policies import RefinePolicy
 from s4m_pipeline.refinement.resampling import Window
+from s4m_pipeline.refinement.shared_boxes import ROUNDING, shared_boxes
 from s4m_pipeline.segmenter.base import Segmenter
 
 MOST_MAGNIFIED = 2.0
@@ -24,10 +25,10 @@ WORTH_IT = 1.5
 """How much closer than the whole image a view must be: below that it is not worth a pass."""
 OVERLAP = 0.25
 """Share of a tile's side that the next tile covers again, at least."""
-ROUNDING = 1.0
-"""Pixels that a window is wider than what it holds, so that whole pixels hold it too."""
 WIDER = 1.15
 """By how much windows or tiles grow where there are more than the policy allows."""
+HALVINGS = 5
+"""How often the last of these steps is halved to find the narrowest that are few enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def plan_views(
 
     Windows are laid for those members that others' negative points may be taken from (scores from
     ``refine.min_score`` up). The others take a window that holds them, or the whole image, so that
-    a threshold that is lowered moves nobody's view.
+    a threshold that is lowered moves nobody's view; the whole image may then be a pass more than
+    ``refine.view_passes``.
 
     Args:
         segmenter: The segmenter, for the size of its mask cells.
@@ -76,7 +78,8 @@ def plan_views(
     leading = [n for n in far if instances[n].is_neighbour]
     regions = {n: plan.region(instances[n]) for n in far}
     lay = _tiles if policy.view == "tiles" else _windows
-    windows = plan.within_limit(lay, {n: regions[n] for n in leading}, len(far) < len(members))
+    near = any(instances[n].is_neighbour for n in set(members).difference(far))
+    windows = plan.within_limit(lay, {n: regions[n] for n in leading}, near)
     return _assigned(windows, regions, members, whole)
 
 
@@ -128,44 +131,37 @@ class _Plan:
         regions: dict[int, _Region],
         with_whole: bool,
     ) -> list[Window]:
-        """Windows for regions, wider ones where there would be more than the policy allows."""
-        wider = 1.0
-        while True:
+        """Windows for regions, wider ones where there would be more than the policy allows.
+
+        They grow in steps until they are few enough, and then shrink again as far as they may.
+        """
+
+        def laid(wider: float) -> list[Window] | None:
             windows = lay(regions, wider, self.whole)
             windows = [w for w in windows if max(w.width, w.height) * WORTH_IT <= self.longest]
             covered = all(any(_holds(w, region) for w in windows) for region in regions.values())
-            if len(windows) + (with_whole or not covered) <= self.policy.view_passes:
-                return windows
-            wider *= WIDER
+            few = len(windows) + (with_whole or not covered) <= self.policy.view_passes
+            return windows if few else None
+
+        narrow, wide, found = 1.0, 1.0, laid(1.0)
+        while found is None:
+            narrow, wide = wide, wide * WIDER
+            found = laid(wide)
+        for _ in range(HALVINGS if wide > narrow else 0):
+            middle = (narrow + wide) / 2
+            closer = laid(middle)
+            narrow, wide = (middle, wide) if closer is None else (narrow, middle)
+            found = found if closer is None else closer
+        return found
 
 
 def _windows(regions: dict[int, _Region], wider: float, whole: Window) -> list[Window]:
-    """Windows about instances; neighbours that fit share one.
-
-    The instance that needs the closest view comes first, and takes those nearest to it along.
-    """
-    left = sorted(regions, key=lambda n: (regions[n].side, n))
-    windows = []
-    while left:
-        first = regions[left[0]]
-        side = first.side * wider
-        box = np.array([first.left, first.top, first.right, first.bottom])
-        middle = (box[:2] + box[2:]) / 2
-        near = sorted(left, key=lambda n: (_distance(regions[n], middle), n))
-        for n in near:
-            other = regions[n]
-            both = np.concatenate(
-                [
-                    np.minimum(box[:2], [other.left, other.top]),
-                    np.maximum(box[2:], [other.right, other.bottom]),
-                ]
-            )
-            if (both[2:] - both[:2] + ROUNDING <= side).all():
-                box = both
-        window = _centred(box, side, whole)
-        windows.append(window)
-        left = [n for n in left[1:] if not _holds(window, regions[n])]
-    return windows
+    """Windows about instances; neighbours that fit share one."""
+    if not regions:
+        return []
+    boxes = np.array([[r.left, r.top, r.right, r.bottom] for r in regions.values()])
+    sides = np.array([region.side for region in regions.values()])
+    return [_centred(box, side, whole) for box, side in shared_boxes(boxes, sides, wider)]
 
 
 def _tiles(regions: dict[int, _Region], wider: float, whole: Window) -> list[Window]:
@@ -228,12 +224,6 @@ def _margin(window: Window, region: _Region) -> float:
 
 def _holds(window: Window, region: _Region) -> bool:
     return _margin(window, region) >= 0
-
-
-def _distance(region: _Region, middle: np.ndarray) -> float:
-    """From a point to the middle of a region, the longer of the two axes."""
-    own = ((region.left + region.right) / 2, (region.top + region.bottom) / 2)
-    return max(abs(own[0] - float(middle[0])), abs(own[1] - float(middle[1])))
 
 
 def _centred(box: np.ndarray, side: float, whole: Window) -> Window:

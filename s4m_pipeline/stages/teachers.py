@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from s4m_pipeline.engine.stage import Stage
 
 CHECK_FITS = "s4m_pipeline.models.labeller.fits:check_fits"
+MOST_PASSES = 255
+"""What the column ``views_seen`` can count."""
 FOLDS = "folds"
 """The folder in the ``cross-fit`` artifact that has a folder for each of its teachers."""
 
@@ -102,9 +104,15 @@ def check_teachers(run: Run, stage: Stage) -> None:
 
     Raises:
         UsageError: One is not there, is given twice, or learned other classes or from pictures that
-            were read otherwise.
+            were read otherwise; or they are more than ``views_seen`` can count.
         ArtifactError: One is damaged or not to be trusted.
     """
+    passes = passes_of(run.config, stage.round)
+    if passes > MOST_PASSES:
+        raise UsageError(
+            f"pseudo_label.teachers and pseudo_label.views make {passes} passes over a picture; "
+            f"{MOST_PASSES} are the most.\nName fewer teachers or views."
+        )
     given = _given(run.config)
     _refuse_twice(run, given, stage)
     if run.config.pseudo_label.teachers and run.config.pseudo_label.thresholds == "precision":

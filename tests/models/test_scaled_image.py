@@ -35,3 +35,12 @@ def test_values_are_those_of_opencv_on_the_bgr_image(
     np.testing.assert_array_equal(values, expected)
     flipped = scale_image(image[:, ::-1], scale).tensor  # not contiguous
     np.testing.assert_array_equal(flipped, scale_image(image[:, ::-1].copy(), scale).tensor)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (3, 2000), (2000, 3), (1, 1)])
+def test_a_thin_picture_keeps_a_pixel(shape: tuple[int, int]) -> None:
+    """Its short side would be rounded to none, which OpenCV refuses."""
+    scaled = scale_image(np.full((*shape, 3), 200, np.uint8), (16, 16))
+    assert max(scaled.size) == 16
+    assert min(scaled.size) >= 1
+    assert (scaled.tensor == 200).all()

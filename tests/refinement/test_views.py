@@ -16,7 +16,7 @@ from s4m_pipeline.refinement.fusion import fused_mask
 from s4m_pipeline.refinement.instances import TeacherInstance
 from s4m_pipeline.refinement.negatives import negative_points
 from s4m_pipeline.refinement.policies import RefinePolicy
-from s4m_pipeline.refinement.prompts import teacher_frame_logits
+from s4m_pipeline.refinement.prompts import build_prompts, teacher_frame_logits
 from s4m_pipeline.refinement.resampling import Window
 from s4m_pipeline.refinement.view_plan import encode_views, plan_batch, whole
 from s4m_pipeline.refinement.views import View, plan_views
@@ -140,6 +140,44 @@ def test_unlikely_predictions_move_nobodys_view(policy: RefinePolicy) -> None:
     assert all(of_member[n] == view.window for view in alone for n in view.members)
 
 
+def test_an_unlikely_large_prediction_takes_no_pass_from_the_likely() -> None:
+    """Drawn on the whole image by ``auto``; its pass once made the windows of all others wider."""
+    policy = replace(WINDOWS, view="auto", view_passes=3)
+    instances = _crowd(40, 600, 900, 4, largest=2)
+    alone = _plan(instances, policy, (600, 900))
+    large = replace(teacher_instance(600, 900, (80, 90), 60, 40), is_neighbour=False)
+    views = _plan([*instances, large], policy, (600, 900))
+    assert views[0] == View(Window(0, 0, 900, 600), (40,))
+    assert [view.window for view in views[1:]] == [view.window for view in alone]
+    assert all(view.window.width < 900 for view in alone)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_windows_are_about_as_close_as_a_grid_of_as_many(seed: int) -> None:
+    """Six squares in two rows cover 1 200 x 800 px, each overlapping the next by an instance.
+
+    The grid's side is reckoned from the largest box with its context, 2 * largest * 1.5 px.
+    """
+    policy = replace(WINDOWS, view_cells=40)
+    instances = _crowd(400, 800, 1200, seed, largest=2.5)
+    views = _plan(instances, policy, (800, 1200))
+    assert len(views) <= 6
+    context = max(max(one.bbox[2:]) for one in instances) * policy.view_context
+    grid = max((1200 + 2 * context) / 3, (800 + context) / 2)
+    assert max(max(v.window.width, v.window.height) for v in views) <= 1.06 * grid
+
+
+def test_windows_are_no_larger_than_their_instances_need() -> None:
+    """One pair of distant neighbours needs a wide window, the others do not."""
+    places = [(20, 20), (20, 110), (140, 20), (140, 22), (140, 140)]
+    instances = [teacher_instance(600, 600, place, 2, n) for n, place in enumerate(places)]
+    views = _plan(instances, replace(WINDOWS, view_passes=3), (600, 600))
+    widths = sorted(max(view.window.width, view.window.height) for view in views)
+    assert len(widths) == 3
+    assert widths[0] <= 64
+    assert widths[-1] < 600
+
+
 def test_nobody_needs_no_view() -> None:
     assert plan_views(PromptedSegmenter(), [], [], WINDOWS, 500, 500) == []
 
@@ -208,6 +246,52 @@ def test_negative_points_stay_in_the_view() -> None:
     for row in range(8):  # those that are inside anyway come first, in the same order
         wanted = anywhere[row][inside[row]]
         assert np.array_equal(points[row][labels[row] == 0][: len(wanted)], wanted)
+
+
+def test_points_that_a_view_does_not_show_are_no_prompts() -> None:
+    """Points are drawn from the whole image: some of a small object's lie far from it."""
+    near = teacher_instance(400, 600, (20, 25), 3, 0)
+    stray = replace(near, points=np.array([[590, 390], [101, 82], [3, 399]], np.float32))
+    nowhere = replace(near, points=np.full((3, 2), 399, np.float32))
+    view = Window(60, 40, 100, 90)
+    prompts = build_prompts([near, stray, nowhere], "points", 3, view=view)
+    assert np.array_equal(prompts.points[0], near.points)
+    assert prompts.labels.tolist() == [[1, 1, 1], [-1, 1, -1], [1, -1, -1]]
+    assert prompts.points[1].tolist() == [[0, 0], [101, 82], [0, 0]]
+    soft = soft_probabilities(near, 400, 600)
+    x, y = prompts.points[2, 0]
+    assert soft[int(y), int(x)] >= soft.max() - 0.05
+    assert decode_mask(near.mask_rle, 400, 600)[int(y), int(x)]
+    everything = build_prompts([near, stray], "points", 3, view=Window(0, 0, 600, 400))
+    assert np.array_equal(everything.points, [near.points, stray.points])
+    assert (everything.labels == 1).all()
+
+
+@pytest.mark.parametrize("policy", CLOSER, ids=lambda policy: policy.view)
+def test_all_that_the_segmenter_is_shown_lies_in_its_view(policy: RefinePolicy) -> None:
+    draw = np.random.default_rng(2)
+    segmenter = PromptedSegmenter()
+    instances = [
+        replace(one, points=draw.uniform(0, (899, 599), (3, 2)).astype(np.float32))
+        for one in _crowd(30, 600, 900, 2, largest=3)
+    ]
+    rules = replace(policy, negative_points=2, candidate="single")
+    plan = plan_batch(segmenter, [instances], [(600, 900)], rules)
+    encoded = encode_views(segmenter, [np.zeros((600, 900, 3), np.uint8)], plan.places(), 4)
+    shown = []
+    decode = segmenter.decode
+    segmenter.decode = lambda e, prompts, multi: (shown.extend(prompts), decode(e, prompts, multi))[
+        1
+    ]
+    ask(segmenter, encoded, [instances], plan).masks()
+    count = 0
+    for (_, window), prompts in zip(encoded.places, shown, strict=True):
+        points = prompts.points[prompts.labels >= 0]
+        count += len(points)
+        assert (points >= (window.x, window.y)).all()
+        assert (points < (window.x + window.width, window.y + window.height)).all()
+        assert (prompts.labels == 1).any(1).all()
+    assert count >= 30
 
 
 @pytest.fixture(scope="module")

@@ -324,6 +324,12 @@ def test_a_calibration_that_does_not_label_keeps_no_weights_and_its_name(
     assert cross_fit.settings(finished.run(VIEWS).config)["views"] == ["image", "flip", "1.5"]
 
 
+def test_more_passes_than_can_be_counted_are_refused(finished: Workshop, tmp_path: Path) -> None:
+    many = [tmp_path / f"{number}.pth" for number in range(85)]
+    with pytest.raises(UsageError, match=r"make 258 passes over a picture; 255 are the most"):
+        PseudoLabel().check(finished.run(VIEWS, teachers(*many)))
+
+
 def test_precision_is_told_to_be_of_one_teacher(finished: Workshop, other: Path, capsys) -> None:
     run = finished.run(teachers(other), "pseudo_label.thresholds=precision")
     PseudoLabel().check(run)
