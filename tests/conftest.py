@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -34,3 +37,10 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real data and weights here: {SHARED} is missing (set S4M_SHARED)")
     return SHARED
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a script of ``tools/`` by its name."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "tools")
+    return importlib.import_module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ROOT / "tools"
 
 EXAMPLE = """
 import os
@@ -33,13 +31,6 @@ class Thing:
 
 def one(): return os
 """
-
-
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Import a script of ``tools/`` by its name."""
-    monkeypatch.syspath_prepend(TOOLS)
-    return importlib.import_module
 
 
 @pytest.fixture
@@ -97,20 +88,23 @@ def test_the_script_writes_between_a_documents_marks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     figures, document = tool("house_figures"), tmp_path / "page.md"
-    document.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n")
+    marked = tool("marked_table")
+    begin, end = marked.marks(figures.MARKS)
+    document.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     monkeypatch.setattr(sys, "argv", ["house_figures.py", str(package), "--write", str(document)])
     figures.main()
     told = figures.figures(package)
-    assert document.read_text() == (f"before\n{figures.BEGIN}\n\n{told}\n\n{figures.END}\nafter\n")
+    assert document.read_text() == f"before\n{begin}\n\n{told}\n\n{end}\nafter\n"
     document.write_text("no marks\n")
     with pytest.raises(ValueError, match="once each"):
-        figures.write_between_marks(document, told)
+        marked.write_between_marks(document, figures.MARKS, told)
 
 
 def test_the_document_has_what_each_recipe_touches(tool: Callable[[str], ModuleType]) -> None:
     figures, recipes = tool("house_figures"), tool("house_recipes").read_recipes()
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    told = text.partition(figures.BEGIN)[2].partition(figures.END)[0]
+    begin, end = tool("marked_table").marks(figures.MARKS)
+    told = text.partition(begin)[2].partition(end)[0]
     assert figures.recipe_table(list(recipes.values())) in told
 
 

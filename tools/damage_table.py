@@ -5,16 +5,11 @@ python tools/damage_table.py LINES.jsonl
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date
-from pathlib import Path
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
-BEGIN, END = "<!-- damage: begin -->", "<!-- damage: end -->"
+from marked_table import day_and_cores, write_table_of_lines
+
 WHERE = {
     "verify": "finished, `s4m artifacts verify`",
     "readers": "finished, the stages that read it",
@@ -33,8 +28,7 @@ def table(lines: Iterable[list[object]]) -> str:
         for (where, stage, what), count in sorted(counts.items(), key=_in_order)
     ]
     head = ["| artifact | of | what came of it | times |", "| --- | --- | --- | --- |"]
-    day = f"{date.today().isoformat()}, {os.cpu_count()} processor cores."
-    return "\n".join([day, "", *head, *rows, f"| all | | | {sum(counts.values())} |"])
+    return "\n".join([day_and_cores(), "", *head, *rows, f"| all | | | {sum(counts.values())} |"])
 
 
 def _in_order(item: tuple[tuple[str, str, str], int]) -> tuple[int, str, str]:
@@ -42,15 +36,5 @@ def _in_order(item: tuple[tuple[str, str, str], int]) -> tuple[int, str, str]:
     return [*WHERE].index(where), stage, what
 
 
-def main() -> None:
-    """Read the lines and put the table between its marks."""
-    lines = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
-    text = DOCUMENT.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(lines)}\n\n{END}{after}")
-    print(f"wrote {DOCUMENT}")
-
-
 if __name__ == "__main__":
-    main()
+    write_table_of_lines("damage", table)

@@ -5,14 +5,8 @@ python tools/fuzz_table.py LINES.jsonl
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from datetime import date
-from pathlib import Path
+from marked_table import day_and_cores, write_table_of_lines
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
-BEGIN, END = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
 MEBIBYTE = 1 << 20
 
 Line = tuple[str, int, int, float, int]
@@ -33,18 +27,8 @@ def table(lines: list[Line]) -> str:
     ]
     _, inputs, largest, seconds, memory = zip(*fed, strict=True)
     most = f"{max(largest)} | {max(seconds):.2f} | {max(memory) / MEBIBYTE:.0f}"
-    day = f"{date.today().isoformat()}, {os.cpu_count()} processor cores."
-    return "\n".join([day, "", *head, *rows, f"| all | {sum(inputs):,} | {most} |"])
-
-
-def main() -> None:
-    """Read the lines and put the table between its marks."""
-    lines = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
-    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(lines)}\n\n{END}{after}")
-    print(f"wrote {DOCUMENT}")
+    return "\n".join([day_and_cores(), "", *head, *rows, f"| all | {sum(inputs):,} | {most} |"])
 
 
 if __name__ == "__main__":
-    main()
+    write_table_of_lines("fuzz", table)

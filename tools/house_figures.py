@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from house_recipes import Recipe, read_recipes
 from house_rooms import PACKAGE, ROOMS, room_of
+from marked_table import write_between_marks
 
 MOST_FILES = 25
 """The goal for the largest folder."""
@@ -33,7 +33,7 @@ GOALS = {
     "A column of refined": "2",
 }
 """The goal for the files of the package that each recipe touches."""
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+MARKS = "figures"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -158,20 +158,6 @@ def figures(package: Path = PACKAGE) -> str:
     return "\n\n".join((room_table(sources), figure_table(sources), recipe_table(recipes)))
 
 
-def write_between_marks(document: Path, text: str) -> None:
-    """Replace what stands between a document's two marks.
-
-    Raises:
-        ValueError: The document has not both marks, once each.
-    """
-    before = document.read_text(encoding="utf-8")
-    if before.count(BEGIN) != 1 or before.count(END) != 1:
-        raise ValueError(f"{document}: {BEGIN} and {END} must stand in it once each")
-    pattern = re.compile(f"(?<={re.escape(BEGIN)}).*(?={re.escape(END)})", re.DOTALL)
-    after = pattern.sub(lambda _: f"\n\n{text}\n\n", before)
-    document.write_text(after, encoding="utf-8")
-
-
 def main() -> None:
     """Print the tables, or write them into a document."""
     parser = argparse.ArgumentParser(description="Count the package's files, lines and functions.")
@@ -182,7 +168,7 @@ def main() -> None:
     if arguments.write is None:
         print(text)
         return
-    write_between_marks(arguments.write, text)
+    write_between_marks(arguments.write, MARKS, text)
     print(f"wrote {arguments.write}")
 
 

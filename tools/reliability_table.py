@@ -5,18 +5,12 @@ python tools/reliability_table.py LINES.jsonl
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date
-from pathlib import Path
+
+from marked_table import day_and_cores, write_table_of_lines
 
 from s4m_pipeline.engine.registry import STAGES
-
-DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
-BEGIN, END = "<!-- crashes: begin -->", "<!-- crashes: end -->"
 
 
 def table(lines: Iterable[tuple[str, str, int]]) -> str:
@@ -30,23 +24,12 @@ def table(lines: Iterable[tuple[str, str, int]]) -> str:
     rows = {kind: [counts[kind, stage] for stage in stages] for kind in kinds}
     rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     body = [_row([kind, *row, sum(row)]) for kind, row in rows.items()]
-    day = f"{date.today().isoformat()}, {os.cpu_count()} processor cores."
-    return "\n".join([day, "", _row(head), _row(["---"] * len(head)), *body])
+    return "\n".join([day_and_cores(), "", _row(head), _row(["---"] * len(head)), *body])
 
 
 def _row(cells: Iterable[object]) -> str:
     return "| " + " | ".join(str(cell or "") for cell in cells) + " |"
 
 
-def main() -> None:
-    """Read the lines and put the table between its marks."""
-    lines = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
-    text = DOCUMENT.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(lines)}\n\n{END}{after}")
-    print(f"wrote {DOCUMENT}")
-
-
 if __name__ == "__main__":
-    main()
+    write_table_of_lines("crashes", table)

@@ -12,6 +12,9 @@ from s4m_pipeline.artifacts.sealed import write_text
 from s4m_pipeline.artifacts.torch_files import is_whole_zip
 from s4m_pipeline.errors import UsageError
 
+_UNREADABLE = (OSError, ValueError, IndexError, UsageError)
+"""What reading a file and the digest beside it may raise."""
+
 
 def digest_file(path: Path) -> Path:
     """Where the digest of a file stands."""
@@ -28,8 +31,8 @@ def write_digest(path: Path) -> None:
 def has_its_digest(path: Path) -> bool:
     """Whether a file is there as it was when the digest beside it was written."""
     try:
-        return file_digest(path) == digest_file(path).read_text().split()[0]
-    except (OSError, ValueError, IndexError, UsageError):
+        return _fits(path)
+    except _UNREADABLE:
         return False
 
 
@@ -40,16 +43,10 @@ def is_whole_archive(path: Path) -> bool:
     the checksums inside are right.
     """
     try:
-        if not is_whole_zip(path):
-            return False
-        expected = read_plain(digest_file(path)).decode().split()[0]
+        return is_whole_zip(path) and _fits(path)
     except FileNotFoundError:
         return path.is_file() and _checksums_fit(path)
-    except (OSError, ValueError, IndexError):
-        return False
-    try:
-        return file_digest(path) == expected
-    except UsageError:
+    except _UNREADABLE:
         return False
 
 
@@ -57,6 +54,12 @@ def remove_with_digest(path: Path) -> None:
     """Remove a file, and the digest beside it."""
     path.unlink(missing_ok=True)
     digest_file(path).unlink(missing_ok=True)
+
+
+def _fits(path: Path) -> bool:
+    """Whether a file has the digest that stands beside it, which is read first."""
+    expected = read_plain(digest_file(path)).decode().split()[0]
+    return file_digest(path) == expected
 
 
 def _checksums_fit(path: Path) -> bool:

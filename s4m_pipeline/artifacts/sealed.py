@@ -26,9 +26,7 @@ _OPEN = "0" * 64
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """Write a mapping as JSON with a digest of itself, by rename and durably."""
-    text = _text({**value, SEAL: _OPEN})
-    before, _, after = text.rpartition(_OPEN)
-    write_text(path, before + _digest(text) + after)
+    write_text(path, _sealed(_text({**value, SEAL: _OPEN})))
 
 
 def write_cache(path: Path, value: Mapping[str, Any]) -> None:
@@ -36,11 +34,11 @@ def write_cache(path: Path, value: Mapping[str, Any]) -> None:
 
     Nothing is waited for, and nothing is written where the folder is read-only.
     """
-    before, _, after = json.dumps({**value, SEAL: _OPEN}).rpartition(_OPEN)
+    text = _sealed(json.dumps({**value, SEAL: _OPEN}))
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        clear_the_way(partial).write_text(before + _digest(before + _OPEN + after) + after)
+        clear_the_way(partial).write_text(text)
         partial.replace(path)
     except OSError:
         return
@@ -97,6 +95,12 @@ def read_sealed(
     before, found, after = text.rpartition(str(digest))
     whole = found and len(found) == len(_OPEN) and _digest(before + _OPEN + after) == digest
     return value, "" if whole else "its own SHA-256 is not the one that it names"
+
+
+def _sealed(text: str) -> str:
+    """A text with its digest where the zeros are."""
+    before, _, after = text.rpartition(_OPEN)
+    return before + _digest(text) + after
 
 
 def _text(value: Any) -> str:

@@ -87,7 +87,7 @@ class EncodedViews:
 
     def index(self, place: ViewPlace) -> int:
         """Where a view is among the embeddings."""
-        return list(self.places).index(place)
+        return self.places.index(place)
 
 
 def encode_views(

@@ -12,8 +12,9 @@ from s4m_pipeline.data.image_set import ImageRecord
 from s4m_pipeline.engine.run import Run
 from s4m_pipeline.engine.sharded import ShardedStage
 from s4m_pipeline.stages.prediction_settings import PredictionSettings
-from s4m_pipeline.stages.teachers import own_teacher, teacher_files
+from s4m_pipeline.stages.teachers import teacher_files
 from s4m_pipeline.stages.training import own_models
+from s4m_pipeline.stages.trainings import labeller
 
 PREDICTION_WORKER = "s4m_pipeline.stages.prediction_worker:PredictionWorker"
 """Predicts a stage's images; its task is a `PredictionTask`."""
@@ -58,7 +59,7 @@ class PredictionTask:
             alone: Whether the round's own model predicts by itself, in one view.
         """
         return cls(
-            checkpoint=run.require(own_teacher(stage.round, stage.refresh)) / CHECKPOINT,
+            checkpoint=run.require(labeller(stage.round, stage.refresh)) / CHECKPOINT,
             device=run.device,
             records={record.id: record for record in stage.records(run)},
             settings=PredictionSettings.of(run.config),

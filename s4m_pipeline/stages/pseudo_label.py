@@ -23,11 +23,11 @@ from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
 from s4m_pipeline.stages.teachers import (
     check_teachers,
-    own_teacher,
     passes_of,
     teacher_sources,
     teacher_stages,
 )
+from s4m_pipeline.stages.trainings import labeller
 
 WARN_OF_NO_LABEL = "s4m_pipeline.labels.none_left:warn_of_no_label"
 
@@ -60,7 +60,7 @@ class PseudoLabel(ShardedStage):
 
     def upstream(self, config: RunConfig) -> dict[str, Stage]:
         """The teacher (the run's, a student, or the student at a refresh), and the run's others."""
-        own = own_teacher(self.round, self.refresh)
+        own = labeller(self.round, self.refresh)
         return {"teacher": own, **teacher_stages(config, self.round)}
 
     def check(self, run: Run) -> None:

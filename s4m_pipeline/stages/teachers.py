@@ -27,11 +27,6 @@ FOLDS = "folds"
 """The folder in the ``cross-fit`` artifact that has a folder for each of its teachers."""
 
 
-def own_teacher(round: int, refresh: int = 0) -> Stage:
-    """The model that labels in a round, or at one of its refreshes (`trainings.labeller`)."""
-    return labeller(round, refresh)
-
-
 def labels_as_one(config: RunConfig) -> bool:
     """Whether one model alone labels, and looks at pictures as they are."""
     section = config.pseudo_label
@@ -128,7 +123,7 @@ def check_teachers(run: Run, stage: Stage) -> None:
 def _refuse_twice(run: Run, given: list[Path], stage: Stage) -> None:
     """A checkpoint that is given twice, or is the round's own, would count twice."""
     seen: dict[str, str] = {}
-    own = own_teacher(stage.round, stage.refresh)
+    own = labeller(stage.round, stage.refresh)
     if given and freshness(run, own).state == "fresh":
         seen[content_digest(run.folder(own) / CHECKPOINT, run.store.facts)] = "the round's own"
     for path in given:

@@ -29,6 +29,21 @@ def make_again(run: Run) -> None:
     write_manifest(folder, manifest)
 
 
+def stopped_run(done: Workshop, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run whose refinement, forced anew, is stopped when all of its shards are there."""
+    run, make = done.run(), Refine.make
+
+    def stopped(self: Refine, run: Run, folder: Path) -> Outcome:
+        make(self, run, folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Refine, "make", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            perform(run, Refine(), force=True)
+    return run
+
+
 def test_an_input_made_again_meanwhile_is_not_written_down_as_the_one_used(
     done: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,16 +68,7 @@ def test_an_input_made_again_meanwhile_is_not_written_down_as_the_one_used(
 def test_what_was_made_of_other_inputs_is_not_gone_on_with(
     done: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, make = done.run(), Refine.make
-
-    def stopped(self: Refine, run: Run, folder: Path) -> Outcome:
-        make(self, run, folder)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Refine, "make", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            perform(run, Refine(), force=True)
+    run = stopped_run(done, monkeypatch)
     markers = [path.stat().st_ino for path in run.folder(Refine()).glob("shards/*.json")]
     assert markers
     warnings: list[str] = []
@@ -77,16 +83,7 @@ def test_what_was_made_of_other_inputs_is_not_gone_on_with(
 def test_a_stopped_stage_goes_on_where_its_inputs_are_the_same(
     done: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, make = done.run(), Refine.make
-
-    def stopped(self: Refine, run: Run, folder: Path) -> Outcome:
-        make(self, run, folder)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Refine, "make", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            perform(run, Refine(), force=True)
+    run = stopped_run(done, monkeypatch)
     folder = run.folder(Refine())
     markers = {path.name: path.stat().st_ino for path in folder.glob("shards/*.json")}
     perform(done.run(), Refine())
@@ -96,16 +93,7 @@ def test_a_stopped_stage_goes_on_where_its_inputs_are_the_same(
 def test_what_does_not_say_any_more_what_it_was_made_of_is_not_gone_on_with(
     done: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, make = done.run(), Refine.make
-
-    def stopped(self: Refine, run: Run, folder: Path) -> Outcome:
-        make(self, run, folder)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Refine, "make", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            perform(run, Refine(), force=True)
+    run = stopped_run(done, monkeypatch)
     request = run.folder(Refine()) / "request.json"
     request.write_text(request.read_text().replace('"predictions": "', '"predictions": "0', 1))
     warnings: list[str] = []

@@ -22,6 +22,7 @@ from s4m_pipeline.execution.base import ShardJob, ShardWorker
 from s4m_pipeline.execution.local import run_shards
 from s4m_pipeline.execution.parallel import work_through
 from s4m_pipeline.execution.processes import Helper, HelperEndedError
+from tests.faults.forking import members
 
 TIMES = 20
 SOON = 8.0
@@ -175,20 +176,6 @@ if __name__ == "__main__":
 """
 
 
-def _members(group: int) -> list[int]:
-    """The processes of a group, but those that are dead and not yet buried."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, _, of_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-            except (OSError, ValueError):
-                continue
-            if int(of_group) == group and state not in "ZX":
-                found.append(int(entry.name))
-    return found
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 @pytest.mark.parametrize("first", range(0, TIMES, 5))
 def test_no_worker_outlives_its_parent(first, tmp_path):
@@ -210,12 +197,12 @@ def test_no_worker_outlives_its_parent(first, tmp_path):
         assert driver.stdout is not None
         driver.stdout.readline()
         time.sleep(chosen.uniform(0.0, 0.5))
-        met += len(_members(driver.pid)) > 1
+        met += len(members(driver.pid)) > 1
         driver.kill()
         driver.wait()
         driver.stdout.close()
     assert met
     deadline = time.monotonic() + SOON
-    while any(_members(driver.pid) for driver in drivers) and time.monotonic() < deadline:
+    while any(members(driver.pid) for driver in drivers) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [_members(driver.pid) for driver in drivers] == [[]] * len(drivers)
+    assert [members(driver.pid) for driver in drivers] == [[]] * len(drivers)

@@ -27,11 +27,11 @@ from s4m_pipeline.stages.prediction_settings import PREDICTION_BYTES, prediction
 from s4m_pipeline.stages.prediction_task import PREDICTION_WORKER, PredictionTask
 from s4m_pipeline.stages.teachers import (
     check_teachers,
-    own_teacher,
     passes_of,
     teacher_sources,
     teacher_stages,
 )
+from s4m_pipeline.stages.trainings import labeller
 
 QUALITY = "s4m_pipeline.stages.calibration.held_out_quality:held_out_quality"
 
@@ -95,7 +95,7 @@ class HeldOut(ShardedStage):
         """The models, and the artifacts that the thresholds depend on."""
         teachers = {} if self.alone else teacher_stages(config, self.round)
         return {
-            "teacher": own_teacher(self.round, self.refresh),
+            "teacher": labeller(self.round, self.refresh),
             **teachers,
             **threshold_upstream(config),
         }
