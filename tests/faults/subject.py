@@ -7,8 +7,11 @@ import os
 import random
 import shutil
 import sys
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 
 from s4m_pipeline.artifacts.manifest import verify
@@ -19,6 +22,7 @@ from s4m_pipeline.engine.perform import freshness, perform
 from s4m_pipeline.engine.registry import STAGES as ROWS
 from s4m_pipeline.engine.registry import stage_named
 from s4m_pipeline.engine.stage import Stage
+from tests.faults.forking import OPERATIONS, forked
 from tests.workshop import CALIBRATION, Workshop
 
 ALL = os.environ.get("S4M_FAULTS") == "all"
@@ -36,12 +40,20 @@ SETTINGS = {
 }
 """What is set for a stage, beside the run's file."""
 WITH_COMMAND = tuple(name for name in STAGES if ROWS[name].help)
+SHORT = ("structure", "refine")
+"""Stages of which a trial runs with the other tests."""
 SEED = 5
 
 
 def stage_of(name: str) -> Stage:
     """A stage of the first round."""
     return stage_named(name)
+
+
+def skip_unless_short(name: str) -> None:
+    """Leave the stages that take longer to ``make faults``."""
+    if not ALL and name not in SHORT:
+        pytest.skip("runs with make faults")
 
 
 def without(whole: Workshop, name: str, folder: Path) -> Workshop:
@@ -82,6 +94,20 @@ def result(workshop: Workshop, name: str) -> dict[str, object]:
         content = torch.load(folder / CHECKPOINT, weights_only=True)
         return {key: value.numpy().tobytes() for key, value in content["state_dict"].items()}
     return {path: digest for path, digest in files.items() if not path.endswith(LOG)}
+
+
+def straight_through(
+    whole: Workshop,
+    folder: Path,
+    name: str,
+    work: Callable[[Workshop, str], None] = command,
+    operations: Collection[str] = OPERATIONS,
+) -> tuple[int, dict[str, object]]:
+    """How many operations a stage takes where nothing happens, and what comes out of it."""
+    copy = without(whole, name, folder)
+    ended = forked(partial(work, copy, name), copy.folder / "work", operations=operations)
+    assert ended.code == 0, ended.told
+    return ended.operations, result(copy, name)
 
 
 def most(name: str, others: int | None, trainings: int) -> int | None:

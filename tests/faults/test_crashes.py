@@ -24,6 +24,7 @@ from tests.faults.subject import (
     most,
     note,
     result,
+    straight_through,
     without,
 )
 from tests.workshop import Workshop
@@ -35,16 +36,13 @@ def test_killed_at_a_file_operation_it_goes_on_to_the_same_result(
 ) -> None:
     if not ALL and name == "cross-fit":
         pytest.skip("runs with make faults")
-    straight = without(whole, name, tmp_path / "straight")
-    ended = forked(partial(make, straight, name), straight.folder / "work")
-    assert ended.code == 0, ended.told
-    assert ended.operations > 5
-    expected = result(straight, name)
+    count, expected = straight_through(whole, tmp_path / "straight", name, work=make)
+    assert count > 5
     if name != "train-teacher":  # the run's own is trained for longer
         assert expected == result(whole, name)
     killed = 0
     few = 1 if name in TRAINS else 2
-    operations = chosen(ended.operations, name, few, most(name, None, 12))
+    operations = chosen(count, name, few, most(name, None, 12))
     for operation in operations:
         copy = without(whole, name, tmp_path / str(operation))
         died = forked(partial(make, copy, name), copy.folder / "work", at=operation)

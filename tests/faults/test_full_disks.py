@@ -26,12 +26,13 @@ from tests.faults.subject import (
     most,
     note,
     result,
+    skip_unless_short,
+    straight_through,
     without,
 )
 from tests.file_systems import Disk
 from tests.workshop import Workshop
 
-SHORT = ("structure", "refine")
 ROOM = 400_000_000
 
 
@@ -61,13 +62,10 @@ def _is_told(ended: Ended, folder: Path) -> None:
 def test_refused_an_operation_for_a_full_disk_it_goes_on_to_the_same_result(
     whole: Workshop, tmp_path: Path, name: str
 ) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
-    straight = without(whole, name, tmp_path / "straight")
-    ended = forked(partial(command, straight, name), straight.folder / "work", operations=FILLING)
-    assert ended.code == 0, ended.told
-    expected, refused = result(straight, name), 0
-    for operation in chosen(ended.operations, f"full {name}", 2, most(name, None, 9)):
+    skip_unless_short(name)
+    operations, expected = straight_through(whole, tmp_path / "straight", name, operations=FILLING)
+    refused = 0
+    for operation in chosen(operations, f"full {name}", 2, most(name, None, 9)):
         copy = without(whole, name, tmp_path / str(operation))
         work = copy.folder / "work"
         act = _refuse_namelessly if operation % 2 else _refuse
@@ -86,8 +84,7 @@ def test_refused_an_operation_for_a_full_disk_it_goes_on_to_the_same_result(
 def test_on_a_disk_that_fills_up_it_goes_on_to_the_same_result(
     whole: Workshop, disk: Disk, name: str
 ) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
+    skip_unless_short(name)
     straight = without(whole, name, disk.folder / "straight")
     before = disk.used()
     assert forked(partial(command, straight, name), straight.folder / "work").code == 0

@@ -32,13 +32,14 @@ from tests.faults.subject import (
     most,
     note,
     result,
+    skip_unless_short,
+    straight_through,
     without,
 )
 from tests.workshop import Workshop
 
 PAUSE = 0.02
 """Seconds from the first to the second Ctrl-C of an impatient user."""
-SHORT = ("structure", "refine")
 LOADERS = {"train-teacher": ("teacher.workers=1",), "train-student": ("student.workers=1",)}
 
 
@@ -89,14 +90,10 @@ def _is_told(ended: Ended, name: str) -> None:
 def test_interrupted_at_a_file_operation_it_goes_on_to_the_same_result(
     whole: Workshop, tmp_path: Path, name: str
 ) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
-    straight = without(whole, name, tmp_path / "straight")
-    ended = forked(partial(command, straight, name), straight.folder / "work")
-    assert ended.code == 0, ended.told
-    expected = result(straight, name)
+    skip_unless_short(name)
+    count, expected = straight_through(whole, tmp_path / "straight", name)
     acts, stopped = _acts(name), 0
-    operations = chosen(ended.operations, f"interrupts {name}", 2, most(name, 21, 7))
+    operations = chosen(count, f"interrupts {name}", 2, most(name, 21, 7))
     for operation in operations:
         kind, act = next(acts)
         copy = without(whole, name, tmp_path / str(operation))

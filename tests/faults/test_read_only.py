@@ -11,20 +11,18 @@ import pytest
 
 from tests.faults.forking import Ended, forked
 from tests.faults.subject import (
-    ALL,
     SETTINGS,
     STAGES,
     command,
     make,
     note,
     result,
+    skip_unless_short,
     stage_of,
     without,
 )
 from tests.file_systems import read_only_folder
 from tests.workshop import Workshop
-
-SHORT = ("structure", "refine")
 
 
 def _half_made(copy: Workshop, name: str) -> Path:
@@ -57,8 +55,7 @@ def _is_told(ended: Ended, folder: Path) -> None:
 def test_what_cannot_be_written_is_refused_and_made_later(
     whole: Workshop, tmp_path: Path, name: str, place: str
 ) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
+    skip_unless_short(name)
     straight = without(whole, name, tmp_path / "straight")
     make(straight, name)
     expected = result(straight, name)
@@ -73,8 +70,7 @@ def test_what_cannot_be_written_is_refused_and_made_later(
 
 @pytest.mark.parametrize("name", STAGES)
 def test_images_and_inputs_may_be_read_only(whole: Workshop, tmp_path: Path, name: str) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
+    skip_unless_short(name)
     straight = without(whole, name, tmp_path / "straight")
     make(straight, name)
     copy = without(whole, name, tmp_path / "copy")

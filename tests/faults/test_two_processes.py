@@ -19,7 +19,6 @@ from s4m_pipeline.cli import main
 from s4m_pipeline.engine.registry import stage_named
 from tests.faults.forking import Ended, forked
 from tests.faults.subject import (
-    ALL,
     SETTINGS,
     STAGES,
     WITH_COMMAND,
@@ -29,11 +28,12 @@ from tests.faults.subject import (
     most,
     note,
     result,
+    skip_unless_short,
+    straight_through,
     without,
 )
 from tests.workshop import Workshop
 
-SHORT = ("structure", "refine")
 MADE = "is being made by another process."
 
 
@@ -73,21 +73,12 @@ def _beside(
         return one.result(), ended
 
 
-def _straight(whole: Workshop, tmp_path: Path, name: str) -> tuple[int, dict[str, object]]:
-    """How many operations a stage takes, and what comes out of it."""
-    straight = without(whole, name, tmp_path / "straight")
-    ended = forked(partial(command, straight, name), straight.folder / "work")
-    assert ended.code == 0, ended.told
-    return ended.operations, result(straight, name)
-
-
 @pytest.mark.parametrize("name", STAGES)
 def test_of_two_that_make_the_same_stage_one_makes_it(
     whole: Workshop, tmp_path: Path, name: str
 ) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
-    operations, expected = _straight(whole, tmp_path, name)
+    skip_unless_short(name)
+    operations, expected = straight_through(whole, tmp_path / "straight", name)
     count = 0
     for at in chosen(operations, f"two {name}", 2, most(name, 8, 3)):
         copy = without(whole, name, tmp_path / "copy")
@@ -110,9 +101,8 @@ def test_of_two_that_make_the_same_stage_one_makes_it(
 def test_who_looks_or_tidies_up_beside_it_does_no_harm(
     whole: Workshop, tmp_path: Path, name: str
 ) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
-    operations, expected = _straight(whole, tmp_path, name)
+    skip_unless_short(name)
+    operations, expected = straight_through(whole, tmp_path / "straight", name)
     count = 0
     for at in chosen(operations, f"beside {name}", 1, most(name, 4, 2)):
         copy = without(whole, name, tmp_path / "copy")
@@ -136,9 +126,8 @@ def test_who_looks_or_tidies_up_beside_it_does_no_harm(
 
 @pytest.mark.parametrize("name", WITH_COMMAND)
 def test_force_beside_it_makes_the_stage_once(whole: Workshop, tmp_path: Path, name: str) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
-    operations, expected = _straight(whole, tmp_path, name)
+    skip_unless_short(name)
+    operations, expected = straight_through(whole, tmp_path / "straight", name)
     count = 0
     for at in chosen(operations, f"force {name}", 1, most(name, 4, 2)):
         copy = without(whole, name, tmp_path / "copy")
@@ -161,9 +150,8 @@ def test_force_beside_it_makes_the_stage_once(whole: Workshop, tmp_path: Path, n
 def test_an_input_that_is_made_again_beside_it_with_the_same_result_does_no_harm(
     whole: Workshop, tmp_path: Path, name: str, of: str
 ) -> None:
-    if not ALL and name not in SHORT:
-        pytest.skip("runs with make faults")
-    operations, expected = _straight(whole, tmp_path, name)
+    skip_unless_short(name)
+    operations, expected = straight_through(whole, tmp_path / "straight", name)
     count = 0
     for at in chosen(operations, f"input {name}", 1, most(name, 4, 2)):
         copy = without(whole, name, tmp_path / "copy")
