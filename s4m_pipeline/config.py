@@ -93,9 +93,9 @@ class PseudoLabelSection(Section):
     ``min_score`` and ``points`` shape the stored predictions; ``score`` and ``min_area`` (the sum
     of mask probabilities, in cells of the soft mask) choose among them when they are refined.
     ``thresholds`` says how a class's score is set: ``fixed`` (``score`` for all), ``rate`` (so
-    that pseudo-instances an image follow the labelled set's rate) or ``precision`` (the lowest
+    that pseudo-instances an image follow the labelled set's rate), ``precision`` (the lowest
     score that reaches ``precision`` on the labelled images, predicted by teachers that did not
-    see them).
+    see them) or ``auto`` (for all classes the score with the best F1 on these predictions).
 
     Each of ``views`` is a pass of the network over the picture: ``image`` is the picture as it is,
     ``flip`` mirrors it, a number is a scale, ``flip 1.35`` both. ``teachers`` label beside the
@@ -105,13 +105,18 @@ class PseudoLabelSection(Section):
 
     min_score: Share = 0.05
     score: Share = 0.7
-    thresholds: Literal["fixed", "rate", "precision"] = "fixed"
+    thresholds: Literal["fixed", "rate", "precision", "auto"] = "fixed"
     precision: Share = 0.8
     min_area: Weight = 5.0
     points: Positive = 16
     views: Annotated[list[str], view_words()] = Field(default_factory=lambda: [IMAGE])
     teachers: list[str] = Field(default_factory=list)
     batch_size: Positive = Field(4, json_schema_extra=PLACE)
+
+    @property
+    def judged(self) -> bool:
+        """Whether thresholds are measured on predictions of the labelled images."""
+        return self.thresholds in ("precision", "auto")
 
     @field_validator("teachers")
     @classmethod

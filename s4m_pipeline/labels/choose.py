@@ -1,8 +1,8 @@
 """A run's score thresholds per class, which decide what becomes a label. Needs no GPU.
 
 ``fixed`` is one score for all classes. ``rate`` follows the labelled set's rate and needs scores
-alone. ``precision`` needs the cross-fitted predictions of the labelled images as well. Neither of
-the two goes below ``refine.min_score``, because predictions below it are not refined.
+alone. ``precision`` and ``auto`` need the cross-fitted predictions of the labelled images as well.
+None of these goes below ``refine.min_score``, because predictions below it are not refined.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from s4m_pipeline.engine.run import Run
 from s4m_pipeline.labels.scored_predictions import judged_predictions, prediction_scores
 from s4m_pipeline.labels.thresholds import (
     Thresholds,
+    best_thresholds,
     fixed_thresholds,
     precision_thresholds,
     rate_thresholds,
@@ -28,7 +29,7 @@ def choose_thresholds(run: Run, predictions: Path, images: int) -> Thresholds:
     """The thresholds that a run's configuration asks for.
 
     Args:
-        run: The run; for ``precision`` it must have its ``cross-fit`` artifact.
+        run: The run; for ``precision`` and ``auto`` it must have its ``cross-fit`` artifact.
         predictions: Folder of the artifact whose predictions are to become labels.
         images: How many images were predicted, including those without any prediction.
     """
@@ -37,8 +38,11 @@ def choose_thresholds(run: Run, predictions: Path, images: int) -> Thresholds:
     if section.thresholds == "fixed":
         return fixed_thresholds(categories, section.score)
     floor = run.config.refine.min_score
-    if section.thresholds == "precision":
+    if section.judged:
         scores, true = judged_predictions(run, run.require(stage_named("cross-fit")), floor)
+        if section.thresholds == "auto":
+            instances = sum(labelled_counts(run).values())
+            return best_thresholds(scores, true, categories, instances, floor)
         return precision_thresholds(scores, true, categories, section.precision, floor)
     category, score = prediction_scores(predictions, floor, section.min_area)
     scores = {key: score[category == key] for key in categories}
@@ -83,6 +87,11 @@ def warn_unreached(run: Run, thresholds: Thresholds) -> None:
                 f"refine.min_score {floor:g} keeps thresholds from following the labelled rate for "
                 f"{_listed(low)}: fewer labels of them"
             )
+    if section.thresholds == "auto" and all(score >= 1 for score in scores.values()):
+        run.reporter.warn(
+            f"none of the predictions above refine.min_score {floor:g} on the labelled images is "
+            "right: no score can be chosen, no labels"
+        )
     if section.thresholds != "precision":
         return
     unreached = [c.name for c in categories if scores[c.id] >= 1]

@@ -19,8 +19,8 @@ def threshold_settings(config: RunConfig) -> dict[str, Any]:
     section = config.pseudo_label
     if section.thresholds == "fixed":
         return {"score": section.score}
-    if section.thresholds == "rate":
-        return {"thresholds": "rate"}
+    if section.thresholds != "precision":
+        return {"thresholds": section.thresholds}
     return {"thresholds": "precision", "precision": section.precision}
 
 
@@ -33,6 +33,6 @@ def threshold_sources(run: Run) -> dict[str, str]:
 
 def threshold_upstream(config: RunConfig) -> dict[str, Stage]:
     """The input artifacts that thresholds depend on, beside the predictions themselves."""
-    if config.pseudo_label.thresholds != "precision":
+    if not config.pseudo_label.judged:
         return {}
     return {"cross-fit": stage_named("cross-fit")}

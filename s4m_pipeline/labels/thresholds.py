@@ -1,4 +1,4 @@
-"""Score thresholds per class: for the labelled set's rate or for a precision. No torch.
+"""Score thresholds per class: for the labelled set's rate, a precision or the best F1. No torch.
 
 A prediction becomes a label when its score is *above* its class's threshold.
 """
@@ -139,3 +139,55 @@ def precision_thresholds(
         key: precision_threshold(own_scores[key], hits[key], precision, floor) for key in categories
     }
     return Thresholds(own | dict.fromkeys(few, pooled), few)
+
+
+def best_threshold(scores: np.ndarray, true: np.ndarray, instances: int, floor: float) -> float:
+    """The threshold above which predictions have the best F1, the highest of equally good ones.
+
+    F1 is the harmonic mean of precision and recall: twice the true predictions over predictions and
+    instances together.
+
+    Args:
+        scores: float (N,), in any order.
+        true: bool (N,), which predictions match a true instance.
+        instances: How many true instances there are.
+        floor: The threshold is not below this.
+
+    Returns:
+        The threshold; 1 where none of the predictions above the floor is true.
+    """
+    usable = np.asarray(scores, np.float64) > floor
+    falling = np.argsort(-scores[usable], kind="stable")
+    ranked, hits = np.asarray(scores, np.float64)[usable][falling], true[usable][falling]
+    if not hits.any():
+        return 1.0
+    f1 = 2 * np.cumsum(hits) / (np.arange(1, len(ranked) + 1) + instances)
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # equal scores go together
+    best = int(np.argmax(np.where(ends, f1, -1.0)))
+    return float(ranked[best + 1]) if best + 1 < len(ranked) else floor
+
+
+def best_thresholds(
+    scores: Mapping[int, np.ndarray],
+    true: Mapping[int, np.ndarray],
+    categories: Sequence[int],
+    instances: int,
+    floor: float,
+) -> Thresholds:
+    """The threshold with the best F1 on images whose truth is known, the same for all classes.
+
+    Args:
+        scores: By category id, the scores of its predictions on the labelled images.
+        true: By category id, bool for each of these scores.
+        categories: All category ids.
+        instances: Instances on the labelled images, crowds left out.
+        floor: The threshold is not below this.
+    """
+    none, no_hits = np.zeros(0), np.zeros(0, bool)
+    best = best_threshold(
+        np.concatenate([none, *(scores[key] for key in categories if key in scores)]),
+        np.concatenate([no_hits, *(true[key] for key in categories if key in scores)]),
+        instances,
+        floor,
+    )
+    return Thresholds(dict.fromkeys(categories, best))

@@ -110,9 +110,9 @@ def check_teachers(run: Run, stage: Stage) -> None:
         )
     given = _given(run.config)
     _refuse_twice(run, given, stage)
-    if run.config.pseudo_label.teachers and run.config.pseudo_label.thresholds == "precision":
+    if run.config.pseudo_label.teachers and run.config.pseudo_label.judged:
         run.reporter.warn_once(
-            "pseudo_label.thresholds is precision: it is measured with one teacher an image, and "
+            f"pseudo_label.thresholds is {run.config.pseudo_label.thresholds}: it is measured with one teacher an image, and "
             "with those of pseudo_label.teachers scores are lower: fewer labels, of higher "
             "precision; rate follows the scores of all"
         )

@@ -51,7 +51,7 @@ def stages_of_rounds(config: RunConfig, rounds: int) -> list[Stage]:
 def calibration_stages(config: RunConfig) -> list[Stage]:
     """The stages of ``s4m calibrate``, whether or not the run needs them."""
     section = config.pseudo_label
-    needed = section.thresholds == "precision" or CROSS_FIT in section.teachers
+    needed = section.judged or CROSS_FIT in section.teachers
     if config.refine.policy == "none" and needed:
         return [stage_named("cross-fit")]  # there is no policy to measure
     return [stage_named("cross-fit"), stage_named("calibrate")]

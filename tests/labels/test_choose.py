@@ -209,6 +209,29 @@ def test_thresholds_by_precision_come_from_cross_fitted_predictions(refined, tmp
             assert row["score"] > chosen.scores[row["category_id"]]
 
 
+def test_auto_takes_one_score_for_all_from_cross_fitted_predictions(refined, tmp_path):
+    copy = refined.copy(tmp_path / "run")
+    run = copy.run(*below(refined), "pseudo_label.thresholds=auto", "calibration.iterations=20")
+    perform(run, CrossFit())
+    manifest = perform(run, rethresholding())
+    assert manifest.inputs["cross-fit"] == run.fingerprint(CrossFit())
+    assert manifest.metrics["thresholds"]["how"] == "auto"
+    (score,) = set(manifest.metrics["thresholds"]["scores"].values())
+    assert score >= run.config.refine.min_score
+    for row in rows_of(run):
+        assert (row["score"] > score) or row["decision"] == "dropped"
+
+
+def test_auto_that_can_choose_no_score_is_told(refined):
+    run = refined.run("pseudo_label.thresholds=auto")
+    run.reporter = Listening()
+    categories = [category.id for category in run.images.labelled.categories]
+    warn_unreached(run, Thresholds(dict.fromkeys(categories, 0.5)))
+    assert run.reporter.warned == []
+    warn_unreached(run, Thresholds(dict.fromkeys(categories, 1.0)))
+    assert "no score can be chosen" in run.reporter.warned[0]
+
+
 def test_a_precision_out_of_reach_is_told_with_the_class(refined):
     run = refined.run("pseudo_label.thresholds=precision")
     run.reporter = Listening()

@@ -99,3 +99,35 @@ def test_precision_of_a_class_with_few_predictions_is_that_of_all():
     both = np.concatenate([scores[1], scores[2]]), np.concatenate([true[1], true[2]])
     assert thresholds.scores[2] == thresholds.scores[3] == brute_precision(*both, 0.6, 0.3)
     assert thresholds.scores[1] == brute_precision(scores[1], true[1], 0.6, 0.3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("instances", [12, 30, 200])
+def test_the_best_threshold_has_the_best_f1_of_all_and_is_the_highest_of_these(seed, instances):
+    scores, true = drawn(seed, 30)
+    threshold = t.best_threshold(scores, true, instances, 0.2)
+
+    def f1(limit):
+        precision = true[scores > limit].mean() if (scores > limit).any() else 0.0
+        recall = true[scores > limit].sum() / instances
+        return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+    tried = [0.2, *(score for score in scores if score >= 0.2)]
+    best = max(f1(limit) for limit in tried)
+    assert f1(threshold) == pytest.approx(best, abs=1e-12)
+    assert not any(f1(limit) > best - 1e-12 for limit in tried if limit > threshold)
+    assert threshold >= 0.2
+
+
+def test_without_a_true_prediction_no_threshold_is_best():
+    assert t.best_threshold(np.array([0.9, 0.8]), np.array([False, False]), 4, 0.1) == 1.0
+    assert t.best_threshold(np.array([0.9, 0.05]), np.array([False, True]), 4, 0.1) == 1.0
+    assert t.best_threshold(np.zeros(0), np.zeros(0, bool), 4, 0.1) == 1.0
+
+
+def test_one_threshold_is_best_for_all_classes_together():
+    scores = {1: np.array([0.9, 0.6]), 2: np.array([0.8, 0.5]), 4: np.array([0.7])}
+    true = {1: np.array([True, False]), 2: np.array([True, False]), 4: np.array([True])}
+    found = t.best_thresholds(scores, true, [1, 2, 3, 4], 3, 0.3)
+    assert found.scores == dict.fromkeys([1, 2, 3, 4], 0.6)
+    assert found.pooled == ()

@@ -57,7 +57,7 @@ class CrossFit(ShardedStage):
     def of_round(cls, config: RunConfig, number: int) -> Sequence[Stage]:
         """Once, where the policy or the thresholds depend on it."""
         section = config.pseudo_label
-        wanted = config.refine.policy == "auto" or section.thresholds == "precision"
+        wanted = config.refine.policy == "auto" or section.judged
         return [cls()] if (wanted or keeps_teachers(config)) and number == 1 else []
 
     @property
