@@ -28,6 +28,7 @@ class Row:
 LONGER = ("student.ignore_score=0.3", "student.iterations={double}")
 LONGEST = ("student.ignore_score=0.3", "student.iterations={quadruple}")
 REFRESH = ("student.refresh={half}",)
+RATE = "pseudo_label.thresholds=rate"
 VIEWS = ("pseudo_label.views=[image, flip, 1.35, flip 1.35]", "pseudo_label.score=0.5")
 TEACHERS = ("pseudo_label.teachers=[cross-fit]",)
 S4M_RULE = ("refine.candidate=argmax-iou", "refine.min_agreement=0")
@@ -45,6 +46,7 @@ ROWS = (
     Row("two rounds", ("student.ignore_score=0.3",), rounds=2),
     Row("student twice as long", LONGER),
     Row("longer student, refresh", (*LONGER, *REFRESH)),
+    Row("longer student, refresh by rate", (*LONGER, *REFRESH, RATE)),
     Row("longer student, views", (*LONGER, *VIEWS)),
     Row("longer student, teachers", (*LONGER, *TEACHERS)),
     Row("longer student, views and teachers", (*LONGER, *VIEWS, *TEACHERS)),
