@@ -110,11 +110,12 @@ def check_teachers(run: Run, stage: Stage) -> None:
         )
     given = _given(run.config)
     _refuse_twice(run, given, stage)
-    if run.config.pseudo_label.teachers and run.config.pseudo_label.judged:
+    section = run.config.pseudo_label
+    if section.teachers and section.judged:
         run.reporter.warn_once(
-            f"pseudo_label.thresholds is {run.config.pseudo_label.thresholds}: it is measured with one teacher an image, and "
-            "with those of pseudo_label.teachers scores are lower: fewer labels, of higher "
-            "precision; rate follows the scores of all"
+            f"pseudo_label.thresholds is {section.thresholds}: it is measured with one teacher an "
+            "image, and with those of pseudo_label.teachers scores are lower: fewer labels, of "
+            "higher precision; rate follows the scores of all"
         )
     if given and freshness(run, stage).state != "fresh":
         load(CHECK_FITS)(given, run.images.labelled.categories, run.images.reading)
