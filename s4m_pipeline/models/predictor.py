@@ -129,15 +129,15 @@ class Predictor:
 
         Args:
             images: uint8 (H, W, 3) RGB, of any sizes, or what `scaled` made of them.
-            min_score: Queries whose largest class probability is below this are left on the
-                device; the others keep their order.
+            min_score: Queries or instances whose largest class probability is below this are left
+                out; the others keep their order.
 
         Raises:
             torch.OutOfMemoryError: One image alone does not fit the device.
         """
         if isinstance(self._model, MaskFormer):
             return self._in_batches(images, lambda batch: self._predict_queries(batch, min_score))
-        return self._in_batches(images, self._predict_masks)
+        return self._in_batches(images, lambda batch: self._predict_masks(batch, min_score))
 
     def detect(self, images: Sequence[np.ndarray | ScaledImage]) -> list[Detections]:
         """Find instances in images, scored and chosen as the model itself does.
@@ -216,10 +216,13 @@ class Predictor:
             for one, rows, copy, image in zip(probs, kept, logits, scaled, strict=True)
         ]
 
-    def _predict_masks(self, scaled: list[ScaledImage]) -> list[InstancePredictions]:
+    def _predict_masks(
+        self, scaled: list[ScaledImage], min_score: float
+    ) -> list[InstancePredictions]:
         results = []
         for image, sample in zip(scaled, self._run(scaled), strict=True):
             instances = sample.pred_instances
+            instances = instances[instances.scores >= min_score]
             probs = np.zeros((len(instances), len(self.categories)), np.float32)
             labels = instances.labels.cpu().numpy()
             probs[np.arange(len(labels)), labels] = instances.scores.float().cpu().numpy()

@@ -82,6 +82,12 @@ def test_mask_rcnn_trains_and_predicts(
     folder = Path(spec.labelled["images"])
     image = read_image(next(folder.rglob("*.jpg")))
     predictions = predictor.predict([image])[0]
+    scores = predictions.class_probs.max(axis=1)
+    middle = float(np.median(scores))
+    likely = predictor.predict([image], middle)[0]
+    assert 0 < (scores >= middle).sum() < len(scores)
+    assert np.array_equal(likely.class_probs, predictions.class_probs[scores >= middle])
+    assert np.array_equal(likely.mask_logits, predictions.mask_logits[scores >= middle])
     detected = predictor.detect([image])[0]
     assert len(predictions.class_probs) == len(detected.labels) > 0
     rows = np.arange(len(detected.labels))
