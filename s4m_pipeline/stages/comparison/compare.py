@@ -116,7 +116,8 @@ def _tell(run: Run, stage: Stage, metrics: Mapping[str, Any]) -> None:
         parts.append(f"mask AP {100 * metrics['AP']:.1f}")
         run.reporter.say(
             f"{name}: label quality on held-out labels {before['quality']:.3f} -> "
-            f"{now['quality']:.3f} ({', '.join(parts)})"
+            f"{now['quality']:.3f} ({', '.join(parts)}); validation that chooses labels cannot "
+            "judge what learns from them"
         )
     else:
         run.reporter.say(
