@@ -19,7 +19,8 @@ from s4m_pipeline.engine.stage import Stage
 from s4m_pipeline.errors import UsageError
 from s4m_pipeline.labels import warnings as label_warnings
 from s4m_pipeline.metrics.average_precision import coco_ap
-from s4m_pipeline.stages import teachers
+from s4m_pipeline.stages import prediction_task, pseudo_label, teachers
+from s4m_pipeline.stages.calibration import held_out
 from s4m_pipeline.stages.calibration.held_out import HeldOut
 from s4m_pipeline.stages.comparison import compare
 from s4m_pipeline.stages.comparison.stage import CompareLabels
@@ -100,7 +101,8 @@ def test_each_refresh_is_made_of_the_leg_before_and_has_its_lineage(refreshed):
 def test_refreshes_that_change_no_label_change_no_bit(finished, tmp_path, monkeypatch, keep):
     """Labels of the teacher at each refresh, which are those of the beginning, and are taken."""
     own = finished.copy(tmp_path / "run")
-    monkeypatch.setattr(teachers, "labeller", lambda *_: TrainTeacher())
+    for module in (teachers, pseudo_label, held_out, prediction_task):
+        monkeypatch.setattr(module, "labeller", lambda *_: TrainTeacher())
     settings = (f"student.keep={keep}", "student.workers=1")
     plain, cut = own.run(*SIX, *settings), own.run(*SETTINGS, *settings)
     run_all(plain)
