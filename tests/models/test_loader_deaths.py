@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.test_deaths import ROOT, SOON, _members
+from tests.execution.test_deaths import ROOT, SOON
+from tests.faults.forking import members
 
 DRIVER = """
 import time
@@ -46,11 +47,11 @@ def test_no_loader_outlives_its_training(tmp_path):
     )
     assert driver.stdout is not None
     assert driver.stdout.readline() == b"begins\n"
-    assert len(_members(driver.pid)) >= 4
+    assert len(members(driver.pid)) >= 4
     driver.kill()
     driver.wait()
     driver.stdout.close()
     deadline = time.monotonic() + SOON
-    while _members(driver.pid) and time.monotonic() < deadline:
+    while members(driver.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert _members(driver.pid) == []
+    assert members(driver.pid) == []
