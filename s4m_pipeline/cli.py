@@ -117,10 +117,10 @@ def _call(arguments: list[str], interrupts: Interrupts, verbose: bool) -> int:
 
 def _failed(error: Exception, arguments: list[str], verbose: bool) -> int:
     """Report an error; what no part of s4m has put into words of its own is told as a bug."""
-    if isinstance(error, S4MError):
-        return _report(error, error.exit_code, str(error), verbose)
     if refused := told(error, _places(arguments)):
         return _report(error, refused.exit_code, str(refused), verbose)
+    if isinstance(error, S4MError):
+        return _report(error, error.exit_code, str(error), verbose)
     if isinstance(error, OSError):
         where = "" if error.filename is None else f"{error.filename}: "
         is_wrong = isinstance(error, WRONG_PATH) or error.errno in NO_PATH

@@ -54,9 +54,9 @@ def told(
         The error to report in its place; None where it is of another kind.
     """
     text = str(error)
-    if isinstance(error, S4MError):
-        return None
     ended = next((word for word in _words_behind(error) if _KILLED.search(word)), "")
+    if isinstance(error, S4MError) and not ended:
+        return None
     if _SHARED.search(ended or text) and (_FULL.search(text) or ended):
         return _shared_memory_is_full()
     if ended:

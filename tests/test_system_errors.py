@@ -297,3 +297,15 @@ def test_the_command_names_the_disk_that_its_line_names(small_disk, tmp_path, mo
     code, _, err = s4m("status", "-c", tmp_path / "run.yaml", f"work_dir={small_disk}")
     assert (code, err.splitlines()[0][:25]) == (1, f"error: {small_disk}: No"[:25])
     assert "bug in s4m" not in err
+
+
+def test_a_data_process_that_was_killed_is_told_where_we_took_it_for_a_fault_of_a_file():
+    """PyTorch raises it in the midst of whatever is being done, such as reading a checkpoint."""
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    taken = UsageError("not a checkpoint that can be read safely: a.pth")
+    taken.__cause__ = killed
+    found = told(taken)
+    assert found is not None
+    assert found.exit_code == 1
+    assert "A process that loads data was killed" in str(found)
+    assert "a.pth" not in str(found)
