@@ -25,9 +25,17 @@ import torch
 from gpu_refine import task_of
 from harness import can_run_on, report, seconds
 from made_instances import Scene, made_scene
-from made_training import labels_of, refined_config, write_coco, write_images, write_refined
+from made_training import (
+    labelled_config,
+    labels_of,
+    refined_config,
+    write_coco,
+    write_images,
+    write_refined,
+)
 from refine_work import DEFAULT, draw
-from student_sides import Student
+from student_sides import INSTANCES, Student
+from student_step import CLASSES
 
 from s4m_pipeline.artifacts.shards import Shard
 from s4m_pipeline.config_file import load_config
@@ -39,8 +47,6 @@ from s4m_pipeline.refinement.policies import VIEWS
 from s4m_pipeline.stages.refine.worker import RefineWorker
 from s4m_pipeline.stages.segmenter_settings import SegmenterSettings
 
-INSTANCES = 20
-CLASSES = [{"id": number, "name": f"class {number}"} for number in range(1, 9)]
 MEMORY = 80
 """GiB of the GPU that the paper's batch should fit."""
 PASS_COST = 0.8
@@ -107,13 +113,7 @@ def paper_spec(folder: Path, args: argparse.Namespace) -> TrainingSpec:
         folder=folder / "training",
         model=section.model,
         categories=CLASSES,
-        labelled={
-            "type": "CocoInstances",
-            "annotations": str(folder / "labelled.json"),
-            "images": str(folder / "labelled"),
-            "categories": CLASSES,
-            "branch": "labelled",
-        },
+        labelled=labelled_config(folder, CLASSES),
         unlabelled=refined_config(folder / "refined", unlabelled, CLASSES),
         log_file=folder / "log.jsonl",
         iterations=section.iterations,

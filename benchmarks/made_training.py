@@ -117,6 +117,17 @@ def _row(record: ImageRecord, place: int, label: Label, classes: int) -> dict[st
     }
 
 
+def labelled_config(folder: Path, categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Config of the dataset of images in ``labelled`` and their COCO file, ``labelled.json``."""
+    return {
+        "type": "CocoInstances",
+        "annotations": str(folder / "labelled.json"),
+        "images": str(folder / "labelled"),
+        "categories": list(categories),
+        "branch": "labelled",
+    }
+
+
 def refined_config(
     folder: Path, records: Sequence[ImageRecord], categories: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from harness import can_run_on, in_turn, report_times
 from made_instances import made_scene
 from made_training import (
     Label,
+    labelled_config,
     labels_of,
     refined_config,
     write_coco,
@@ -75,13 +76,7 @@ def make_spec(
     folder: Path, name: str, model: Path, records: Sequence[ImageRecord], args: argparse.Namespace
 ) -> TrainingSpec:
     """The training on the images in ``folder``, with the labels of its refine artifact ``name``."""
-    labelled = {
-        "type": "CocoInstances",
-        "annotations": str(folder / "labelled.json"),
-        "images": str(folder / "labelled"),
-        "categories": CLASSES,
-        "branch": "labelled",
-    }
+    labelled = labelled_config(folder, CLASSES)
     return TrainingSpec(
         folder=folder / name / "training",
         model=model,

@@ -39,7 +39,7 @@ class FileEntry:
         entry = cls(**data)
         if not isinstance(entry.path, str) or not isinstance(entry.sha256, str):
             raise ValueError("an entry of a file without its path or digest")
-        if not is_count(entry.bytes) or not (entry.rows is None or is_count(entry.rows)):
+        if not _is_count(entry.bytes) or not (entry.rows is None or _is_count(entry.rows)):
             raise ValueError(f"{entry.path!r} has no number of bytes or rows")
         path = PurePosixPath(entry.path)
         if path.is_absolute() or ".." in path.parts or not path.parts:
@@ -47,7 +47,7 @@ class FileEntry:
         return entry
 
 
-def is_count(value: object) -> bool:
+def _is_count(value: object) -> bool:
     """Whether what a file says is a number of things: a whole number from 0."""
     return type(value) is int and value >= 0
 

@@ -92,18 +92,34 @@ def precision_threshold(
     Returns:
         The threshold; 1 where no threshold reaches the precision.
     """
-    usable = np.asarray(scores, np.float64) > floor
-    falling = np.argsort(-scores[usable], kind="stable")
-    ranked, hits = np.asarray(scores, np.float64)[usable][falling], true[usable][falling]
+    ranked, hits, ends = _ranked(scores, true, floor)
     if not len(ranked):
         return 1.0
     reached = np.cumsum(hits) >= precision * np.arange(1, len(ranked) + 1) - 1e-9
-    ends = np.append(ranked[1:] < ranked[:-1], True)  # equal scores go together
     cuts = np.flatnonzero(reached & ends)
-    if not len(cuts):
-        return 1.0
-    last = int(cuts[-1])
+    return _threshold_after(ranked, int(cuts[-1]), floor) if len(cuts) else 1.0
+
+
+def _ranked(
+    scores: np.ndarray, true: np.ndarray, floor: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores above the floor from the highest down, which are true, and where a cut may be."""
+    usable = np.asarray(scores, np.float64) > floor
+    falling = np.argsort(-scores[usable], kind="stable")
+    ranked = np.asarray(scores, np.float64)[usable][falling]
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # equal scores go together
+    return ranked, true[usable][falling], ends[: len(ranked)]
+
+
+def _threshold_after(ranked: np.ndarray, last: int, floor: float) -> float:
+    """The threshold that lets through falling scores up to a place, and no more."""
     return float(ranked[last + 1]) if last + 1 < len(ranked) else floor
+
+
+def _together(parts: Mapping[int, np.ndarray], categories: Sequence[int]) -> np.ndarray:
+    """What all classes have, of the type that they have it in."""
+    found = [parts[key] for key in categories if key in parts]
+    return np.concatenate(found) if found else np.zeros(0)
 
 
 def precision_thresholds(
@@ -129,10 +145,7 @@ def precision_thresholds(
     own_scores = {key: np.asarray(scores.get(key, none), np.float64) for key in categories}
     hits = {key: np.asarray(true.get(key, no_hits), bool) for key in categories}
     pooled = precision_threshold(
-        np.concatenate([none, *own_scores.values()]),
-        np.concatenate([no_hits, *hits.values()]),
-        precision,
-        floor,
+        _together(own_scores, categories), _together(hits, categories), precision, floor
     )
     few = tuple(key for key in categories if int((own_scores[key] > floor).sum()) < enough)
     own = {
@@ -156,15 +169,11 @@ def best_threshold(scores: np.ndarray, true: np.ndarray, instances: int, floor: 
     Returns:
         The threshold; 1 where none of the predictions above the floor is true.
     """
-    usable = np.asarray(scores, np.float64) > floor
-    falling = np.argsort(-scores[usable], kind="stable")
-    ranked, hits = np.asarray(scores, np.float64)[usable][falling], true[usable][falling]
+    ranked, hits, ends = _ranked(scores, true, floor)
     if not hits.any():
         return 1.0
     f1 = 2 * np.cumsum(hits) / (np.arange(1, len(ranked) + 1) + instances)
-    ends = np.append(ranked[1:] < ranked[:-1], True)  # equal scores go together
-    best = int(np.argmax(np.where(ends, f1, -1.0)))
-    return float(ranked[best + 1]) if best + 1 < len(ranked) else floor
+    return _threshold_after(ranked, int(np.argmax(np.where(ends, f1, -1.0))), floor)
 
 
 def best_thresholds(
@@ -183,11 +192,7 @@ def best_thresholds(
         instances: Instances on the labelled images, crowds left out.
         floor: The threshold is not below this.
     """
-    none, no_hits = np.zeros(0), np.zeros(0, bool)
     best = best_threshold(
-        np.concatenate([none, *(scores[key] for key in categories if key in scores)]),
-        np.concatenate([no_hits, *(true[key] for key in categories if key in scores)]),
-        instances,
-        floor,
+        _together(scores, categories), _together(true, categories), instances, floor
     )
     return Thresholds(dict.fromkeys(categories, best))
